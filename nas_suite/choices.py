@@ -19,7 +19,7 @@ from numbers import Real
 from typing import NamedTuple
 from torch import nn, Tensor
 
-# %% ../nbs/core/00_choices.ipynb #3fcecd06
+# %% ../nbs/core/00_choices.ipynb #653c499b
 def _scalar(o): return o is None or isinstance(o, (str, Real))
 
 class Choice(nn.Module):
@@ -38,6 +38,7 @@ class Choice(nn.Module):
 
     def extra_repr(self): return ', '.join(repr(self.options[i]) + ('' if i in self.survivors else ' (removed)') for i in range(len(self.options)))
     def __len__(self): return len(self.options)
+    def forward(self, *_): raise RuntimeError("a choice is no layer: do not register it on an nn.Sequential, which would call it")
     @property
     def survivors(self) -> list: # Indices of the options that are alive
         return self.alive.nonzero().flatten().tolist()
@@ -98,7 +99,7 @@ def keep_selection():
     now = selection()
     return nullcontext(), nullcontext() if now is None else selecting(now)
 
-# %% ../nbs/core/00_choices.ipynb #11db5dae
+# %% ../nbs/core/00_choices.ipynb #f5fde646
 @dataclass(frozen=True)
 class Structure:
     "The choices of a space, their names, and when each one matters."
@@ -114,10 +115,11 @@ def structure(space: nn.Module) -> Structure:
     "Walk a space's modules and collect its choices; a `Structure` is its own."
     if isinstance(space, Structure): return space
     found, names = {}, {}
-    conditional = {b for m in space.modules() if hasattr(m, 'branches') for b in m.branches()}
+    conditional = {b for m in space.modules() if hasattr(m, 'branches') and not hasattr(m, 'kept') for b in m.branches()} # a width may stand anywhere
     def walk(m, name, cond, branches, parent):
         if m in conditional and m not in branches: return # an alias of what a container runs
-        if m in branches: cond = cond + (branches[m],)
+        if b := branches.get(m): # inside a branch, the others of its container add nothing
+            cond, branches = cond + (b,), {k: v if v and v[0] is not b[0] else None for k,v in branches.items()}
         if isinstance(m, Choice):
             names.setdefault(m, name or 'choice')
             found.setdefault(m, []).append((getattr(parent, 'reads_choices', False), cond))

@@ -270,7 +270,7 @@ def _merged(terms) -> list:
         else: host.table += _aligned(t.table, list(t.axes), list(host.axes))
     return out
 
-# %% ../nbs/core/03_costs.ipynb #e516439f
+# %% ../nbs/core/03_costs.ipynb #2d80518f
 class CostModel:
     "What architectures of a space cost: a number for one, a tensor for many, and an expectation under probabilities."
     def __init__(self, structure: Structure, column: dict, terms: list, name: str, offset: float = 0., scale: float = 1.):
@@ -311,7 +311,7 @@ class CostModel:
             for a in axes: t = torch.tensordot(p[a] if isinstance(a, int) else distribution(a, {c: p[d] for c,d in self.column.items()}), t, dims=([0], [0]))
             return t
         for t,gaps in zip(self.merged, self._gaps):
-            if gaps is not None and float(mean(gaps.to(out.device), t.axes).detach()) > 0: raise ValueError(f"the table of {self.name} lacks entries for options that have a probability")
+            if gaps is not None and float(mean(gaps.to(out.device), t.axes).detach()) > 0: raise ValueError(f"the table of {self.name} lacks entries for options that have a probability: {[t.label for t in self.terms if t.table.isnan().any()]}")
             out = out + self.scale * mean(t.table.nan_to_num(0.).to(out.device) if gaps is not None else t.table.to(out.device), t.axes)
         return out
     def parts(self, arch: dict) -> dict:

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from .choices import Choice, Gates, selecting, selection
 
-# %% ../nbs/core/01_layers.ipynb #38c4acd3
+# %% ../nbs/core/01_layers.ipynb #5a26c9c6
 def make_divisible(v: float, divisor: int = 8) -> int:
     "`v` rounded to a multiple of `divisor`, never below 90 % of `v` (MobileNetV2)."
     new = max(divisor, int(v + divisor / 2) // divisor * divisor)
@@ -33,6 +33,7 @@ class Width(nn.Module):
         for i,p in enumerate(parts):
             if isinstance(p, nn.Module): setattr(self, f'width{i}' if len(parts) > 1 else 'width', p)
     def extra_repr(self): return ', '.join(str(p) for p in self.parts if isinstance(p, int))
+    def forward(self, *_): raise RuntimeError("a width is no layer: do not register it on an nn.Sequential, which would call it")
 
 class Scaled(Width):
     def __init__(self, width, ratio, divisor):
@@ -88,7 +89,7 @@ def either(choice, widths):
     widths = list(widths)
     return widths[0] if all(isinstance(w, int) and w == widths[0] for w in widths) else Either(choice, widths)
 
-# %% ../nbs/core/01_layers.ipynb #b85681fc
+# %% ../nbs/core/01_layers.ipynb #e4f21b9b
 def kept(width, at):
     "Indices of the channels of `width` that are kept when choice `c` has index `at(c)`: a range where they are a prefix."
     if isinstance(width, int): return range(width)
@@ -104,6 +105,7 @@ def variables(width) -> list:
 
 def most(width) -> int:
     "The largest size of a width over all options, removed ones included: that of the stored weights."
+    if isinstance(width, bool) or not isinstance(width, (int, Choice, Width)): raise ValueError(f"a width is an int, a choice of ints or a combination of widths; found {width!r}")
     if isinstance(width, int): return width
     if isinstance(width, Choice):
         if bad := [o for o in width.options if isinstance(o, bool) or not isinstance(o, int) or o < 1]: raise ValueError(f"the options of a width are positive ints; found {bad[0]!r}")
@@ -120,8 +122,9 @@ def values(width) -> list:
     if isinstance(width, Choice): return sorted(width.options[i] for i in width.survivors)
     if isinstance(width, Either): return sorted({v for i in width.choice.survivors for v in values(width.parts[i])})
     if isinstance(width, Concat): # the same width twice has one value, not two
-        own = {id(p): p for p in width.parts}
-        return sorted({sum(v[id(p)] for p in width.parts) for v in (dict(zip(own, t)) for t in product(*map(values, own.values())))})
+        out = {0}
+        for p in {id(p): p for p in width.parts}.values(): out = {a + sum(q is p for q in width.parts) * v for a in out for v in values(p)}
+        return sorted(out)
     if isinstance(width, Grouped): return values(width.parts[0])
     ratios = [width.ratio.options[i] for i in width.ratio.survivors] if isinstance(width.ratio, Choice) else [width.ratio]
     return sorted({make_divisible(round(v * r), width.divisor) for v in values(width.parts[0]) for r in ratios})
@@ -199,7 +202,7 @@ def masked(x: Tensor, width, dim=1) -> Tensor:
     out.masked = True # batch norm right after would undo it
     return out
 
-# %% ../nbs/core/01_layers.ipynb #01c9e7ee
+# %% ../nbs/core/01_layers.ipynb #38012ca7
 def take(t: Tensor, dim: int, idx) -> Tensor:
     "The entries `idx` of `t` along `dim`: `t` itself where that is all, a view where they are a prefix."
     if isinstance(idx, range): return t if len(idx) == t.shape[dim] else t.narrow(dim, 0, len(idx))
@@ -307,6 +310,7 @@ class _ElasticConv(nn.Module):
         else:
             (k,_), (d,_) = self._options(self.kernel_size)[0], self._options(self.dilation)[0]
             out = [(s + 2*self.padding - d*(k-1) - 1)//self.stride + 1 for s in shape[2:]]
+        if min(out) < 1: raise ValueError(f"{type(self).__name__} has a window larger than its input of shape {tuple(shape)}")
         return (shape[0], most(self.out_channels), *out)
     def count(self, shape):
         "MACs and parameters of the present selection for an input of this shape."
@@ -482,15 +486,16 @@ class MixedOp(nn.Module):
         s = self.choice.state
         return _mix(s, x, lambda i,x: self.op(i)(x), self.op) if isinstance(s, Gates) else self.op(s)(x)
 
-# %% ../nbs/core/01_layers.ipynb #916ba22a
+# %% ../nbs/core/01_layers.ipynb #275a2932
 class ElasticDepth(nn.Module):
     "The first `depth` of a chain of blocks."
     reads_choices = True
     def __init__(self, blocks, depth):
         super().__init__()
-        self.depth, self.blocks = depth, nn.ModuleList(blocks)
+        blocks = list(blocks)
         options = depth.options if isinstance(depth, Choice) else [depth]
-        if bad := [d for d in options if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d <= len(self.blocks)]: raise ValueError(f"a depth is an int from 0 to the {len(self.blocks)} blocks there are; found {bad[0]!r}")
+        if bad := [d for d in options if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d <= len(blocks)]: raise ValueError(f"a depth is an int from 0 to the {len(blocks)} blocks there are; found {bad[0]!r}")
+        self.depth, self.blocks = depth, nn.ModuleList(blocks if isinstance(depth, Choice) else blocks[:depth])
     def branches(self):
         if isinstance(self.depth, int): return {}
         by = {} # of a block that stands there twice, the first position decides

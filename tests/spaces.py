@@ -17,8 +17,9 @@ class Conv(nn.Module):
 class Residual(nn.Module):
     def __init__(self, body, width): super().__init__(); self.body, self.out_channels = body, width
     def forward(self, x): return x + self.body(x)
-class Chain(nn.Sequential):
-    def __init__(self, *parts): super().__init__(*parts); self.out_channels = parts[-1].out_channels
+class Chain(nn.Module): # not a Sequential, which would run its width
+    def __init__(self, *parts): super().__init__(); self.parts, self.out_channels = nn.Sequential(*parts), parts[-1].out_channels
+    def forward(self, x): return self.parts(x)
 class Both(nn.Module):
     "Two branches, one after the other along the channels."
     def __init__(self, a, b): super().__init__(); self.a, self.b = a, b; self.out_channels = concat(a.out_channels, b.out_channels)
@@ -55,8 +56,9 @@ class Scale(nn.Module):
     def __init__(self, width): super().__init__(); self.gain, self.out_channels = nn.Parameter(torch.tensor(1.5)), width
     def forward(self, x): return x * self.gain
 class Stats(nn.Module):
-    "Mean and standard deviation over what is not a channel."
-    def forward(self, x): x = x.flatten(2); return torch.cat([x.mean(-1), (x.var(-1, unbiased=False) + 1e-3).sqrt()], 1)
+    "Mean and standard deviation over what is not a channel; that of a masked channel is not 0, so it is masked again."
+    def __init__(self, width): super().__init__(); self.width = halves(width)
+    def forward(self, x): x = x.flatten(2); return masked(torch.cat([x.mean(-1), (x.var(-1, unbiased=False) + 1e-3).sqrt()], 1), self.width)
 class Mean(nn.Module):
     def forward(self, x): return x.flatten(2).mean(-1)
 
@@ -145,8 +147,8 @@ class Builder:
                 parts.append(m)
             elif kind == 'collects': parts.append(Collects([self.conv(w, w) for _ in range(2)], self.number(0, 1, 2), w))
         w = parts[-1].out_channels
-        pool, into = self.pick((Mean, w), (Stats, halves(w)))
-        net = Net(nn.Sequential(*parts), pool(), ElasticLinear(into, 3), shape)
+        pool, into = self.pick((Mean(), w), (Stats(w), halves(w)))
+        net = Net(nn.Sequential(*parts), pool, ElasticLinear(into, 3), shape)
         if self.dims == 2 and self.left > 1 and self.flag():
             net = Net(ElasticResolution(net, self.choice(4, 5, 6)), nn.Identity(), nn.Linear(3, 3), shape)
         return net
@@ -183,4 +185,4 @@ def fixed(seed=0):
     c, k = one_of(2, 4), one_of(1, 3)
     block = lambda: Residual(MixedOp(dict(zero=Zero(), conv=Conv(2, c, c, k), wide=Chain(Conv(2, c, m := scaled(c, one_of(1, 2), 2)), Conv(2, m, c)))), c)
     stage = ElasticDepth([block(), block()], one_of(1, 2))
-    return shaken(Net(nn.Sequential(Conv(2, 2, c, 3), stage, Conv(2, c, g := grouped(one_of(2, 4), 2))), Stats(), ElasticLinear(halves(g), 3), (2, 5, 5)))
+    return shaken(Net(nn.Sequential(Conv(2, 2, c, 3), stage, Conv(2, c, g := grouped(one_of(2, 4), 2))), Stats(g), ElasticLinear(halves(g), 3), (2, 5, 5)))

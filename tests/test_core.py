@@ -57,9 +57,9 @@ def test_extracted_equals_supernet_in_training(space):
         assert net.training and all(p.dtype == D for p in net.parameters())
         a, b = ours(x, arch), net(x)
         assert differ(a, b) <= 1e-10
-        a.square().sum().backward(); b.square().sum().backward()
-        norm = lambda m: math.sqrt(sum(float(p.grad.square().sum()) for p in m.parameters() if p.grad is not None))
-        assert norm(ours) == pytest.approx(norm(net), rel=1e-8, abs=1e-10)
+        y = x.clone().requires_grad_()
+        grads = [torch.autograd.grad(run().square().sum(), y)[0] for run in (lambda: ours(y, arch), lambda: net(y))]
+        assert differ(*grads) <= 1e-10 * max(1., float(grads[1].abs().max()))
         a, b = ours.eval()(x, arch), net.eval()(x)
         assert differ(a, b) <= 1e-10, "running statistics moved differently"
 
@@ -107,7 +107,7 @@ def test_zero_vanishes_without_aliasing():
             if self.form == 'inplace': y = self.relu(x + self.m(x)); return y + x + self.n(y)
             if self.form == 'sum': return sum(m(x) for m in (self.m, self.n))
             if self.form == 'broadcast': return x.mean(-1, keepdim=True) + self.m(x) + self.n(x)
-            if self.form == 'other': return torch.cat([self.m(x), self.n(x)], 1) - 2*self.m(x)
+            if self.form == 'other': return torch.cat([self.m(x), self.n(x)], 1)[:, 1:3] - 2*self.m(x)
     for form in ('input', 'inplace', 'sum', 'broadcast', 'other'):
         space, x = Cell(form), torch.randn(2, 2, 3)
         for arch in archs_of(space):
@@ -125,9 +125,9 @@ def kinds(kind):
     if kind == 'kernel': body = nn.Sequential(conv(2, 3, one_of(1, 3, 5), transform=True), conv(3, 3, one_of(3, 5)))
     if kind == 'dilation': body = nn.Sequential(conv(2, 3, 3, one_of(1, 2, 3)), conv(3, 3, one_of(3, 5), one_of(1, 2)))
     if kind == 'depth': body = nn.Sequential(conv(2, 3), ElasticDepth([Residual(conv(3, 3, 3), 3) for _ in range(3)], one_of(0, 1, 3)))
-    if kind == 'resolution': return shaken(Net(ElasticResolution(Net(conv(2, 3, 3), Stats(), ElasticLinear(6, 3), (2, 6, 6)), one_of(4, 6, 9)), nn.Identity(), nn.Linear(3, 3), (2, 6, 6)))
-    return shaken(Net(body, Stats(), ElasticLinear(6, 3), (2, 6, 6)))
-operator_like = dict(operator=True, resolution=True, depth=True)
+    if kind == 'resolution': return shaken(Net(ElasticResolution(Net(conv(2, 3, 3), Stats(3), ElasticLinear(6, 3), (2, 6, 6)), one_of(4, 6, 9)), nn.Identity(), nn.Linear(3, 3), (2, 6, 6)))
+    return shaken(Net(body, Stats(3), ElasticLinear(6, 3), (2, 6, 6)))
+operator_like = ('operator', 'resolution', 'depth')
 
 @pytest.mark.parametrize('behaviour', ['hard', 'gated', 'relaxed'])
 @pytest.mark.parametrize('kind', ['operator', 'width', 'kernel', 'dilation', 'depth', 'resolution'])
@@ -184,7 +184,8 @@ def test_active_is_what_is_read(space):
     for row,arch in zip(r := rows(space), decode(space, r)):
         now = Seen(zip(s.choices, row.tolist()), zip(s.choices, s.names))
         with torch.no_grad(), selecting(now): space(x)
-        assert {n for n,c in zip(s.names, s.choices) if c in now.__dict__.get('seen', ())} == set(arch)
+        seen = {n for n,c in zip(s.names, s.choices) if c in now.__dict__.get('seen', ())}
+        assert seen == set(arch) if not any(isinstance(m, Asks) for m in space.modules()) else seen <= set(arch) # what a Python `if` skips is not known
 
 @some(40)
 @given(spaces(limit=200))
@@ -249,6 +250,15 @@ def test_counts_of_hand_made_spaces():
     assert count(ElasticDepth([block]*3, one_of(0, 1, 3))) == 1 + 2*2
     c = one_of('a', 'b')
     assert count(nn.ModuleList([MixedOp([ElasticConv1d(1, 1, one_of(1, 3)), nn.Identity()], c), MixedOp([nn.Identity(), ElasticConv1d(1, 1, one_of(1, 3, 5))], c)])) == 5
+    w, v = one_of(2, 3), one_of(1, 2, 4) # an option of `either` that is also used elsewhere, and inside another option
+    assert count(nn.ModuleList([ElasticConv1d(2, w, 1), ElasticConv1d(2, either(one_of('a', 'b'), [w, 8]), 1)])) == 2*2
+    assert count(ElasticConv1d(2, either(one_of('a', 'b'), [w, concat(w, v)]), 1)) == 2 + 2*3
+    conv = ElasticConv1d(2, 2, one_of(1, 3), padding='same')
+    assert count(MixedOp(dict(none=nn.Identity(), once=conv, twice=nn.Sequential(conv, conv)))) == 1 + 2 + 2
+    class Alias(nn.Module): # blocks registered a second time are no second use
+        def __init__(self): super().__init__(); self.blocks = nn.ModuleList([ElasticConv1d(2, 2, one_of(1, 3)) for _ in range(2)]); self.stage = ElasticDepth(self.blocks, one_of(1, 2))
+    assert count(Alias()) == 2 + 4
+    assert count(ElasticDepth([ElasticConv1d(2, 2, one_of(1, 3)) for _ in range(3)], 1)) == 2
     assert count(nn.Linear(2, 2)) == 1 and sample(nn.Linear(2, 2)) == {} and sample(nn.Linear(2, 2), 3).shape == (3, 0)
 
 alone = '''
@@ -270,7 +280,7 @@ def test_same_in_processes_with_other_hash_seeds():
 
 # ---- 4. costs
 
-@some(30)
+@some(20)
 @given(spaces())
 def test_costs_equal_counting(space):
     shape = space.input_shape
@@ -320,7 +330,7 @@ def test_costs_of_a_restricted_space(space, seed):
 
 def test_wide_concatenation_uses_the_width_as_axis():
     class Wide(nn.Module):
-        def __init__(self, options, n=4):
+        def __init__(self, options, n=3):
             super().__init__()
             self.ws = [one_of(*options) for _ in range(n)]
             self.arms = nn.ModuleList([ElasticConv1d(2, w, 1, bias=False) for w in self.ws])
@@ -333,12 +343,12 @@ def test_wide_concatenation_uses_the_width_as_axis():
     probs = probabilities(wide)
     mean = {n: (p * torch.tensor(c.options)).sum() for (n,c),p in zip(choices(wide).items(), probs.values())}
     mean = list(mean.values())
-    want = 3 * (2*sum(mean[:4]) + sum(mean[:4]) * mean[4]) # bilinear, and independent: exact here
+    want = 3 * (2*sum(mean[:3]) + sum(mean[:3]) * mean[3]) # bilinear, and independent: exact here
     torch.testing.assert_close(cost.expected(probs), want, rtol=1e-9, atol=0)
-    assert cheapest(cost)[0] == 3 * (2*8 + 8*2)
-    with pytest.raises(ValueError, match='the smallest reaches 96'): feasible(cost, 95)
-    with pytest.raises(ValueError, match='the smallest reaches 96'): LatencyAwareLoss(cost, 95)
-    small = Wide((1, 3, 4), 3)
+    assert cheapest(cost)[0] == 3 * (2*6 + 6*2)
+    with pytest.raises(ValueError, match='the smallest reaches 72'): feasible(cost, 71)
+    with pytest.raises(ValueError, match='the smallest reaches 72'): LatencyAwareLoss(cost, 71)
+    small = Wide((1, 3, 4))
     p = {c: torch.randn(3, dtype=D).softmax(0) for c in small.ws}
     for w in (concat(*small.ws), concat(small.ws[0], small.ws[0], small.ws[1]), halves(concat(*small.ws[:2])), scaled(concat(*small.ws), .5, 2)):
         want = dict.fromkeys(values(w), 0.)
@@ -422,13 +432,21 @@ def test_checkpointing_keeps_the_selection():
     with selected(space, arch): y = checkpoint(space, x, use_reentrant=False)
     with pytest.raises(RuntimeError, match='nothing is selected'): y.sum().backward()
 
+def test_shared_branches_run():
+    w, v, x = one_of(2, 3), one_of(1, 2, 4), torch.randn(1, 2, 4)
+    conv = ElasticConv1d(2, 2, one_of(1, 3), padding='same')
+    spaces = [MixedOp(dict(none=nn.Identity(), once=conv, twice=nn.Sequential(conv, conv))), ElasticDepth([conv]*3, one_of(0, 1, 3)),
+              nn.Sequential(ElasticConv1d(2, e := either(one_of('a', 'b'), [w, concat(w, v)]), 1), ElasticConv1d(e, w, 1), ElasticConv1d(w, 2, 1))]
+    for space in spaces:
+        for arch in archs_of(space):
+            with selected(space, arch): assert torch.equal(space(x), extract(space, arch)(x))
+
 def test_two_spaces_do_not_interact():
     a, b = fixed(0).eval(), fixed(1).eval()
     x = given_x(a, dtype=torch.float32)
     ya, yb = a(x, largest(a)), b(x, smallest(b))
     ma = macs(a, a.input_shape)
-    restrict(b, {'*width*': b_options[0] for n,c in choices(b).items() if 'width' in n for b_options in [c.options]} if any('width' in n for n in choices(b)) else {})
-    macs(b, b.input_shape), extract(b, smallest(b))
+    restrict(b, {n: c.options[:1] for n,c in choices(b).items()}); macs(b, b.input_shape); extract(b, smallest(b))
     with selected(b, smallest(b)):
         assert torch.equal(a(x, largest(a)), ya) and torch.equal(b(x), yb)
         with pytest.raises(RuntimeError, match='another space'): nn.Module.__call__(a, x)
@@ -445,14 +463,13 @@ class Mixed(nn.Module):
     def forward(self, x):
         for m in self.mixed: x = x + m(x)
         return x
-def gated(space, mode, seed=0, requires_grad=True):
+def gated(space, mode, seed=0):
     "One-hot straight-through gates of sampled paths, as functions of the architecture parameters."
     g, out = torch.Generator().manual_seed(seed), {}
     for n,c in choices(space).items():
-        p = c.alpha.softmax(0)
         i, j = torch.randperm(len(c), generator=g)[:2].tolist()
         idx = (i, j) if mode.startswith('two') else tuple(range(len(c)))
-        p = p[list(idx)]; p = p / p.sum()
+        p = c.alpha[list(idx)].softmax(0)
         hot = torch.eye(len(idx), dtype=p.dtype)[idx.index(i)]
         out[n] = Gates(idx, hot + p - p.detach(), (True,)*len(idx) if mode.endswith('full') else tuple(k == i for k in idx), mode.endswith('late'))
     return out
@@ -543,7 +560,7 @@ def test_dead_paths_move_no_statistics(mode):
                     moved = not torch.equal(b, before[f'{name}.ops.{op}.{n}'])
                     assert moved == (k == alive), (n, op)
         before = statistics(space)
-        with selected(space, gates), still(space): space(x).sum().backward()
+        with selected(space, gated(space, mode, seed)), still(space): space(x).sum().backward()
         assert all(torch.equal(b, before[n]) for n,b in statistics(space).items())
         assert all(m.track_running_stats for m in space.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
 
@@ -579,9 +596,7 @@ import sys, io; sys.modules['nas_suite'] = None
 import torch; net, x, want = torch.load(io.BytesIO(sys.stdin.buffer.read()), weights_only=False)
 assert torch.equal(net(x), want) and not any(k.startswith('nas_suite.') for k in sys.modules)
 torch.jit.trace(net, x); print('|'.join(net.state_dict()))'''
-    class Tail(nn.Module): # nothing of this file may be needed either
-        pass
-    # `Stats` of this test's space is traced away, so the file needs torch only
+    # `Stats` and `Residual` of this test's space are traced away too, so the file needs torch only
     arch = largest(space) | {n: 'zero' for n in choices(space) if n.endswith('blocks.1.body.choice')}
     net = extract(space, arch)
     file = io.BytesIO(); torch.save((net, x, net(x)), file)
@@ -620,7 +635,7 @@ def test_bad_architectures():
         with raises(f'{name} has no option 3; its options are 2, 4'): f(arch | {name: 3})
         with raises("has no option True"): f(arch | {name: True})
         with raises("no choice '0.out_features'"): f(largest(other))
-        with raises('is a dict'): f([1, 2])
+    with raises('is a dict'): encode(space, [[1, 2]])
     lacks = {n: o for n,o in arch.items() if n != name}
     for f in (lambda a: encode(space, a), lambda a: space(x, a), macs(space, space.input_shape)):
         with raises(f'lacks {name}; the options of {name} are 2, 4'): f(lacks)

@@ -1,2 +1,2 @@
-"""Latency on the user's own device: measuring it, keeping it, calibrating sums of it."""
 from .measuring import *
+from .tables import *

@@ -1,0 +1,89 @@
+"""ProxylessNAS's gated search on JPEG CIFAR-10 under a latency budget measured here: the networks found, random networks of equal measured latency,
+and a MobileNetV2-like one made as fast by its width, all retrained alike, for several seeds. Needs the shared data (NAS_SUITE_SHARED, default ../shared)."""
+import argparse, csv, os, statistics, time, warnings, torch
+from copy import deepcopy
+from pathlib import Path
+from data_recipes import jpeg_npz
+from machine import machine
+from nas_suite.choices import decode, sample
+from nas_suite.costs import count_macs, count_params
+from nas_suite.extraction import extract
+from nas_suite.latency import measure, measure_archs, table
+from nas_suite.spaces.mobile import mobilenet_v2_like, proxyless
+from nas_suite.strategies.gated import Gated
+from nas_suite.tasks.classification import classification
+from nas_suite.training import batches, evaluate, fit, recalibrate, seeded
+
+a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+a.add_argument('--images', type=int, default=16000); a.add_argument('--seeds', type=int, default=3); a.add_argument('--random', type=int, default=5)
+a.add_argument('--search-epochs', type=int, default=10); a.add_argument('--epochs', type=int, default=3); a.add_argument('--budget', type=float, default=.7, help='of the MobileNetV2-like network')
+a.add_argument('--batch', type=int, default=16, help='images at once when latency is measured: one alone is mostly the overhead of calls'); a.add_argument('--out', default='proxyless_cifar')
+a = a.parse_args()
+torch.set_num_threads(1)
+warnings.simplefilter('ignore')
+machine(threads=1, batch=a.batch)
+shape, out = (3, 32, 32), Path(__file__).parent/'results'/f'{a.out}.csv'
+file = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2]/'shared'))/'data'/'cifar10_jpeg.npz'
+task = classification(jpeg_npz.load(file, a.images), shift=4, flip=True, name='JPEG CIFAR-10')
+
+def make(seed=0, width=1.):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return proxyless(width, classes=10, image_size=32, stem=16, stem_stride=2, first=0, widths=(16, 24, 40), depths=(3, 3, 3), strides=(1, 2, 2), last=160, bn_eps=1e-5)
+
+def timed(nets: dict, rounds=40):
+    m = measure(nets, torch.randn(a.batch, *shape), rounds=rounds, threads=1)
+    return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
+
+space = make()
+hand = mobilenet_v2_like(space)
+base = timed({'hand': extract(space, hand)})['hand'][0]
+budget = a.budget * base
+print(f'MobileNetV2-like: {base:.3f} ms; budget {budget:.3f} ms')
+cost = table(space, shape, a.batch, threads=1, seed=0, calibrate=10)
+
+# the hand-designed network, as fast as the budget by its width
+slim = {str(w): extract(s := make(0, w), mobilenet_v2_like(s)) for w in (.25, .35, .5, .6, .75, .9, 1.)}
+ms = {w: t[0] for w,t in timed(slim).items()}
+best_width = float(min(ms, key=lambda w: abs(ms[w] - budget)))
+print('width of the MobileNetV2-like network:', best_width, {w: round(t, 3) for w,t in ms.items()})
+
+# random networks of equal measured latency
+rows = sample(space, 20000, torch.Generator().manual_seed(0)); rows = rows[(cost.batch(rows)/budget - 1).abs() < .05][:6*a.random]
+pool = decode(space, rows)
+m = measure_archs(space, pool, shape, a.batch, threads=1, rounds=40)
+close = sorted(range(len(pool)), key=lambda i: abs(m.median_ms(m.names[i])/budget - 1))[:a.random]
+rand = [pool[i] for i in sorted(close)]
+
+results, field = [], ['name', 'seed', 'accuracy', 'latency_ms', 'low', 'high', 'macs', 'params', 'supernet', 'recalibrated', 'search_s', 'train_s', 'arch']
+def note(name, seed, net, arch, latency, **more):
+    t0, (ms, (low, high)) = time.time(), latency
+    fit(net, task, epochs=a.epochs, seed=seed, progress=False)
+    results.append(dict(name=name, seed=seed, accuracy=evaluate(net, task.test, task)['accuracy'], latency_ms=ms, low=low, high=high, macs=count_macs(net, shape), params=count_params(net),
+                        train_s=time.time()-t0, arch=' '.join(arch.values()), **more))
+    print({k: round(v, 4) if isinstance(v, float) else v for k,v in results[-1].items()}, flush=True)
+    with open(tmp := out.with_suffix('.tmp'), 'w', newline='') as f: w = csv.DictWriter(f, field); w.writeheader(); w.writerows(results)
+    os.replace(tmp, out)
+
+for seed in range(a.seeds):
+    s, t0 = make(seed), time.time()
+    start, strategy = deepcopy(s), Gated(epochs=a.search_epochs)
+    history = strategy.search(s, task, [(cost, budget)], seed=seed, progress=False)
+    bound = budget
+    for _ in range(6): # met is what is measured
+        arch = strategy.derive(s, [(cost, bound)])
+        ms, (_, high) = timed({'net': extract(s, arch)})['net']
+        if high <= budget: break
+        bound = min(bound, cost(arch)) * min(.99, budget/high)
+    print(f"seed {seed}: searched in {time.time()-t0:.0f} s, entropy {history[-1]['entropy']:.2f}, multiplier {history[-1]['multiplier']}", flush=True)
+    sub, took = extract(s, arch), time.time() - t0
+    raw = evaluate(sub, task.test, task)['accuracy']
+    cal = evaluate(recalibrate(sub, batches(task.full, 256), 8), task.test, task)['accuracy']
+    small = make(seed, best_width)
+    nets = {'found': (extract(start, arch), arch), 'MobileNetV2-like': (extract(small, mobilenet_v2_like(small)), mobilenet_v2_like(small)), **{f'random {i+1}': (extract(start, r), r) for i,r in enumerate(rand)}}
+    latency = timed({n: net for n,(net,_) in nets.items()}, rounds=60) # side by side
+    for n,(net,r) in nets.items(): note(n, seed, net, r, latency[n], **(dict(supernet=raw, recalibrated=cal, search_s=took) if n == 'found' else {}))
+
+mean = lambda name: [r['accuracy'] for r in results if r['name'].startswith(name)]
+for name in ('found', 'MobileNetV2-like', 'random'):
+    v = mean(name); print(f"{name:18} accuracy {statistics.mean(v):.4f} +- {statistics.stdev(v) if len(v) > 1 else 0:.4f} over {len(v)} trainings, latency {statistics.mean(r['latency_ms'] for r in results if r['name'].startswith(name)):.3f} ms")
