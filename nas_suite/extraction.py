@@ -5,22 +5,20 @@
 # %% auto #0
 __all__ = ['extract_selected', 'extract', 'check']
 
-# %% ../nbs/core/02_extraction.ipynb #97843088
+# %% ../nbs/core/02_extraction.ipynb #a20b99e2
 import copy, torch
 from contextlib import contextmanager
 from copy import deepcopy
 from threading import RLock, get_ident
 from torch import fx, nn
-from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, structure
-from .layers import Zero
+from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
+from .layers import Concat, Either, Grouped, Zero
 
-# %% ../nbs/core/02_extraction.ipynb #f39ebf87
+# %% ../nbs/core/02_extraction.ipynb #6ab4c792
 class _Mode:
-    "Stands for `training` during a trace; other threads see the mode as it is."
-    def __init__(self, name, mode): self.name, self.mode, self.thread = name, mode, get_ident()
-    def __bool__(self):
-        if get_ident() != self.thread: return self.mode
-        raise ValueError(f"{self.name} reads self.training, which a trace would freeze: use a module such as nn.Dropout for what depends on it")
+    "Stands for `training` during a trace."
+    def __init__(self, name): self.name = name
+    def __bool__(self): raise ValueError(f"{self.name} reads self.training, which a trace would freeze: use a module such as nn.Dropout for what depends on it")
 
 _tracing = RLock() # a trace patches nn.Module for the whole process
 
@@ -28,7 +26,7 @@ class _Extractor(fx.Tracer):
     "Leaves are elastic layers, `Zero`, and PyTorch's and einops' own; calls of other threads pass by."
     def __init__(self): super().__init__(); self.thread = get_ident()
     def getattr(self, attr, value, cache): return super().getattr(attr, value, cache) if get_ident() == self.thread else value
-    def is_leaf_module(self, m, name): return hasattr(m, 'plain') or isinstance(m, Zero) or m.__module__.startswith('einops.') or super().is_leaf_module(m, name)
+    def is_leaf_module(self, m, name): return hasattr(type(m), 'plain') or isinstance(m, Zero) or m.__module__.startswith('einops.') or super().is_leaf_module(m, name)
     def call_module(self, m, forward, args, kwargs):
         if get_ident() != self.thread: return forward(*args, **kwargs)
         with _explained(self.path_of_module(m), m): return super().call_module(m, forward, args, kwargs)
@@ -44,14 +42,22 @@ def _explained(name, m):
         raise ValueError(f"{name or 'the space'} ({type(m).__name__}) cannot be traced: its forward must not branch or loop on tensor values or sizes, "
                          f"and loops over searchable blocks go through ElasticDepth ({e})") from e
 
-@contextmanager
-def _no_mode(space, is_leaf):
-    "Refuse reading `training` inside the block, except by leaves."
-    inner = [(n, m, m.training) for n,m in space.named_modules() if not is_leaf(m, n)]
-    for n,m,_ in inner: m.__dict__['training'] = _Mode(f'{n or "the space"} ({type(m).__name__})', m.training)
-    try: yield
-    finally:
-        for _,m,mode in inner: m.__dict__['training'] = mode
+def _skeleton(space, is_leaf):
+    "A space whose inner modules are shallow copies that refuse to tell their mode, with empty modules in place of branches that do not run."
+    now, copies, nothing = selection(), {}, nn.Module()
+    def runs(cond):
+        choice, allowed = cond
+        return choice not in now or isinstance(now[choice], Gates) or now[choice] in allowed
+    def go(m, name, out):
+        if m in out: return nothing
+        if m in copies: return copies[m]
+        if name and is_leaf(m, name) and not isinstance(m, (nn.ModuleList, nn.ModuleDict)): return m
+        copies[m] = new = copy.copy(m)
+        if hasattr(type(m), 'branches'): out = out | {b for b,cond in m.branches().items() if not runs(cond)}
+        new.__dict__['training'] = _Mode(f'{name or "the space"} ({type(m).__name__})')
+        new.__dict__['_modules'] = {n: c if c is None or isinstance(c, Choice) else go(c, f'{name}.{n}' if name else n, out) for n,c in m._modules.items()}
+        return new
+    return go(space, '', frozenset())
 
 # %% ../nbs/core/02_extraction.ipynb #b7f8234a
 def _clone(m, memo):
@@ -94,12 +100,12 @@ def _drop_zeros(graph, parts):
             with graph.inserting_before(zero): zero.replace_all_uses_with(graph.call_function(torch.zeros_like, (like,)))
         graph.erase_node(zero)
 
-# %% ../nbs/core/02_extraction.ipynb #5807997b
+# %% ../nbs/core/02_extraction.ipynb #7e15c9bb
 def extract_selected(module: nn.Module) -> fx.GraphModule:
     "The plain network that a module is under the present selection."
     tracer = _Extractor()
-    with _tracing, _no_mode(module, tracer.is_leaf_module), _explained('', module):
-        graph = tracer.trace(module)
+    if tracer.is_leaf_module(module, ''): module = nn.Sequential(module)
+    with _tracing, _explained('', module): graph = tracer.trace(_skeleton(module, tracer.is_leaf_module))
     parts, memo = {}, {}
     for n in graph.nodes:
         n.meta.clear()
@@ -110,7 +116,7 @@ def extract_selected(module: nn.Module) -> fx.GraphModule:
             parts[n.target] = memo[id(t)]
         elif n.op == 'call_module' and n.target not in parts:
             m = module.get_submodule(n.target)
-            parts[n.target] = m if isinstance(m, Zero) else m.plain() if hasattr(m, 'plain') else _clone(m, memo)
+            parts[n.target] = m if isinstance(m, Zero) else m.plain() if hasattr(type(m), 'plain') else _clone(m, memo)
     _drop_zeros(graph, parts)
     graph._tracer_cls = None # a pickle would look for it
     subnet = fx.GraphModule({n: m for n,m in parts.items() if not isinstance(m, Zero)}, graph, type(module).__name__)
@@ -123,9 +129,10 @@ def extract(
     arch: dict # A complete architecture; a partial one gives a smaller space
 ) -> nn.Module:
     "The network that `arch` describes, as a plain `torch.fx.GraphModule` with its own copy of the weights, of the same dtype, device and mode. ValueError if `arch` is not of this space or the space cannot be traced."
-    if not is_complete(space, arch): return _narrow(space, arch)
-    encode(space, arch)
-    with selected(space, arch): return extract_selected(space)
+    s = structure(space)
+    if not is_complete(s, arch): return _narrow(space, arch)
+    encode(s, arch)
+    with selected(s, arch): return extract_selected(space)
 
 # %% ../nbs/core/02_extraction.ipynb #3ad21fcd
 def check(space, arch, subnet, x=None) -> float:
@@ -142,11 +149,13 @@ def check(space, arch, subnet, x=None) -> float:
     if a.shape != b.shape: raise ValueError(f"outputs differ in shape: {tuple(a.shape)} of the space, {tuple(b.shape)} of the subnet")
     return float((a - b).abs().max()) if a.numel() else 0.
 
-# %% ../nbs/core/02_extraction.ipynb #26a17738
+# %% ../nbs/core/02_extraction.ipynb #f68f7266
 def _narrow(space, arch):
     "A space of its own in which the choices in `arch` are fixed and the weights nothing can use any more are gone."
     view = deepcopy(restrict(space, arch))
-    found = structure(view).choices
+    found, named = structure(view).choices, structure(view).names
+    if any(len(m.choice.survivors) > 1 and any(isinstance(p, (Concat, Grouped)) for w in m.parts if isinstance(w, nn.Module) for p in w.modules())
+           for m in view.modules() if isinstance(m, Either)): return view # the parts of such a width have places that do not survive cutting
     every = {c: Gates(tuple(live := c.survivors), torch.ones(len(live)), (True,)*len(live)) for c in found}
     modules = list(view.modules())
     with selecting(Selection(every)):
@@ -157,4 +166,7 @@ def _narrow(space, arch):
     for c in found:
         live = c.survivors
         c.options, c.alpha, c.alive = [c.options[i] for i in live], nn.Parameter(c.alpha.detach()[live]), torch.ones_like(c.alive[:len(live)])
+    now = dict(zip(structure(view).choices, structure(view).names))
+    for c,old in zip(found, named):
+        if now.get(c, old) != old: c.name = old # the module that gave the name is gone
     return view

@@ -6,7 +6,7 @@
 __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milliseconds', 'score', 'metric_name', 'rows', 'met',
            'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff', 'draw_parts',
            'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses', 'draw_budget',
-           'draw_entropy', 'draw_multiplier', 'course', 'training', 'figures', 'plot', 'page', 'report']
+           'draw_entropy', 'draw_multiplier', 'course', 'training', 'figures', 'plot', 'chance', 'page', 'report']
 
 # %% ../nbs/core/07_report.ipynb #324d6d8c
 import colorsys, html, io, json, math, os, re, tempfile
@@ -41,7 +41,7 @@ def read(
     found['arch'] = found['result'].get('arch') or found['arch']
     return found | dict(folder=folder)
 
-# %% ../nbs/core/07_report.ipynb #e4c53f6a
+# %% ../nbs/core/07_report.ipynb #23afb93d
 def _known(x): return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 def amount(x, # a number, or None
@@ -51,7 +51,7 @@ def amount(x, # a number, or None
     if abs(x) >= 1e15: return f'{x:.2e}{unit and " " + unit}'
     for prefix,size in (('T', 1e12), ('G', 1e9), ('M', 1e6), ('k', 1e3), ('', 1)):
         if abs(x) >= size*.9995 or not prefix: break
-    text = f'{x/size:.3g}' if abs(x/size) < 999.5 else f'{x/size:.0f}'
+    text = f'{x/size:#.3g}'.rstrip('.') if prefix else f'{x:.3g}'
     return ' '.join(filter(None, [text, prefix + unit]))
 
 def milliseconds(x, interval=None) -> str:
@@ -178,15 +178,15 @@ def colours(
         out[label] = to_hex(rgb)
     return out
 
-# %% ../nbs/core/07_report.ipynb #8d32f191
+# %% ../nbs/core/07_report.ipynb #3465f43a
 _axes = dict(latency_ms=('latency, ms', 1), macs=('million MACs', 1e6), params=('thousand parameters', 1e3))
 
 def draw_tradeoff(ax, run):
-    "The found network and the baselines in the plane of cost and metric; False if there is nothing to draw."
+    "The found network and the baselines in the plane of cost and metric; False if there is nothing to compare."
     table = [r for r in rows(run) if _known(r['score'])]
     cost = next((c for c in _axes if len([r for r in table if _known(r[c])]) >= max(1, len(table) - 1)), None)
     table = [r for r in table if _known(r[cost])] if cost else []
-    if not table: return False
+    if len(table) < 2: return False
     label, unit = _axes[cost]
     percent = 100 if all(0 <= r['score'] <= 1 for r in table) else 1
     drawn = []
@@ -198,14 +198,14 @@ def draw_tradeoff(ax, run):
         drawn.append((x, y, r, mine))
     bound = (run['config'].get('budget') or {}).get(cost)
     if _known(bound): ax.axvline(bound/unit, color=alarm, lw=1.2, ls=(0, (4, 3)), zorder=1)
-    ax.margins(x=.12, y=.16)
-    span, left = ax.get_ylim()[1] - ax.get_ylim()[0], sum(ax.get_xlim())/2
+    ax.margins(x=.2, y=.16)
+    span, width, middle = ax.get_ylim()[1] - ax.get_ylim()[0], ax.get_xlim()[1] - ax.get_xlim()[0], sum(ax.get_xlim())/2
     taken = []
     for x,y,r,mine in sorted(drawn, key=lambda d: -d[1]):
-        while any(abs(y - t) < .05*span and abs(x - u) < .25*(ax.get_xlim()[1] - ax.get_xlim()[0]) for u,t in taken): y -= .055*span
-        taken.append((x, y)); right = x > left
+        while any(abs(y - t) < .05*span and abs(x - u) < .25*width for u,t in taken): y -= .055*span
+        taken.append((x, y)); right = x > middle or _known(bound) and 0 <= bound/unit - x < .25*width # the name stays off the budget line
         ax.annotate(elided(r['name']), (x, y), ((-11 if right else 11), 5), textcoords='offset points', ha='right' if right else 'left', va='bottom', fontsize=8.5, fontweight='bold' if mine else 'normal')
-    if _known(bound): ax.text(bound/unit, ax.get_ylim()[0], ' budget', color=alarm, fontsize=8, va='bottom')
+    if _known(bound): ax.annotate('budget', (bound/unit, 1), (4, -2), xycoords=('data', 'axes fraction'), textcoords='offset points', color=alarm, fontsize=8, va='top')
     ax.set(xlabel=label, ylabel=metric_name(run) + (', %' if percent == 100 else ''))
     ax.grid(True)
     return True
@@ -222,7 +222,7 @@ def _drawing(draw):
     "Run a drawing in the style of the reports."
     with matplotlib.rc_context(_style): return draw()
 
-# %% ../nbs/core/07_report.ipynb #f7d752bc
+# %% ../nbs/core/07_report.ipynb #c49af430
 def draw_parts(ax, run, cost):
     "One bar a unit for a cost; False if it is not known."
     parts = {n: v for n,v in ((run['result'].get('parts') or {}).get(cost) or {}).items() if _known(v)}
@@ -238,7 +238,7 @@ def draw_parts(ax, run, cost):
     total = sum(x)
     if len(parts) < 40:
         for i,v in enumerate(x):
-            if total and v/total >= .005: ax.text(v, i, f' {100*v/total:.0f} %', va='center', fontsize=7, color=ink)
+            if total and v/total >= .005: ax.annotate(f'{100*v/total:.0f} %', (v, i), (3, 0), textcoords='offset points', va='center', fontsize=7, color=ink)
     ax.margins(x=.1)
     return True
 
@@ -255,7 +255,7 @@ def parts(run):
         for ax in axes[1:]: ax.tick_params(labelleft=False)
     return fig
 
-# %% ../nbs/core/07_report.ipynb #7391bcf6
+# %% ../nbs/core/07_report.ipynb #ca5b3d9e
 def blocks(arch) -> dict: # name of the module -> {choice: option}
     "The choices of an architecture, by the module they belong to."
     out = {}
@@ -270,7 +270,7 @@ def _described(choices):
         f |= own
         if not own: lines.append(_label(name, option))
     if f.get('skip'): lines = ['skip', *lines]
-    else: lines = [f"{f['kernel']}×{f['kernel']}"]*('kernel' in f) + [f"e{f['expand']}"]*('expand' in f) + lines
+    else: lines = [text.format(f[k]) for k,text in (('kernel', '{0}×{0}'), ('expand', 'e{0}')) if k in f] + lines
     return f, lines
 
 def draw_arch(ax, run, per_row=None):
@@ -453,12 +453,12 @@ def plot(
         return fig
     return _drawing(draw)
 
-# %% ../nbs/core/07_report.ipynb #39912ba6
+# %% ../nbs/core/07_report.ipynb #efaee8aa
 def _svg(name, fig):
     "A figure as inline SVG in the colours of the page."
     out = io.StringIO()
     with matplotlib.rc_context(_style):
-        fig.savefig(out, format='svg', transparent=True, bbox_inches='tight', pad_inches=.04, metadata=dict.fromkeys(('Date', 'Creator', 'Format', 'Type')))
+        fig.savefig(out, format='svg', transparent=True, metadata=dict.fromkeys(('Date', 'Creator', 'Format', 'Type')))
     text = out.getvalue()
     text = text[text.index('<svg'):].replace(ink, 'currentColor')
     text = re.sub(r'(\sid="|url\(#|href="#)', rf'\g<1>{name}-', text)
@@ -474,12 +474,12 @@ def _table(head, body, strong=()):
 def _flat(x):
     "Nested facts in one line."
     if isinstance(x, dict): return ', '.join(f'{k} {_flat(v)}' for k,v in x.items() if v is not None) or '–'
-    if isinstance(x, (list, tuple)): return ' × '.join(map(_flat, x)) if all(map(_known, x)) else ', '.join(map(_flat, x))
+    if isinstance(x, (list, tuple)): return ', '.join(map(_flat, x)) or '–'
     return '–' if x is None else f'{x:.4g}' if isinstance(x, float) else str(x)
 
 def _facts(facts): return '<dl>' + ''.join(f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(_flat(v))}</dd>' for k,v in facts.items() if v not in (None, {}, [])) + '</dl>'
 
-# %% ../nbs/core/07_report.ipynb #e942ab63
+# %% ../nbs/core/07_report.ipynb #99da6b33
 _costs = dict(latency_ms='latency', macs='MACs', params='parameters')
 def _cost(name, value): return milliseconds(value) if name == 'latency_ms' else amount(value)
 
@@ -487,10 +487,20 @@ def _tile(label, value, note='', meter=None, good=True):
     bar = '' if meter is None else f'<div class="meter{"" if good else " over"}"><i style="width:{100*min(1, max(0, meter)):.1f}%"></i></div>'
     return f'<div class=tile><span>{html.escape(label)}</span><b>{html.escape(value)}</b>{bar}<small>{html.escape(note)}</small></div>'
 
+def _samples(run):
+    "How many samples the found network was judged by, None where that is not known."
+    counts = [n for m in (run['result'].get('metrics') or {}).values() if isinstance(m, dict) and _known(n := m.get('n')) and n > 0]
+    return int(counts[-1]) if counts else None
+
+def chance(p: float, n: int) -> float:
+    "Two networks of equal accuracy `p`, judged by `n` samples each, differ by less than this 95 times of 100."
+    return 1.96*math.sqrt(2*p*(1 - p)/n)
+
 def _tiles(run):
     result, found, within = run['result'], rows(run)[0], met(run)
     costs, budget, out = result.get('costs') or {}, run['config'].get('budget') or {}, []
-    out.append(_tile(metric_name(run), score(found['score']), 'on test data'))
+    n = _samples(run)
+    out.append(_tile(metric_name(run), score(found['score']), f'on {n} test samples' if n else 'on test data'))
     for n,label in _costs.items():
         if not _known(costs.get(n)): continue
         notes, limit = [], budget.get(n)
@@ -513,16 +523,18 @@ def _verdict(run):
             ratio = found['latency_ms']/r['latency_ms']
             text += f", at {100*ratio:.0f} % of its latency"
         said.append(text)
-    chance = [r['score'] for r in table[1:] if str(r['name']).startswith('random') and _known(r['score'])]
-    if chance: said.append(f"{points(found['score'] - max(chance))} the best and {points(found['score'] - sum(chance)/len(chance))} the mean of {len(chance)} random network{'s' if len(chance) > 1 else ''} of about the same cost")
-    return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.</p>" if said else ''
+    drawn = [r['score'] for r in table[1:] if str(r['name']).startswith('random') and _known(r['score'])]
+    if drawn: said.append(f"{points(found['score'] - max(drawn))} the best and {points(found['score'] - sum(drawn)/len(drawn))} the mean of {len(drawn)} random network{'s' if len(drawn) > 1 else ''} of about the same cost")
+    n, doubt = _samples(run), ''
+    if n and metric_name(run) == 'accuracy' and 0 < found['score'] < 1: doubt = f" <span class=soft>With {n} test samples and one training each, differences below {100*chance(found['score'], n):.1f} points can be chance.</span>"
+    return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.{doubt}</p>" if said else ''
 
-# %% ../nbs/core/07_report.ipynb #93e74c7d
+# %% ../nbs/core/07_report.ipynb #f38eabe2
 def _code(run):
     "How to use the files that are there."
     folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
     x = f"torch.randn({', '.join(map(str, [1, *shape]))})"
-    text = f"from nas_suite import search\nfound = search.load({str(folder)!r})\nfound.model({x})"
+    text = f"import torch\nfrom nas_suite import search\nfound = search.load({str(folder)!r})\nfound.model({x})"
     out = [('With nas_suite', text)]
     if (folder/'model.pt2').exists(): out.append(('With PyTorch alone', f"import torch\nnet = torch.export.load({str(folder/'model.pt2')!r}).module()\nnet({x})"))
     if (folder/'model.onnx').exists(): out.append(('With ONNX Runtime', f"import onnxruntime\nnet = onnxruntime.InferenceSession({str(folder/'model.onnx')!r})\nnet.run(None, {{net.get_inputs()[0].name: x}})  # x: float32 array {tuple([1, *shape])}"))
@@ -538,7 +550,7 @@ h2{font-size:19px;margin:44px 0 10px}h3{font-size:14px;margin:18px 0 6px;color:v
 .tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}.tile span{display:block;color:var(--soft);font-size:13px}.tile span::first-letter{text-transform:uppercase}
 .tile b{display:block;font-size:27px;font-weight:650;line-height:1.25;font-variant-numeric:tabular-nums}.tile small{color:var(--soft);font-size:12.5px}
 .meter{height:5px;border-radius:3px;background:var(--line);margin:6px 0 5px;overflow:hidden}.meter i{display:block;height:100%;background:var(--good)}.meter.over i{background:var(--bad)}
-.note{color:var(--soft);font-size:13px;margin:8px 0 0}.verdict{font-size:16px;margin:18px 0 0}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.note{color:var(--soft);font-size:13px;margin:8px 0 0}.verdict{font-size:16px;margin:18px 0 0}.soft{color:var(--soft)}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:7px 12px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;font-size:13px}tr.strong td{font-weight:650}tr.strong td:first-child{color:var(--accent)}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px 12px}figure svg{display:block;width:100%;height:auto;max-height:900px}figure.narrow svg{max-width:760px;margin:0 auto}
@@ -548,11 +560,11 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:8px;paddin
 @media print{body{background:#fff}figure,.tile{break-inside:avoid}}
 """
 
-# %% ../nbs/core/07_report.ipynb #2e12293d
+# %% ../nbs/core/07_report.ipynb #e5b73d44
 def _section(title, body): return f'<section><h2>{html.escape(title)}</h2>{body}</section>' if body else ''
 
-def _drawn(name, figs):
-    return f"<figure{' class=narrow' if name in ('tradeoff',) else ''}>{_svg(name, figs[name])}<figcaption>{html.escape(_captions[name])}</figcaption></figure>" if name in figs else ''
+def _drawn(name, figs, caption):
+    return f"<figure{' class=narrow' if name in ('tradeoff',) else ''}>{_svg(name, figs[name])}<figcaption>{html.escape(caption)}</figcaption></figure>" if name in figs else ''
 
 def _head(run):
     "What was searched, and what came of it."
@@ -563,7 +575,7 @@ def _head(run):
     how = [f"space {(c.get('space') or {}).get('name', '')}", f"strategy {(c.get('strategy') or {}).get('name', '')}", f"seed {c.get('seed', 0)}"]
     device = run['environment'].get('device')
     where = [str(device)] if device else []
-    where += [f"{_flat(run['environment'][k])} {k}" for k in ('cores', 'threads') if run['environment'].get(k)]
+    where += [f'{n:g} {k[:-1] if n == 1 else k}' for k in ('cores', 'threads') if _known(n := run['environment'].get(k))]
     return (f"<header><h1>{e(title)}</h1><p>{e(' · '.join(how))}</p>" + (f"<p>Measured on {e(', '.join(where))}</p>" if where else '') +
             ('' if run['result'] else '<p class=verdict>This run has not finished; the same command continues it.</p>') + '</header>')
 
@@ -573,9 +585,10 @@ def page(run) -> str:
     head, body = _cells(run)
     metrics = [(s, m) for s in stages if (m := (result.get('metrics') or {}).get(s))]
     columns = list(dict.fromkeys(k for _,m in metrics for k in m))
-    shown = lambda k, v: (f'{v:.3f}' if 'loss' in k else score(v)) if _known(v) else _flat(v)
+    shown = lambda k, v: (f'{v:.3f}' if 'loss' in k else score(v)) if _known(v) and isinstance(v, float) else _flat(v)
     gap = _table(['the found architecture', *columns], [[s, *(shown(k, m.get(k)) for k in columns)] for s,m in metrics]) if metrics else ''
     title = _titles | dict(tradeoff=f"{metric_name(run).capitalize()} against {'latency' if any(_known(r['latency_ms']) for r in rows(run)) else 'cost'}")
+    captions = _captions | ({} if any(_known(r['latency_ms']) for r in rows(run)) else dict(tradeoff='Up and to the left is better; all networks were trained in the same way.'))
     note = 'All networks of this table were trained in the same way' + (', and measured side by side after the search.' if any(b.get('name') == 'found' for b in run['baselines']) else '.')
     search, more = result.get('search') or {}, {}
     names = dict(steps='steps', seconds='time, s', cpu_seconds='CPU time, s', peak_memory_mb='peak memory, MB')
@@ -583,9 +596,9 @@ def page(run) -> str:
     if _known((result.get('onnx') or {}).get('difference')): more['ONNX, largest difference'] = f"{result['onnx']['difference']:.1e}"
     if _known((result.get('costs') or {}).get('latency_table')): more['latency predicted by the table'] = milliseconds(result['costs']['latency_table'])
     arch = f"<details><summary>As JSON</summary><pre><code>{html.escape(json.dumps(run['arch'], indent=1))}</code></pre></details>" if run['arch'] else ''
-    parts = [_head(run), _tiles(run) + _verdict(run) if result else '', _section(title['tradeoff'], _drawn('tradeoff', figs)),
+    parts = [_head(run), _tiles(run) + _verdict(run) if result else '', _section(title['tradeoff'], _drawn('tradeoff', figs, captions['tradeoff'])),
              _section('Against the baselines', _table(head, body, strong={0}) + f'<p class=note>{note}</p>' if len(body) > 1 else ''),
-             _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
+             _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
              _section('Use it', _code(run) if result and run['folder'] else ''),
              _section('How it was made', '<div class=two>' + ''.join(f'<div><h3>{h}</h3>{_facts(f)}</div>' for h,f in (('Configuration', config), ('Environment', run['environment']), ('The search', more)) if f) + '</div>')]
     name = html.escape((config.get('task') or {}).get('name') or 'a search')

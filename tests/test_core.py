@@ -95,6 +95,19 @@ def test_partial_extraction_equals_the_space_on_every_completion(space, seed):
             assert torch.equal(extract(small, arch)(x), want)
             torch.testing.assert_close(small(x, arch), want, rtol=0, atol=0)
 
+def test_partial_extraction_keeps_names_and_places():
+    x, k, w, c = torch.randn(2, 2, 5), one_of(1, 3), one_of(2, 4), one_of('p', 'q')
+    shared = MixedOp(dict(a=ElasticConv1d(2, 2, k, padding='same'), b=ElasticConv1d(2, 2, k, padding='same')))
+    placed = lambda wide: nn.Sequential(ElasticConv1d(2, wide, 1), ElasticConv1d(wide, 2, 1))
+    for space, parts in ((shared, [{'choice': 'b'}, {'choice': 'a'}]), *((placed(e), [{n: o} for n,c in choices(placed(e)).items() for o in c.options])
+            for e in (either(c, [8, concat(w, 1)]), either(c, [grouped(w, 2), 3]), either(c, [w, concat(w, one_of(1, 3))]), concat(w, 1), either(c, [one_of(2, 3), w])))):
+        for part in parts:
+            if is_complete(space, part): continue
+            small = extract(space, part)
+            for arch in archs_of(space):
+                if any(arch.get(n, o) != o for n,o in part.items()): continue
+                assert torch.equal(extract(small, arch)(x), extract(space, arch)(x)), (part, arch)
+
 def test_zero_vanishes_without_aliasing():
     class Cell(Space):
         def __init__(self, form):
@@ -271,16 +284,14 @@ print(json.dumps([list(choices(s)), r.tolist(), decode(s, r), [int(v) for v in m
 
 def test_same_in_processes_with_other_hash_seeds():
     env = lambda seed: os.environ | dict(PYTHONHASHSEED=str(seed), PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get('PYTHONPATH', '')]))
-    runs = [subprocess.Popen([sys.executable, '-c', alone], env=env(seed), stdout=subprocess.PIPE) for seed in (1, 2)]
-    outs = [p.communicate()[0] for p in runs]
-    assert all(p.returncode == 0 for p in runs) and outs[0] == outs[1]
-    names, r, archs, cost = json.loads(outs[0])
+    other = 1 if os.environ.get('PYTHONHASHSEED') != '1' else 2 # than that of this process
+    names, r, archs, cost = json.loads(subprocess.run([sys.executable, '-c', alone], env=env(other), stdout=subprocess.PIPE, check=True).stdout)
     s = fixed()
     assert names == list(choices(s)) and torch.equal(encode(s, archs), torch.tensor(r)) and macs(s, s.input_shape).batch(torch.tensor(r)).tolist() == cost
 
 # ---- 4. costs
 
-@some(20)
+@some(15)
 @given(spaces())
 def test_costs_equal_counting(space):
     shape = space.input_shape
@@ -302,8 +313,8 @@ def enumerated(space, cost, probs):
     live = q > 0
     return (cost.batch(canonical(space, r[live])) * q[live]).sum()
 
-@some(30)
-@given(spaces(limit=60), st.integers(0, 10**6))
+@some(20)
+@given(spaces(limit=40), st.integers(0, 10**6))
 def test_expected_cost_equals_enumeration(space, seed):
     for dense in (2**14, 1): # 1: a combined width is an axis of its own wherever that is possible
         old, costs._DENSE = costs._DENSE, dense
@@ -645,7 +656,7 @@ def test_bad_architectures():
     with raises('no choice'): restrict(space, {'nothing*': 1})
     with raises('no option 7'): restrict(space, {name: 7})
     with raises('at least one option'): restrict(space, {name: []})
-    with raises('entries'): decode(space, torch.zeros(2, 99, dtype=torch.long))
+    with raises('rows of this space'): decode(space, torch.zeros(2, 99, dtype=torch.long))
     with raises('rows'): macs(space, space.input_shape).batch(torch.zeros(2, 99, dtype=torch.long))
     D = len(choices(space))
     for bad in (-1, 9):

@@ -16,7 +16,7 @@ from ..extraction import extract, extract_selected
 from .measuring import Cache, Measured, affine, environment, key, measure
 from ..layers import ElasticDepth, MixedOp, size
 
-# %% ../../nbs/core/07_latency_tables.ipynb #7e39ce96
+# %% ../../nbs/core/07_latency_tables.ipynb #8274cd74
 def _marked(space):
     "A copy without data in which operators and blocks of containers are units, unless they hold containers themselves."
     copy = _on_meta(space)
@@ -26,11 +26,11 @@ def _marked(space):
             if not any(isinstance(c, (MixedOp, ElasticDepth)) for c in child.modules()): child.unit = True
     return copy
 
-def _is_unit(m): return getattr(m, 'unit', False) or is_fixed(m) or hasattr(m, 'out_shape')
+def _is_unit(m): return getattr(m, 'unit', False) or is_fixed(m) or hasattr(type(m), 'out_shape')
 
 def _plain(m):
     "The ordinary module that a unit is under the present selection."
-    return m if is_fixed(m) else m.plain() if hasattr(m, 'plain') else extract_selected(m)
+    return m if is_fixed(m) else m.plain() if hasattr(type(m), 'plain') else extract_selected(m)
 
 def signature(net: nn.Module, shapes: tuple) -> str:
     "What a network computes on inputs of these shapes, apart from the values of its weights: equal for equal units. '' for one that does nothing."
@@ -66,10 +66,17 @@ def _real(net, shapes, device, dtype):
     xs = tuple(torch.randn(s, generator=g).to(device, dtype) for s in shapes)
     return net.eval(), xs[0] if len(xs) == 1 else xs
 
-# %% ../../nbs/core/07_latency_tables.ipynb #55cae319
+# %% ../../nbs/core/07_latency_tables.ipynb #d130e270
 class LatencyTable(CostModel):
     "A cost model of latency in ms: `entries` (signature -> ms), the `environment` it holds for, and the `calibration` on whole networks."
     entries, environment, calibration, input_shape, batch_size = {}, {}, {}, (), 1
+    def measure(self, space, archs: list, **more) -> list:
+        """Time whole networks in the setting of the table: dicts of latency_ms, latency_interval and raw_ms, side by side. The machine may be faster or slower than when the table was
+        made (other programs, temperature); both times the same reference network ran along, and latency_ms is at the speed of the table."""
+        e = self.environment
+        m = measure_archs(space, archs, self.input_shape, self.batch_size, **{**dict(device=e.get('kind', 'cpu'), backend=e['backend'], threads=e['threads']), **more})
+        speed = self.calibration['reference_ms'] / float(torch.tensor(m.reference).median()) if 'reference_ms' in self.calibration else 1.
+        return [dict(latency_ms=speed * m.median_ms(n), latency_interval=[speed * v for v in m.interval_ms(n)], raw_ms=m.median_ms(n), warnings=list(m.warnings)) for n in m.names]
 
 def _model(space, found, entries, scale=1., offset=0.):
     column, units, _ = found
@@ -120,7 +127,7 @@ def table(space: nn.Module, input_shape: tuple,
         a, b, report = affine(sums, ms)
         b = max(b, -a * min(sums) * .99)
         model = _model(space, found, entries, a, b)
-        report = dict({k: v for k,v in report.items() if k != 'loo_ms'}, scale=a, offset=b, sums=sums, measured=ms)
+        report = dict({k: v for k,v in report.items() if k != 'loo_ms'}, scale=a, offset=b, sums=sums, measured=ms, reference_ms=float(torch.tensor(timed.reference).median()))
         if progress: print(f"latency table: {len(entries)} units, calibrated on {len(archs)} networks: {a:.3g} x sum + {b:.3g} ms, leave-one-out error {report['loo_error_percent']:.1f} %, Spearman {report['spearman']:.2f}")
     model.environment, model.calibration, model.input_shape, model.batch_size = env, report, tuple(input_shape), batch
     return model

@@ -1,0 +1,232 @@
+"The command line: words become arguments, errors one line, exit codes say what happened."
+import json, os, signal, subprocess, sys, time, types, warnings
+from pathlib import Path
+
+import pytest
+
+import nas_suite
+from nas_suite import cli, demo
+
+root = Path(nas_suite.__file__).parents[1]
+
+@pytest.fixture
+def sh(capsys):
+    "`sh('report', folder)` -> exit code, stdout, stderr"
+    def run(*words, main=cli.main):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop: main([str(w) for w in words])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+    return run
+
+def finished(folder):
+    folder.mkdir(parents=True)
+    costs = dict(macs=1e6, params=1e4, latency_ms=.5, latency_interval=[.4, .6])
+    for name,facts in dict(config=dict(task=dict(name='digits', classes=10, input_shape=[1, 8, 8]), budget=dict(latency_ms=.7), seed=0, space=dict(name='Mine')), arch={'a.op': 'mb3_k3'},
+                           result=dict(arch={'a.op': 'mb3_k3'}, costs=costs, metrics=dict(retrained=dict(accuracy=.9, loss=.3)))).items(): (folder/f'{name}.json').write_text(json.dumps(facts))
+    for name in ('model.onnx', 'model.pt2', 'model.safetensors'): (folder/name).write_bytes(name.encode())
+    return folder
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    "What a search was asked for; `asked.answer` is what it does"
+    seen = types.SimpleNamespace(calls=[], answer=lambda data, **more: types.SimpleNamespace(run_dir=finished(tmp_path/'found')))
+    fake = types.ModuleType('nas_suite.search')
+    def classification(data, **more): seen.calls.append((data, more)); return seen.answer(data, **more)
+    fake.classification = classification
+    monkeypatch.setitem(sys.modules, 'nas_suite.search', fake)
+    monkeypatch.setattr(nas_suite, 'search', fake, raising=False)
+    return seen
+
+# ---------------------------------------------------------------- help, version, bad words
+
+def test_version(sh): assert sh('--version') == (0, f'nas-suite {nas_suite.__version__}\n', '')
+
+@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['measure'], ['extract'], ['export'], ['report'], ['spaces']])
+def test_every_command_explains_itself_with_examples(sh, words):
+    code, out, err = sh(*words, '--help')
+    assert code == 0 and err == '' and 'Usage: nas-suite' in out and '  nas-suite ' in out.split('Example')[1]
+
+def test_help_needs_no_torch():
+    code = "import sys; from nas_suite.cli import main\ntry: main(['search', 'classification', '--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'matplotlib' not in sys.modules and 'nas_suite.search' not in sys.modules"
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=root, stdout=subprocess.DEVNULL)
+
+@pytest.mark.parametrize('words', [['serch'], ['search', 'clasification'], ['search', 'classification'], ['search', 'classification', 'digits', '--epochs', 'many'], ['export', 'x'], ['report', 'a', 'b'],
+    ['--nonsense'], ['search', 'classification', 'digits'], ['search', 'classification', 'digits', '--macs', '1M', '--fixed', 'kernel'],
+    ['report', 'nowhere'], ['measure', 'nowhere'], ['measure', __file__], ['extract', 'nowhere', '--out', 'x'], ['export', 'nowhere', '--format', 'onnx', '--out', 'x'], ['export', '.', '--format', 'tflite', '--out', 'x']])
+def test_bad_input_is_one_line_and_2(sh, words, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = sh(*words)
+    assert code == 2 and out == '' and err.startswith('nas-suite: ') and err.count('\n') == 1 and err.endswith('\n') and len(err) > 20
+    assert not asked.calls and not list(tmp_path.iterdir())
+
+# ---------------------------------------------------------------- search
+
+def test_options_become_arguments(sh, asked):
+    code, out, err = sh('search', 'classification', 'digits', '--latency-ms', '0.5', '--macs', '50M', '--params', '300k', '--strategy', 'gated', '--epochs', '3', '--retrain-epochs', 5, '--seed', '7', '--device', 'cpu',
+                        '--threads', 1, '--run-dir', 'somewhere', '--fixed', 'a.kernel=5', '--fixed', 'b.op=mb3_k3', '--fixed', 'c=a=b', '--quiet')
+    assert code == 0 and err == ''
+    assert asked.calls == [('digits', dict(latency_ms=.5, macs='50M', params='300k', strategy='gated', epochs=3, retrain_epochs=5, seed=7, device='cpu', threads=1, run_dir=Path('somewhere'),
+                                           fixed={'a.kernel': 5, 'b.op': 'mb3_k3', 'c': 'a=b'}, progress=False))]
+    assert '90.0 %' in out and 'report.html' in out
+
+def test_what_is_not_said_is_not_passed(sh, asked):
+    assert sh('search', 'classification', 'digits', '--macs', '1M')[0] == 0
+    assert asked.calls == [('digits', dict(latency_ms=None, macs='1M', params=None, strategy='gated', epochs=None, seed=0, device='auto', run_dir=Path('runs/digits-gated-1M-macs'), fixed=None, progress=True))]
+
+def test_names_of_folders(tmp_path):
+    of = cli.folder_for
+    assert str(of('digits', 'gated', dict(latency_ms=.5, macs=None))) == 'runs/digits-gated-0.5ms'
+    assert str(of('digits', 'gated', dict(params='4M'), 3)) == 'runs/digits-gated-4M-params-seed3'
+    assert str(of('../a b/../x', 'g', {})) == 'runs/.._a_b_.._x-g'
+    (tmp_path/'photos').mkdir()
+    assert str(of(f'{tmp_path}/photos/', 'gated', dict(latency_ms=2.))) == 'runs/photos-gated-2ms'
+
+@pytest.mark.parametrize('error', [ValueError('no architecture\n  runs within 1 ms'), FileNotFoundError('there is no folder x'), ImportError('onnx is not installed'), PermissionError(13, 'Permission denied', 'x')])
+def test_errors_of_the_package_are_one_line(sh, asked, error):
+    def fail(*a, **k): raise error
+    asked.answer = fail
+    code, out, err = sh('search', 'classification', 'digits', '--macs', '1M')
+    assert code == 2 and out == '' and err == f"nas-suite: {' '.join(str(error).split())}\n"
+    for words in (['--debug', 'search', 'classification', 'digits', '--macs', '1M'], ['search', 'classification', 'digits', '--macs', '1M', '--debug']):
+        with pytest.raises(type(error)): cli.main(words)
+
+def test_a_bug_is_not_hidden(asked):
+    def fail(*a, **k): raise RuntimeError('a bug')
+    asked.answer = fail
+    with pytest.raises(RuntimeError): cli.main(['search', 'classification', 'digits', '--macs', '1M'])
+
+def test_ctrl_c_exits_130_and_says_how_to_go_on(sh, asked):
+    def stop(*a, **k): raise KeyboardInterrupt
+    asked.answer = stop
+    code, out, err = sh('search', 'classification', 'digits', '--macs', '1M')
+    assert code == 130 and 'same command' in err and 'Traceback' not in err
+
+def test_ctrl_c_in_a_real_process(tmp_path):
+    code = """if True:
+        import sys, time, types, nas_suite
+        fake = types.ModuleType('nas_suite.search')
+        def classification(*a, **k): print('searching', flush=True); time.sleep(60)
+        fake.classification = classification
+        sys.modules['nas_suite.search'] = nas_suite.search = fake
+        from nas_suite.cli import main
+        main(['search', 'classification', 'digits', '--macs', '1M'])"""
+    p = subprocess.Popen([sys.executable, '-c', code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'searching\n'
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 130 and 'same command' in err and 'Traceback' not in err
+
+def test_own_warnings_are_one_line_and_those_of_others_are_silent(sh, asked):
+    from nas_suite.latency import BusyMachine
+    answer = asked.answer
+    def warn(*a, **k):
+        warnings.simplefilter('always')
+        warnings.warn('the machine\nis busy', BusyMachine); warnings.warn('old', DeprecationWarning)
+        return answer(*a, **k)
+    asked.answer = warn
+    code, out, err = sh('search', 'classification', 'digits', '--macs', '1M')
+    assert code == 0 and err == 'note: the machine is busy\n'
+
+# ---------------------------------------------------------------- files of a run
+
+def test_report(sh, tmp_path):
+    run = finished(tmp_path/'run')
+    code, out, err = sh('report', run)
+    assert code == 0 and str(run/'report.html') in out and '90.0 %' in out and (run/'report.html').exists()
+
+@pytest.mark.parametrize('format', ['onnx', 'pt2', 'safetensors'])
+def test_export_copies(sh, tmp_path, format):
+    run, out = finished(tmp_path/'run'), tmp_path/'new'/'file'
+    for _ in range(2): assert sh('export', run, '--format', format, '--out', out)[0] == 0
+    assert out.read_bytes() == f'model.{format}'.encode() and [p.name for p in out.parent.iterdir()] == ['file']
+    assert sh('export', run, '-f', format, '-o', run/f'model.{format}')[0] == 2
+    assert (run/f'model.{format}').read_bytes()
+    assert sh('export', run, '-f', format, '-o', tmp_path)[0] == 2
+    (run/f'model.{format}').unlink()
+    code, _, err = sh('export', run, '-f', format, '-o', tmp_path/'late')
+    assert code == 2 and 'not finished' in err and not (tmp_path/'late').exists()
+
+def test_extract_copies_the_network_that_was_found(sh, tmp_path):
+    run, out = finished(tmp_path/'run'), tmp_path/'net'
+    assert sh('extract', run, '--out', out)[0] == 0
+    assert sorted(p.name for p in out.iterdir()) == ['arch.json', 'model.onnx', 'model.pt2', 'model.safetensors']
+    code, _, err = sh('extract', run, '--out', out)
+    assert code == 2 and 'exists already' in err
+    (run/'result.json').unlink()
+    assert sh('extract', run, '--out', tmp_path/'other')[0] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['net', 'run']          # no drafts are left
+
+def test_extract_another_architecture_says_what_is_wrong(sh, tmp_path, asked):
+    run = finished(tmp_path/'run')
+    assert 'there is no file' in sh('extract', run, '--arch', tmp_path/'no.json', '--out', tmp_path/'o')[2]
+    (tmp_path/'bad.json').write_text('{')
+    assert 'is not JSON' in sh('extract', run, '--arch', tmp_path/'bad.json', '--out', tmp_path/'o')[2]
+    (tmp_path/'arch.json').write_text('{}')
+    assert 'space of your own (Mine)' in sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')[2]
+    assert not (tmp_path/'o').exists()
+
+def test_extract_another_architecture(sh, tmp_path, asked):
+    "From a supernet on disk; what is written is what the supernet computes with that architecture, apart from batch norm statistics."
+    import torch
+    from nas_suite.choices import sample
+    from nas_suite.spaces.mobile import proxyless
+    from nas_suite.training import save_checkpoint
+    run, written = finished(tmp_path/'run'), {}
+    settings = dict(classes=10, image_size=8, in_channels=1, stem=8, first=8, widths=[8], depths=[2], last=16)
+    config = json.loads((run/'config.json').read_text())
+    space = proxyless(**settings)
+    (run/'config.json').write_text(json.dumps(config | dict(space=dict(name='Proxyless', networks_digest='x', **space.config))))
+    save_checkpoint(run/'search.pt', dict(space=space.state_dict(), step=1))
+    nas_suite.search.export = lambda net, shape, folder: written.update(net=net, shape=shape)
+    arch = sample(space, generator=torch.Generator().manual_seed(0))
+    (tmp_path/'arch.json').write_text(json.dumps(arch))
+    code, out, err = sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')
+    assert (code, err) == (0, '') and json.loads((tmp_path/'o'/'arch.json').read_text()) == arch
+    assert written['shape'] == (1, 8, 8) and written['net'](torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    (tmp_path/'arch.json').write_text(json.dumps(dict(arch, nothing=1)))
+    code, out, err = sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'p')
+    assert code == 2 and 'nothing' in err and not (tmp_path/'p').exists()
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    "A .pt2 file with a free number of samples, exported from two"
+    import torch
+    path = tmp_path_factory.mktemp('pt2')/'model.pt2'
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).eval()
+    torch.export.save(torch.export.export(net, (torch.randn(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim('batch')},)), path)
+    return path
+
+def test_measure_a_file_and_a_run(sh, exported, tmp_path):
+    net, (x,) = cli.program(exported)
+    assert x.shape == (1, 1, 8, 8) and net(x).shape == (1, 2, 6, 6)
+    code, out, err = sh('measure', exported, '--rounds', 6, '--threads', 1, '-q')
+    assert code == 0 and 'median ms' in out and 'batch 1' in out and 'threads 1' in out
+    assert sh('measure', exported.parent, '--rounds', 6, '-q')[0] == 0
+    code, out, err = sh('measure', exported, '--backend', 'abacus', '-q')
+    assert code == 2 and 'abacus' in err
+    assert sh('measure', exported, '--rounds', 0, '-q')[0] == 2
+    (tmp_path/'model.pt2').write_bytes(b'nothing')
+    assert sh('measure', tmp_path, '-q')[0] == 2
+
+def test_spaces(sh):
+    code, out, err = sh('spaces')
+    assert code == 0 and 'proxyless' in out and 'networks, 21 choices' in out
+
+# ---------------------------------------------------------------- the demo
+
+def test_a_finished_demo_is_shown_at_once(sh, tmp_path, monkeypatch):
+    run = finished(tmp_path/'demo')
+    for n in ('baselines.json', 'report.html'): (run/n).write_text('[]')
+    monkeypatch.setitem(sys.modules, 'nas_suite.search', None)                    # importing it would fail
+    code, out, err = sh('--run-dir', run, main=demo.main)
+    assert code == 0 and '90.0 %' in out and str(run/'report.html') in out
+
+def test_the_demo_removes_only_runs(sh, tmp_path):
+    (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'thesis.txt').write_text('x')
+    code, out, err = sh('--run-dir', tmp_path/'mine', '--fresh', main=demo.main)
+    assert code == 2 and (tmp_path/'mine'/'thesis.txt').exists() and err.count('\n') == 1
+
+def test_a_demo_that_was_cut_off_keeps_its_budget(tmp_path, capsys):
+    run = finished(tmp_path/'demo')
+    assert demo.budget_of(run, None, None, .6, 1) == .7
