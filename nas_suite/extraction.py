@@ -14,7 +14,7 @@ from torch import fx, nn
 from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
 from .layers import Concat, Either, Grouped, Zero
 
-# %% ../nbs/core/02_extraction.ipynb #6ab4c792
+# %% ../nbs/core/02_extraction.ipynb #29d1174d
 class _Mode:
     "Stands for `training` during a trace."
     def __init__(self, name): self.name = name
@@ -44,20 +44,24 @@ def _explained(name, m):
 
 def _skeleton(space, is_leaf):
     "A space whose inner modules are shallow copies that refuse to tell their mode, with empty modules in place of branches that do not run."
-    now, copies, nothing = selection(), {}, nn.Module()
+    now, copies, ran, nothing = selection(), {}, {}, nn.Module()
     def runs(cond):
         choice, allowed = cond
         return choice not in now or isinstance(now[choice], Gates) or now[choice] in allowed
-    def go(m, name, out):
+    def go(m, name, out): # out: branch that does not run -> its choice
         if m in out: return nothing
         if m in copies: return copies[m]
         if name and is_leaf(m, name) and not isinstance(m, (nn.ModuleList, nn.ModuleDict)): return m
         copies[m] = new = copy.copy(m)
-        if hasattr(type(m), 'branches'): out = out | {b for b,cond in m.branches().items() if not runs(cond)}
+        if m in ran: out = {b: c for b,c in out.items() if c is not ran[m]} # inside a branch that runs, a branch beside it may stand too
+        if hasattr(type(m), 'branches'):
+            for b,cond in m.branches().items():
+                if runs(cond): ran[b] = cond[0]
+                else: out = {**out, b: cond[0]}
         new.__dict__['training'] = _Mode(f'{name or "the space"} ({type(m).__name__})')
         new.__dict__['_modules'] = {n: c if c is None or isinstance(c, Choice) else go(c, f'{name}.{n}' if name else n, out) for n,c in m._modules.items()}
         return new
-    return go(space, '', frozenset())
+    return go(space, '', {})
 
 # %% ../nbs/core/02_extraction.ipynb #b7f8234a
 def _clone(m, memo):
