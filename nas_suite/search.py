@@ -23,7 +23,7 @@ from .strategies.gated import Gated
 from .tasks.classification import classification as classification_task
 from .training import batches, evaluate, fit, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded
 
-# %% ../nbs/core/08_search.ipynb #d7479057
+# %% ../nbs/core/08_search.ipynb #4f5d9615
 def _write(path: Path, text: str):
     "Write a file so that it is there whole or not at all."
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -39,17 +39,15 @@ def _once(path: Path, compute):
     if not path.exists(): _write(path, json.dumps(compute(), indent=1))
     return _read(path)
 
-def _open(run_dir, config: dict) -> Path:
-    "The folder of a run, new or with the same configuration; ValueError if it holds another run."
+def _folder(run_dir, config: dict) -> Path:
+    "The folder of a run, not there yet or with the same configuration; ValueError if it holds something else."
     if run_dir is None: run_dir = tempfile.mkdtemp(prefix='nas_suite-')
     run_dir = Path(run_dir)
     if run_dir.exists() and not run_dir.is_dir(): raise ValueError(f"{run_dir} is a file; a run needs a folder")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir/'config.json'
-    if not path.exists() and any(run_dir.iterdir()): raise ValueError(f"{run_dir} is not empty and holds no run: choose another folder")
-    old = _once(path, lambda: config)
-    if old != json.loads(json.dumps(config)):
-        where = [k for k in {**old, **config} if old.get(k) != json.loads(json.dumps(config)).get(k)]
+    path, config = run_dir/'config.json', json.loads(json.dumps(config))
+    if not path.exists() and run_dir.exists() and any(p.name[:1] != '.' for p in run_dir.iterdir()): raise ValueError(f"{run_dir} is not empty and holds no run: choose another folder")
+    if (old := _read(path) if path.exists() else config) != config:
+        where = [k for k in {**old, **config} if old.get(k) != config.get(k)]
         raise ValueError(f"{run_dir} holds another run; it differs in {', '.join(f'{k}: {old.get(k)!r} there, {config.get(k)!r} here' for k in where)}")
     return run_dir
 
@@ -85,30 +83,39 @@ class Found:
         "The search at a glance, as a matplotlib figure."
         return plot(self.run_dir)
 
-# %% ../nbs/core/08_search.ipynb #47b84ade
+# %% ../nbs/core/08_search.ipynb #acf8d069
 def _settle(space, strategy, limits, tries=8) -> dict:
     "Derive an architecture that meets every budget, latency by measuring it: the architecture and what was measured."
-    target, tried = {c.name: b for c,b in limits}, []
+    target, tried, best = {c.name: b for c,b in limits}, [], None
     timed = next((c for c,_ in limits if c.name == 'latency_ms'), None)
     bound = target.get('latency_ms')
     for _ in range(tries):
         arch = strategy.derive(space, [(c, bound if c is timed else b) for c,b in limits])
         if timed is None: return dict(arch=arch, tried=tried)
+        if any(t['arch'] == arch for t in tried): break
         found = timed.measure(space, [arch], rounds=40)[0]
+        if found['latency_ms'] <= target['latency_ms'] < found['latency_interval'][1]: found = timed.measure(space, [arch], rounds=160)[0] # too close to tell
         tried.append(dict(arch=arch, table=timed(arch), **found))
-        if (high := found['latency_interval'][1]) <= target['latency_ms']: return dict(arch=arch, tried=tried, **found)
-        lower = min(bound, timed(arch)) * max(.8, min(.99, target['latency_ms'] / high))
-        if lower < cheapest(timed)[0]: break
-        bound = lower
+        ratio = target['latency_ms'] / found['latency_interval'][1]
+        if ratio >= 1: best = tried[-1]
+        if best and not 1.03 < ratio: break # met and well used, or the step up was too large
+        bound = bound * min(1.1, ratio) if ratio >= 1 else min(bound, timed(arch)) * max(.8, min(.99, ratio))
+        if bound < cheapest(timed)[0] or any(t['table'] <= bound and t is not best for t in tried): break
+    if best: return dict(arch=best['arch'], tried=tried, **{k: best[k] for k in ('latency_ms', 'latency_interval', 'raw_ms', 'warnings')})
     raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {min(t['latency_interval'][1] for t in tried):.4g} ms: the machine is too busy to measure, or the budget too small")
 
-# %% ../nbs/core/08_search.ipynb #42227b3e
+# %% ../nbs/core/08_search.ipynb #34d48c6b
 strategies = dict(gated=Gated)
 
 def _strategy(strategy, **settings):
     if not isinstance(strategy, str): return strategy
     if strategy not in strategies: raise ValueError(f"there is no strategy {strategy!r}; the strategies are {', '.join(strategies)}")
     return strategies[strategy](**{k: v for k,v in settings.items() if v is not None})
+
+def _peak(device) -> float:
+    "The most memory this process has held, in MB: on the GPU where it runs there."
+    if device != 'cpu' and torch.cuda.is_available(): return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 2**20)
 
 def _device(device): return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else str(torch.device(device))
 
@@ -132,26 +139,28 @@ def run(
     progress: bool = True
 ) -> Found:
     "Search a space for the most accurate network within a budget. ValueError for anything that cannot be, before anything is computed."
-    strategy, budget, device, cpu0, t0 = _strategy(strategy), _budget(budget), _device(device), time.process_time(), time.monotonic()
+    strategy, budget, device = _strategy(strategy), _budget(budget), _device(device)
     if fixed: space = restrict(space, fixed)
     shape = tuple(task.input_shape)
     settings = dict(backend=backend, device='cpu' if device == 'cpu' else device, threads=threads)
     config = dict(task=dict(name=task.name, classes=task.classes, input_shape=list(shape), train=len(task.train), valid=len(task.valid)), space=_about(space),
                   strategy=dict(name=type(strategy).__name__.lower(), **strategy.config()), budget=budget, seed=seed, fixed=fixed or {}, retrain_epochs=retrain_epochs,
                   latency=settings, version=nas_suite.__version__)
-    run_dir = _open(run_dir, config)
+    run_dir = _folder(run_dir, config)
     if (run_dir/'result.json').exists(): return load(run_dir, space, task)
+    costs = dict(macs=macs(space, shape), params=params(space, shape))
+    limits = [(costs[k], feasible(costs[k], b)) for k,b in budget.items() if k != 'latency_ms']
+    if 'latency_ms' in budget:
+        given = run_dir/'latency.json' if (run_dir/'latency.json').exists() else latency_table
+        if given is None: given = table(space, shape, progress=progress, seed=seed, **settings)
+        costs['latency_ms'] = given if isinstance(given, LatencyTable) else load_table(given, space, shape)
+        limits.append((costs['latency_ms'], feasible(costs['latency_ms'], budget['latency_ms'])))
+    run_dir.mkdir(parents=True, exist_ok=True) # nothing is left of a search that cannot be
+    _once(run_dir/'config.json', lambda: config)
     _once(run_dir/'environment.json', lambda: environment(**settings))
+    if 'latency_ms' in costs and not (run_dir/'latency.json').exists(): save_table(costs['latency_ms'], run_dir/'latency.json')
     if not (run_dir/'start.pt').exists(): save_checkpoint(run_dir/'start.pt', dict(space=space.state_dict()))
     space.load_state_dict(load_checkpoint(run_dir/'start.pt')['space'])
-
-    costs = dict(macs=macs(space, shape), params=params(space, shape))
-    if 'latency_ms' in budget:
-        if not (run_dir/'latency.json').exists():
-            given = latency_table if isinstance(latency_table, LatencyTable) else load_table(latency_table, space, shape) if latency_table is not None else table(space, shape, progress=progress, seed=seed, **settings)
-            save_table(given, run_dir/'latency.json')
-        costs['latency_ms'] = load_table(run_dir/'latency.json', space, shape)
-    limits = [(costs[k], feasible(costs[k], b)) for k,b in budget.items()]
 
     history = strategy.search(space, task, limits, seed=seed, device=device, checkpoint=run_dir/'search.pt', progress=progress)
     _once(run_dir/'history.json', lambda: history)
@@ -159,8 +168,7 @@ def run(
     arch = settled['arch']
     _once(run_dir/'arch.json', lambda: arch)
 
-    used = _once(run_dir/'search.json', lambda: dict(steps=history[-1]['step'] + 1 if history else 0, seconds=time.monotonic() - t0, cpu_seconds=time.process_time() - cpu0,
-                                                     peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 2**20)))
+    used = _once(run_dir/'search.json', lambda: dict(steps=history[-1]['step'] + 1, **load_checkpoint(run_dir/'search.pt')['spent'], peak_memory_mb=_peak(device)))
     subnet = extract(space, arch)
     if (d := check(space, arch, subnet, torch.randn(2, *shape, generator=seeded(seed), device='cpu').to(device))) > 1e-4: raise RuntimeError(f"the extracted network differs from the supernet by {d}")
     model, retrained = _fresh(space, run_dir, arch).to(device), []
@@ -186,7 +194,11 @@ def _fresh(space, run_dir, arch):
     new.load_state_dict(load_checkpoint(run_dir/'start.pt')['space'])
     return extract(new, arch)
 
-# %% ../nbs/core/08_search.ipynb #d696bdd0
+# %% ../nbs/core/08_search.ipynb #11af7b55
+def _umask() -> int:
+    now = os.umask(0); os.umask(now)
+    return now
+
 def export(model: nn.Module, input_shape: tuple, folder) -> float:
     "Write model.safetensors, model.pt2 and model.onnx into a folder; the largest difference of ONNX Runtime's output."
     import onnxruntime
@@ -195,7 +207,7 @@ def export(model: nn.Module, input_shape: tuple, folder) -> float:
     batch = torch.export.Dim('batch', min=1, max=65536)
     def put(name, write):
         tmp = folder/f'.{os.getpid()}.{name}'
-        write(tmp); os.replace(tmp, folder/name)
+        write(tmp); tmp.chmod(0o666 & ~_umask()); os.replace(tmp, folder/name)
     put('model.safetensors', lambda p: save_model(model, str(p)))
     program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
     put('model.pt2', lambda p: torch.export.save(program, str(p)))
@@ -253,7 +265,7 @@ def equals(space, arch, cost, n: int, seed=0, tolerance=.03, measured=None) -> l
     near = sorted(range(len(pool)), key=lambda i: abs(ms[i+1]/ms[0] - 1))[:n]
     return [pool[i] for i in sorted(near)]
 
-# %% ../nbs/core/08_search.ipynb #0b330404
+# %% ../nbs/core/08_search.ipynb #0555998c
 def compare(
     found: Found,
     random: int = 3, # Random networks of equal measured latency (or of equal MACs, where latency was no budget)
@@ -271,7 +283,9 @@ def compare(
         near = (lambda archs: [m['latency_ms'] for m in clock.measure(space, archs)]) if by == 'latency_ms' else None
         archs = {'found': found.arch}
         if (hand := mobilenet_v2_like(space)) is not None: archs['MobileNetV2-like'] = hand
-        archs.update({f'random {i+1}': a for i,a in enumerate(equals(space, found.arch, cost, random, seed, measured=near))})
+        peers = equals(space, found.arch, cost, random, seed, measured=near)
+        archs.update({f'random {i+1}': a for i,a in enumerate(peers)})
+        if len(peers) < random: warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
         out, timed = [], clock.measure(space, list(archs.values()), rounds=60)
         for (name,arch),t in zip(archs.items(), timed):
             net = _fresh(space, run_dir, arch)

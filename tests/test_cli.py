@@ -6,6 +6,7 @@ import pytest
 
 import nas_suite
 from nas_suite import cli, demo
+from nas_suite.spaces.mobile import proxyless
 
 root = Path(nas_suite.__file__).parents[1]
 
@@ -228,5 +229,8 @@ def test_the_demo_removes_only_runs(sh, tmp_path):
     assert code == 2 and (tmp_path/'mine'/'thesis.txt').exists() and err.count('\n') == 1
 
 def test_a_demo_that_was_cut_off_keeps_its_budget(tmp_path, capsys):
-    run = finished(tmp_path/'demo')
-    assert demo.budget_of(run, None, None, .6, 1) == .7
+    from nas_suite.latency import save_table, table
+    run, space = finished(tmp_path/'demo'), proxyless(classes=10, image_size=8, in_channels=1, widths=(8,), depths=(2,), first=0, stem=8, last=16, kernels=(3,), expands=(2, 3))
+    save_table(clock := table(space, (1, 8, 8), rounds=3, calibrate=3, cache=tmp_path/'cache', progress=False), run/'latency.json')
+    again, budget = demo.clock_and_budget(run, space, (1, 8, 8), .6, 1)
+    assert budget == .7 and again.entries == clock.entries

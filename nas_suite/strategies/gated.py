@@ -124,7 +124,7 @@ def derive(space, limits: list, probs: dict = None) -> dict:
         if v.max() <= v[0] + 1e-12: return decode(s, row)[0]
         row = rows[v.argmax()][None]
 
-# %% ../../nbs/strategies/00_gated.ipynb #26541147
+# %% ../../nbs/strategies/00_gated.ipynb #7b115f92
 class Gated:
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
     def __init__(self,
@@ -163,7 +163,7 @@ class Gated:
         first = int(self.warmup * steps)
         opt = sgd(space, self.lr, weight_decay=self.weight_decay)
         arch_opt = AlphaOptimizer(space, self.alpha_lr or 12 * self.every / max(1, steps - first))
-        now = dict(step=0, baseline=None, history=[])
+        now = dict(step=0, baseline=None, history=[], spent=dict(seconds=0., cpu_seconds=0.))
         with torch.no_grad():
             for c,a in zip(s.choices, torch.split(1e-3*torch.randn(sum(map(len, s.choices)), generator=seeded(seed, 'alpha')), list(map(len, s.choices)))): c.alpha.copy_(a)
         def state(): return dict(now, space=space.state_dict(), opt=opt.state_dict(), arch_opt=arch_opt.state_dict(), losses=[f.multiplier for f in losses])
@@ -175,7 +175,7 @@ class Gated:
         train = batches(task.train, self.batch_size, seed, start=now['step'], augment=task.augment, device=device)
         arch_steps = lambda step: max(0, (step - first + self.every - 1) // self.every)
         valid = batches(task.valid, self.batch_size, seed + 1, start=arch_steps(now['step']), augment=task.augment, device=device)
-        saved_at, note = time.monotonic(), max(1, steps // 200)
+        saved_at, note, clock = time.monotonic(), max(1, steps // 200), (time.monotonic(), time.process_time())
         bar = tqdm(total=steps, initial=now['step'], desc='search', disable=not progress, unit='step')
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             for step in range(now['step'], steps):
@@ -205,6 +205,8 @@ class Gated:
                     now['history'].append(row)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", entropy=f"{row['entropy']:.2f}")
                 now['step'] = step + 1
+                last, clock = clock, (time.monotonic(), time.process_time())
+                now['spent'] = {k: v + t - l for (k,v),t,l in zip(now['spent'].items(), clock, last)}
                 bar.update()
                 if checkpoint is not None and (time.monotonic() - saved_at > save_s or step == steps - 1):
                     save_checkpoint(checkpoint, state()); saved_at = time.monotonic()
