@@ -99,7 +99,7 @@ def keep_selection():
     now = selection()
     return nullcontext(), nullcontext() if now is None else selecting(now)
 
-# %% ../nbs/core/00_choices.ipynb #ec453123
+# %% ../nbs/core/00_choices.ipynb #c0fa6fd7
 @dataclass(frozen=True)
 class Structure:
     "The choices of a space, their names, and when each one matters."
@@ -111,11 +111,19 @@ class Structure:
     @cached_property
     def uses(self): return {n: len(w) for n,w in zip(self.names, self.where)}
 
+def _inner(m, seen):
+    "All modules that hold others; much faster than `.modules()`."
+    if m not in seen:
+        seen[m] = None
+        for c in m._modules.values():
+            if c is not None and c._modules: _inner(c, seen)
+    return seen
+
 def structure(space: nn.Module) -> Structure:
     "Walk a space's modules and collect its choices; a `Structure` is its own."
     if isinstance(space, Structure): return space
     found, names = {}, {}
-    conditional = {b for m in space.modules() if hasattr(type(m), 'branches') and not hasattr(type(m), 'kept') for b in m.branches()} # a width may stand anywhere
+    conditional = {b for m in _inner(space, {}) if hasattr(type(m), 'branches') and not hasattr(type(m), 'kept') for b in m.branches()} # a width may stand anywhere
     def walk(m, name, cond, branches, parent):
         if m in conditional and m not in branches: return # an alias of what a container runs
         if b := branches.get(m): # inside a branch, the others of its container add nothing
@@ -126,7 +134,7 @@ def structure(space: nn.Module) -> Structure:
             return
         if hasattr(type(m), 'branches'): branches = {**branches, **m.branches()} # (asking the type is much faster than asking the module)
         for n,c in m._modules.items():
-            if c is not None: walk(c, f'{name}.{n}' if name else n, cond, branches, m)
+            if c is not None and (c._modules or isinstance(c, Choice)): walk(c, f'{name}.{n}' if name else n, cond, branches, m)
     walk(space, '', (), {}, None)
     col = {c: d for d,c in enumerate(found)}
     def uses(c):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['extract_selected', 'extract', 'check']
 
-# %% ../nbs/core/02_extraction.ipynb #a20b99e2
-import copy, torch
+# %% ../nbs/core/02_extraction.ipynb #5a1bf11c
+import torch
 from contextlib import contextmanager
 from copy import deepcopy
 from threading import RLock, get_ident
@@ -14,7 +14,7 @@ from torch import fx, nn
 from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
 from .layers import Concat, Either, Grouped, Zero
 
-# %% ../nbs/core/02_extraction.ipynb #29d1174d
+# %% ../nbs/core/02_extraction.ipynb #9cf5b586
 class _Mode:
     "Stands for `training` during a trace."
     def __init__(self, name): self.name = name
@@ -29,7 +29,10 @@ class _Extractor(fx.Tracer):
     def is_leaf_module(self, m, name): return hasattr(type(m), 'plain') or isinstance(m, Zero) or m.__module__.startswith('einops.') or super().is_leaf_module(m, name)
     def call_module(self, m, forward, args, kwargs):
         if get_ident() != self.thread: return forward(*args, **kwargs)
-        with _explained(self.path_of_module(m), m): return super().call_module(m, forward, args, kwargs)
+        with _explained(name := self.path_of_module(m), m):
+            if not self.is_leaf_module(m, name): return forward(*args, **kwargs)
+            if not kwargs and len(args) == 1 and type(args[0]) is fx.Proxy: return fx.Proxy(self.graph.create_node('call_module', name, (args[0].node,)), self) # most calls; much faster
+            return self.create_proxy('call_module', name, args, kwargs)
     def create_arg(self, a):
         if isinstance(a, _Mode): bool(a)
         return super().create_arg(a)
@@ -42,6 +45,11 @@ def _explained(name, m):
         raise ValueError(f"{name or 'the space'} ({type(m).__name__}) cannot be traced: its forward must not branch or loop on tensor values or sizes, "
                          f"and loops over searchable blocks go through ElasticDepth ({e})") from e
 
+def _shallow(m):
+    "A copy of a module that shares everything with it; copy.copy takes ten times as long."
+    new = object.__new__(type(m)); new.__dict__.update(m.__dict__)
+    return new
+
 def _skeleton(space, is_leaf):
     "A space whose inner modules are shallow copies that refuse to tell their mode, with empty modules in place of branches that do not run."
     now, copies, ran, nothing = selection(), {}, {}, nn.Module()
@@ -52,7 +60,7 @@ def _skeleton(space, is_leaf):
         if m in out: return nothing
         if m in copies: return copies[m]
         if name and is_leaf(m, name) and not isinstance(m, (nn.ModuleList, nn.ModuleDict)): return m
-        copies[m] = new = copy.copy(m)
+        copies[m] = new = _shallow(m)
         if m in ran: out = {b: c for b,c in out.items() if c is not ran[m]} # inside a branch that runs, a branch beside it may stand too
         if hasattr(type(m), 'branches'):
             for b,cond in m.branches().items():
@@ -63,11 +71,11 @@ def _skeleton(space, is_leaf):
         return new
     return go(space, '', {})
 
-# %% ../nbs/core/02_extraction.ipynb #b7f8234a
+# %% ../nbs/core/02_extraction.ipynb #d32e72ce
 def _clone(m, memo):
     "A copy of an ordinary module; cheaper than deepcopy where it is a single layer."
     if m._modules or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks: return deepcopy(m, memo)
-    new = copy.copy(m)
+    new = _shallow(m)
     def own(t):
         if t is not None and id(t) not in memo:
             c = t.detach().clone()
@@ -104,7 +112,17 @@ def _drop_zeros(graph, parts):
             with graph.inserting_before(zero): zero.replace_all_uses_with(graph.call_function(torch.zeros_like, (like,)))
         graph.erase_node(zero)
 
-# %% ../nbs/core/02_extraction.ipynb #7e15c9bb
+# %% ../nbs/core/02_extraction.ipynb #29a05d95
+def _place(root, name, part):
+    "Put a module or tensor under a dotted name, with empty modules on the way."
+    *path, last = name.split('.')
+    for n in path:
+        if n not in root._modules: root._modules[n] = nn.Module()
+        root = root._modules[n]
+    if isinstance(part, nn.Module): root._modules[last] = part
+    elif isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter): root.register_buffer(last, part)
+    else: setattr(root, last, part)
+
 def extract_selected(module: nn.Module) -> fx.GraphModule:
     "The plain network that a module is under the present selection."
     tracer = _Extractor()
@@ -123,7 +141,10 @@ def extract_selected(module: nn.Module) -> fx.GraphModule:
             parts[n.target] = m if isinstance(m, Zero) else m.plain() if hasattr(type(m), 'plain') else _clone(m, memo)
     _drop_zeros(graph, parts)
     graph._tracer_cls = None # a pickle would look for it
-    subnet = fx.GraphModule({n: m for n,m in parts.items() if not isinstance(m, Zero)}, graph, type(module).__name__)
+    subnet = fx.GraphModule({}, fx.Graph(), type(module).__name__)
+    for n,m in parts.items():
+        if not isinstance(m, Zero): _place(subnet, n, m)
+    subnet.graph = graph
     for n,m in subnet.named_modules():
         if n not in parts: m.training = module.training
     return subnet

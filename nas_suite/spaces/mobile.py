@@ -32,7 +32,7 @@ class MBConv(nn.Module):
         if self.inverted_bottleneck is not None: x = self.inverted_bottleneck(x)
         return self.point_linear(self.depth_conv(x))
 
-# %% ../../nbs/spaces/00_mobile.ipynb #0e0bf854
+# %% ../../nbs/spaces/00_mobile.ipynb #4f9f4c76
 class MobileBlock(nn.Module):
     "A choice between MBConvs, with a shortcut where shapes allow."
     unit = True # its latency is measured as a whole
@@ -42,9 +42,20 @@ class MobileBlock(nn.Module):
         candidates = {'zero': Zero()} if skip and self.residual else {}
         candidates.update({f'mb{e:g}_k{k}': MBConv(i, o, k, e, stride, **bn) for k,e in ops})
         self.mix = MixedOp(candidates)
+    @torch.no_grad()
+    def align(self):
+        "Let all operators begin as one function: the smallest one's, which larger kernels and expansions hold, zeros around it. A residual block begins as the identity."
+        small, *larger = [op for op in self.mix.ops.values() if isinstance(op, MBConv)]
+        for op in larger if small.inverted_bottleneck is not None else []:
+            n, pad = small.depth_conv.conv.weight.shape[0], (op.depth_conv.conv.kernel_size[0] - small.depth_conv.conv.kernel_size[0]) // 2
+            op.inverted_bottleneck.conv.weight[:n] = small.inverted_bottleneck.conv.weight
+            op.depth_conv.conv.weight[:n] = nn.functional.pad(small.depth_conv.conv.weight, (pad,)*4)
+            op.point_linear.conv.weight.zero_()[:, :n] = small.point_linear.conv.weight
+        if self.residual:
+            for op in (small, *larger): op.point_linear.bn.weight.zero_()
     def forward(self, x): return x + self.mix(x) if self.residual else self.mix(x)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #b34ea274
+# %% ../../nbs/spaces/00_mobile.ipynb #059920e9
 def _strides(image_size, n):
     "Stride of the stem and of each of `n` stages."
     want = (2, 2, 2, 1, 2, 1)
@@ -81,6 +92,8 @@ class Proxyless(Space):
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.normal_(m.weight, 0, math.sqrt(2 / (m.kernel_size[0]**2 * m.out_channels)))
             elif isinstance(m, nn.Linear): nn.init.normal_(m.weight, 0, .01); nn.init.zeros_(m.bias)
+        for m in self.modules():
+            if isinstance(m, MobileBlock): m.align()
     def forward(self, x): return self.classifier(self.dropout(self.flatten(self.pool(self.feature_mix_layer(self.blocks(self.first_conv(x)))))))
 
 class FixedBlock(nn.Module):
