@@ -1,11 +1,11 @@
 """ProxylessNAS's gated search on JPEG CIFAR-10 under a latency budget measured here: the networks found, random networks of equal measured latency,
 and a MobileNetV2-like one made as fast by its width, all retrained alike, for several seeds. Needs the shared data (NAS_SUITE_SHARED, default ../shared)."""
-import argparse, csv, os, statistics, time, warnings, torch
+import argparse, csv, os, statistics, sys, time, warnings, torch
 from copy import deepcopy
 from pathlib import Path
 from data_recipes import jpeg_npz
 from machine import machine
-from nas_suite.choices import decode, sample
+from nas_suite.choices import choices, decode, sample
 from nas_suite.costs import count_macs, count_params
 from nas_suite.extraction import extract
 from nas_suite.latency import measure, measure_archs, table
@@ -17,7 +17,7 @@ from nas_suite.training import batches, evaluate, fit, recalibrate, seeded
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 a.add_argument('--images', type=int, default=16000); a.add_argument('--seeds', type=int, default=3); a.add_argument('--random', type=int, default=5)
 a.add_argument('--search-epochs', type=int, default=10); a.add_argument('--epochs', type=int, default=3); a.add_argument('--budget', type=float, default=.7, help='of the MobileNetV2-like network')
-a.add_argument('--batch', type=int, default=16, help='images at once when latency is measured: one alone is mostly the overhead of calls'); a.add_argument('--out', default='proxyless_cifar')
+a.add_argument('--batch', type=int, default=16, help='images at once when latency is measured: one alone is mostly the overhead of calls'); a.add_argument('--out', default='proxyless_cifar'); a.add_argument('--latency-only', action='store_true', help='measure the networks of an earlier run again, all side by side, on a quieter machine')
 a = a.parse_args()
 torch.set_num_threads(1)
 warnings.simplefilter('ignore')
@@ -35,6 +35,26 @@ def timed(nets: dict, rounds=40):
     m = measure(nets, torch.randn(a.batch, *shape), rounds=rounds, threads=1)
     return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
 
+def again():
+    "Latency of all networks in the file, anew."
+    rows = list(csv.DictReader(open(out)))
+    nets = {}
+    for i,r in enumerate(rows):
+        s = make(0, float(r['width'])) if r.get('width') else make(0)
+        net = extract(s, dict(zip(choices(s), r['arch'].split())))
+        assert count_params(net) == int(r['params']), r['name']
+        nets[f"{r['name']} {r['seed'] if r['name'] == 'found' else ''}"] = net
+        r['key'] = list(nets)[-1]
+    latency = timed(nets, rounds=200)
+    for r in rows: r['latency_ms'], (r['low'], r['high']) = latency[r.pop('key')]
+    write(rows)
+
+def write(rows):
+    with open(tmp := out.with_suffix('.tmp'), 'w', newline='') as f: w = csv.DictWriter(f, field); w.writeheader(); w.writerows(rows)
+    os.replace(tmp, out)
+
+field = ['name', 'seed', 'accuracy', 'latency_ms', 'low', 'high', 'macs', 'params', 'width', 'supernet', 'recalibrated', 'search_s', 'train_s', 'arch']
+if a.latency_only: again(); sys.exit()
 space = make()
 hand = mobilenet_v2_like(space)
 cost = table(space, shape, a.batch, threads=1, seed=0, calibrate=10, progress=False)
@@ -55,15 +75,14 @@ m = measure_archs(space, [hand, *pool], shape, a.batch, threads=1, rounds=40)
 close = sorted(range(len(pool)), key=lambda i: abs(m.median_ms(m.names[i+1])/m.median_ms(m.names[0]) - a.budget))[:a.random]
 rand = [pool[i] for i in sorted(close)]
 
-results, field = [], ['name', 'seed', 'accuracy', 'latency_ms', 'low', 'high', 'macs', 'params', 'supernet', 'recalibrated', 'search_s', 'train_s', 'arch']
+results = []
 def note(name, seed, net, arch, latency, **more):
     t0, (ms, (low, high)) = time.time(), latency
     fit(net, task, epochs=a.epochs, seed=seed, progress=False)
     results.append(dict(name=name, seed=seed, accuracy=evaluate(net, task.test, task)['accuracy'], latency_ms=ms, low=low, high=high, macs=count_macs(net, shape), params=count_params(net),
                         train_s=time.time()-t0, arch=' '.join(arch.values()), **more))
     print({k: round(v, 4) if isinstance(v, float) else v for k,v in results[-1].items()}, flush=True)
-    with open(tmp := out.with_suffix('.tmp'), 'w', newline='') as f: w = csv.DictWriter(f, field); w.writeheader(); w.writerows(results)
-    os.replace(tmp, out)
+    write(results)
 
 for seed in range(a.seeds):
     s, t0 = make(seed), time.time()
@@ -83,7 +102,7 @@ for seed in range(a.seeds):
     small = make(seed, best_width)
     nets = {'found': (extract(start, arch), arch), 'MobileNetV2-like': (extract(small, mobilenet_v2_like(small)), mobilenet_v2_like(small)), **{f'random {i+1}': (extract(start, r), r) for i,r in enumerate(rand)}}
     latency = timed({n: net for n,(net,_) in nets.items()}, rounds=60) # side by side
-    for n,(net,r) in nets.items(): note(n, seed, net, r, latency[n], **(dict(supernet=raw, recalibrated=cal, search_s=took) if n == 'found' else {}))
+    for n,(net,r) in nets.items(): note(n, seed, net, r, latency[n], **(dict(supernet=raw, recalibrated=cal, search_s=took) if n == 'found' else dict(width=best_width) if n == 'MobileNetV2-like' else {}))
 
 mean = lambda name: [r['accuracy'] for r in results if r['name'].startswith(name)]
 for name in ('found', 'MobileNetV2-like', 'random'):
