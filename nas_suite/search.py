@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategies', 'Found', 'run', 'export', 'load', 'default_space', 'classification', 'equals', 'compare']
 
-# %% ../nbs/core/08_search.ipynb #6380ce18
+# %% ../nbs/core/08_search.ipynb #7c163e76
 import hashlib, json, os, resource, shutil, sys, tempfile, time, warnings, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from .extraction import check, extract
 from .latency import LatencyTable, environment, load_table, save_table, table
 from .report import plot, report
 from .spaces.mobile import mobilenet_v2_like, proxyless
+from .strategies.evolution import Evolution
 from .strategies.gated import Gated
 from .tasks.classification import classification as classification_task
 from .training import batches, evaluate, fit, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded
@@ -104,8 +105,8 @@ def _settle(space, strategy, limits, tries=8) -> dict:
     if best: return dict(arch=best['arch'], tried=tried, **{k: best[k] for k in ('latency_ms', 'latency_interval', 'raw_ms', 'warnings')})
     raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {min(t['latency_interval'][1] for t in tried):.4g} ms: the machine is too busy to measure, or the budget too small")
 
-# %% ../nbs/core/08_search.ipynb #34d48c6b
-strategies = dict(gated=Gated)
+# %% ../nbs/core/08_search.ipynb #ae988613
+strategies = dict(gated=Gated, evolution=Evolution)
 
 def _strategy(strategy, **settings):
     if not isinstance(strategy, str): return strategy
@@ -133,13 +134,15 @@ def run(
     run_dir=None, # A folder to write to and to go on from; default: a temporary one
     seed: int = 0, device: str = 'auto',
     fixed: dict = None, # Choices that are decided beforehand: name or pattern -> option
-    retrain_epochs: int = 60, # Of the network found, from scratch, on all training data
+    retrain_epochs: int = None, # Of the network found, on all training data: from scratch (default: 60), or where it keeps the supernet's weights from these (default: 0)
     latency_table = None, # A table of this space, or its file, instead of measuring one
     backend: str = 'eager', threads: int = None, # How latency is measured
     progress: bool = True
 ) -> Found:
     "Search a space for the most accurate network within a budget. ValueError for anything that cannot be, before anything is computed."
     strategy, budget, device = _strategy(strategy), _budget(budget), _device(device)
+    inherits = getattr(strategy, 'inherits', False)
+    if retrain_epochs is None: retrain_epochs = 0 if inherits else 60
     if fixed: space = restrict(space, fixed)
     shape = tuple(task.input_shape)
     settings = dict(backend=backend, device='cpu' if device == 'cpu' else device, threads=threads)
@@ -171,12 +174,12 @@ def run(
     used = _once(run_dir/'search.json', lambda: dict(steps=history[-1]['step'] + 1, **load_checkpoint(run_dir/'search.pt')['spent'], peak_memory_mb=_peak(device)))
     subnet = extract(space, arch)
     if (d := check(space, arch, subnet, torch.randn(2, *shape, generator=seeded(seed), device='cpu').to(device))) > 1e-4: raise RuntimeError(f"the extracted network differs from the supernet by {d}")
-    model, retrained = _fresh(space, run_dir, arch).to(device), []
-    retrained = fit(model, task, epochs=retrain_epochs, seed=seed, checkpoint=run_dir/'retrain.pt', progress=progress, device=device)
+    model = (_calibrated(space, arch, task, seed, device) if inherits else _fresh(space, run_dir, arch)).to(device)
+    retrained = fit(model, task, epochs=retrain_epochs, lr=.01 if inherits else .1, seed=seed, checkpoint=run_dir/'retrain.pt', progress=progress, device=device) if retrain_epochs else []
     def gap(): # the test data is touched here, once, and nothing is chosen by it
         out = dict(supernet=evaluate(subnet, task.test, task, device=device))
-        out['extracted'] = evaluate(recalibrate(subnet, batches(task.full, 256, seed, device=device), 8), task.test, task, device=device)
-        out['retrained'] = evaluate(model, task.test, task, device=device)
+        out['extracted'] = evaluate(_calibrated(space, arch, task, seed, device), task.test, task, device=device)
+        if retrain_epochs: out['retrained'] = evaluate(model, task.test, task, device=device)
         return out
     metrics = _once(run_dir/'metrics.json', gap)
     figures = {k: c(arch) for k,c in costs.items() if k != 'latency_ms'}
@@ -187,6 +190,10 @@ def run(
     _once(run_dir/'result.json', lambda: result)
     report(run_dir)
     return load(run_dir, space, task)
+
+def _calibrated(space, arch, task, seed, device):
+    "The network of an architecture with the supernet's weights, batch norm re-calibrated."
+    return recalibrate(extract(space, arch), batches(task.full, 256, seed, device=device), 8)
 
 def _fresh(space, run_dir, arch):
     "The network of an architecture with the weights the search started from."
@@ -227,7 +234,7 @@ def load(run_dir, space: nn.Module = None, task=None) -> Found:
     r = _read(run_dir/'result.json')
     return Found(torch.export.load(run_dir/'model.pt2').module(), r['arch'], r['costs'], r['metrics'], _read(run_dir/'history.json'), run_dir, space, task)
 
-# %% ../nbs/core/08_search.ipynb #2c44b96d
+# %% ../nbs/core/08_search.ipynb #32ce1926
 def default_space(task, seed=0) -> nn.Module:
     "A ProxylessNAS space that suits the size of a task's images, its weights drawn from `seed`."
     c, size, _ = task.input_shape
@@ -250,7 +257,7 @@ def classification(
     _budget(dict(latency_ms=latency_ms, macs=macs, params=params))
     strategy = _strategy(strategy, epochs=epochs)
     task = data if hasattr(data, 'loss') else classification_task(data, seed=seed)
-    more.setdefault('retrain_epochs', 2 * strategy.epochs)
+    if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(default_space(task, seed) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
 # %% ../nbs/core/08_search.ipynb #1cfd64f0
@@ -265,7 +272,7 @@ def equals(space, arch, cost, n: int, seed=0, tolerance=.03, measured=None) -> l
     near = sorted(range(len(pool)), key=lambda i: abs(ms[i+1]/ms[0] - 1))[:n]
     return [pool[i] for i in sorted(near)]
 
-# %% ../nbs/core/08_search.ipynb #0555998c
+# %% ../nbs/core/08_search.ipynb #2b959eb9
 def compare(
     found: Found,
     random: int = 3, # Random networks of equal measured latency (or of equal MACs, where latency was no budget)
@@ -288,9 +295,11 @@ def compare(
         if len(peers) < random: warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
         out, timed = [], clock.measure(space, list(archs.values()), rounds=60)
         for (name,arch),t in zip(archs.items(), timed):
-            net = _fresh(space, run_dir, arch)
+            inherits = not config['retrain_epochs'] # all with the supernet's weights
+            net = _calibrated(space, arch, task, config['seed'], 'cpu') if inherits else _fresh(space, run_dir, arch)
             row = dict(name=name, arch=arch, latency_ms=t['latency_ms'], latency_interval=t['latency_interval'], macs=count_macs(net, shape), params=count_params(net))
-            if name == 'found': row['accuracy'] = found.metrics['retrained']['accuracy']
+            if name == 'found': row['accuracy'] = found.metrics.get('retrained', found.metrics['extracted'])['accuracy']
+            elif inherits: row['accuracy'] = evaluate(net, task.test, task)['accuracy']
             else:
                 device = next(found.model.parameters()).device
                 fit(net.to(device), task, epochs=config['retrain_epochs'], seed=config['seed'], progress=progress, device=str(device), checkpoint=run_dir/f"{name.replace(' ', '-')}.pt")

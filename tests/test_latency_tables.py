@@ -1,0 +1,186 @@
+"Latency tables under a clock that is known, so that what they predict can be compared with what is true."
+import json, sys
+from pathlib import Path
+import numpy as np, pytest, torch
+from nas_suite.choices import *
+from nas_suite.extraction import extract
+from nas_suite.latency import Measured, environment, key, load_table, save_table, table, tables
+from nas_suite.relaxation import probabilities
+from nas_suite.spaces.mobile import proxyless
+sys.path.insert(0, str(Path(__file__).parent))
+from spaces import fixed, rows
+
+shape = 1, 8, 8
+def mobile(**more):
+    torch.manual_seed(0)
+    return proxyless(**dict(classes=3, image_size=8, in_channels=1, stem=8, first=0, widths=(8,), depths=(3,), strides=(1,), last=16, kernels=(3,), expands=(1, 2)) | more)
+
+def cost_ms(net): return sum(.01 + 1e-4 * sum(p.numel() for p in m.parameters()) for m in net.modules() if not m._modules)
+
+@pytest.fixture
+def clock(monkeypatch):
+    "Layers take a time that adds up; whole networks take that twice and .5 ms more. `clock.timed` lists what was timed."
+    class Clock: timed, speed = [], 1.
+    def measure(modules, example, rounds=30, backend='eager', threads=None, device='cpu', seed=0, budget_s=None, progress=False):
+        Clock.timed.append(list(modules))
+        inputs = [example[n] if isinstance(example, dict) else example for n in modules]
+        xs = [x if isinstance(x, tuple) else (x,) for x in inputs]
+        with torch.no_grad():
+            for net,x in zip(modules.values(), xs): net(*x)                   # what is timed runs on what it is given
+        ms = [cost_ms(m) for m in modules.values()]
+        if not isinstance(example, dict): ms = [2*v + .5 for v in ms]         # whole networks
+        first = xs[0][0]
+        where = environment(backend, device, threads, len(first), str(first.dtype).removeprefix('torch.'))
+        return Measured(list(modules), np.tile(np.array(ms) * Clock.speed, (rounds, 1)), np.full(rounds, .25 * Clock.speed), where)
+    monkeypatch.setattr(tables, 'measure', measure)
+    return Clock
+
+@pytest.fixture
+def make(tmp_path): return lambda space=None, input_shape=shape, **more: table(mobile() if space is None else space, input_shape, **dict(cache=tmp_path/'cache', rounds=6, progress=False) | more)
+def files(tmp_path): return [p for p in (tmp_path/'cache').rglob('*.json') if p.name != 'environment.json']
+def archs(space): return decode(space, rows(space))
+
+# ---------------------------------------------------------------- what is timed, and what it adds up to
+
+def test_each_different_unit_is_timed_once(clock, make, tmp_path):
+    t = make(calibrate=0)
+    # two MBConvs with their shortcut (three blocks choose between them; a skipped block takes nothing), stem, last convolution, pooling, flatten, dropout, classifier
+    assert len(t.entries) == 2 + 6 == len(clock.timed[0]) == len(set(clock.timed[0])) == len(files(tmp_path)) and len(clock.timed) == 1
+    assert all(v > 0 for v in t.entries.values()) and '' not in t.entries
+    assert len(make(mobile(depths=(5,)), calibrate=0).entries) == 8 and len(clock.timed) == 1   # more blocks of the same kind
+    more = make(mobile(widths=(8, 16), depths=(2, 2), strides=(1, 1)), calibrate=0)                             # two that widen and two at the new width; last convolution
+    assert len(more.entries) == 6 + 2 + 4 and len(clock.timed) == 2 and len(clock.timed[1]) == 4 + 1
+
+@pytest.mark.parametrize('space, input_shape', [(mobile, shape), (lambda: mobile(expands=(1, 2, 3), first=8, kernels=(3, 5), dropout=.1), shape), (fixed, (2, 5, 5))], ids=['proxyless', 'more', 'elastic'])
+def test_predictions_are_exact_where_latencies_add_up(clock, make, space, input_shape):
+    space = space()
+    t, every = make(space, input_shape), archs(space)[::max(1, count(space)//40)]
+    want = [2*cost_ms(extract(space, a)) + .5 for a in every]
+    assert t.calibration['scale'] == pytest.approx(2, rel=1e-6) and t.calibration['offset'] == pytest.approx(.5, rel=1e-6) and t.calibration['loo_error_percent'] < 1e-4
+    assert [t(a) for a in every] == pytest.approx(want, rel=1e-6) and min(want) > 0
+    assert t.batch(encode(space, every)).tolist() == [t(a) for a in every]
+    plain = make(space, input_shape, calibrate=0)
+    a, b = t.calibration['scale'], t.calibration['offset']
+    for arch in every[::10]:
+        assert t(arch) == pytest.approx(a * plain(arch) + b) and plain(arch) == pytest.approx(sum(plain.parts(arch).values()))
+        assert sum(t.parts(arch).values()) == pytest.approx(t(arch) - b)
+    uniform = {n: torch.ones(len(c)).double() / len(c) for n,c in choices(space).items()}
+    mean = t.batch(canonical(space, torch.cartesian_prod(*(torch.arange(len(c)) for c in choices(space).values())))).mean()
+    assert float(t.expected(uniform)) == pytest.approx(float(mean))
+    probs = probabilities(space)
+    t.expected(probs).backward()
+    assert sum(float(c.alpha.grad.abs().sum()) for c in choices(space).values()) > 0
+
+def test_calibration_spans_the_space(clock, make):
+    space = mobile(expands=(1, 2, 3))
+    t = make(space, calibrate=5)
+    costs = [t(a) for a in archs(space)]
+    assert len(clock.timed) == 2 and len(clock.timed[1]) == t.calibration['n'] == 5
+    assert min(t.calibration['measured']) == pytest.approx(min(costs)) and max(t.calibration['measured']) == pytest.approx(max(costs))
+    assert make(space, calibrate=1).calibration['n'] == 3              # no line through less
+
+# ---------------------------------------------------------------- what is kept
+
+def test_what_is_known_is_not_timed_again(clock, make, tmp_path, monkeypatch):
+    first, kept = make(), {p: (p.read_text(), p.stat().st_mtime_ns) for p in files(tmp_path)}
+    clock.timed.clear()
+    again = make()
+    assert [len(t) for t in clock.timed] == [first.calibration['n']] and again.entries == first.entries    # whole networks only
+    def never(*a, **k): raise AssertionError('timed')
+    monkeypatch.setattr(tables, 'measure', never)
+    assert make(calibrate=0).entries == first.entries and {p: (p.read_text(), p.stat().st_mtime_ns) for p in files(tmp_path)} == kept
+    small = restrict(mobile(), {'blocks.0*': 'mb1_k3'})
+    assert make(small, calibrate=0)(smallest(small)) == make(calibrate=0)(smallest(small))
+    files(tmp_path)[3].unlink()
+    with pytest.raises(AssertionError, match='timed'): make(calibrate=0)
+
+def test_only_what_is_missing_is_timed(clock, make, tmp_path):
+    first = make(calibrate=0)
+    gone = files(tmp_path)[3]
+    signature = json.loads(gone.read_text())['signature']
+    gone.unlink(); clock.timed.clear()
+    assert make(calibrate=0).entries == first.entries and clock.timed == [[signature]]
+
+def test_a_damaged_cache_names_the_file(clock, make, tmp_path):
+    make(calibrate=0)
+    bad = files(tmp_path)[0]
+    bad.write_text(bad.read_text()[:40])
+    with pytest.raises(ValueError, match=f'{bad.name}.*delete'): make(calibrate=0)
+
+@pytest.mark.parametrize('change', ['device', 'instructions', 'libraries', 'cores', 'governor'])
+def test_another_machine_is_another_table(clock, make, monkeypatch, change):
+    first = make(calibrate=0)
+    clock.speed = 3.
+    moved = lambda *a, **k: environment(*a, **k) | {change: 'another'}
+    here = tables.measure
+    def there(*a, **k):
+        m = here(*a, **k); m.environment[change] = 'another'
+        return m
+    monkeypatch.setattr(tables, 'environment', moved); monkeypatch.setattr(tables, 'measure', there)
+    second = make(calibrate=0)
+    assert [len(t) for t in clock.timed] == [8, 8] and key(second.environment) != key(first.environment)
+    assert {k: 3*v for k,v in first.entries.items()} == pytest.approx(second.entries)
+    make(calibrate=0)
+    assert len(clock.timed) == 2
+
+def test_settings_are_told_apart(clock, make):
+    make(calibrate=0)
+    for n,more in enumerate((dict(threads=torch.get_num_threads() + 1), dict(batch=2), dict(space=mobile().double())), 2):
+        t = make(**more, calibrate=0)
+        assert len(clock.timed) == n and len(clock.timed[-1]) == 8
+        assert t.environment | dict(threads=more.get('threads', t.environment['threads']), batch=more.get('batch', 1), precision='float64' if 'space' in more else 'float32') == t.environment
+    assert make(batch=2, calibrate=0).batch_size == 2 and len(clock.timed) == n
+
+# ---------------------------------------------------------------- files
+
+def test_a_table_in_a_file_is_the_same_table(clock, make, tmp_path):
+    space = mobile()
+    t = make(space)
+    path = save_table(t, tmp_path/'latency.json')
+    again = load_table(path, mobile(), shape)
+    every = rows(space)
+    assert path == tmp_path/'latency.json' and torch.equal(again.batch(every), t.batch(every))
+    assert (again.entries, again.environment, again.calibration, again.input_shape, again.batch_size) == (t.entries, json.loads(json.dumps(t.environment)), t.calibration, shape, 1)
+    assert again.parts(largest(space)) == t.parts(largest(space))
+    before = path.read_text()
+    save_table(again, path)
+    assert path.read_text() == before and sorted(p.name for p in tmp_path.iterdir()) == ['cache', 'latency.json']
+    small = restrict(space, {'blocks.0*': 'mb1_k3'})                     # a part of the space is in it
+    assert load_table(path, small, shape)(smallest(small)) == t(smallest(small))
+    clock.speed = 2.                                                     # the machine is slower than it was, and so is the reference
+    found, = again.measure(space, [largest(space)], rounds=6)
+    assert found['latency_ms'] == pytest.approx(t(largest(space))) and found['raw_ms'] == pytest.approx(2*t(largest(space)))
+    low, high = found['latency_interval']
+    assert low <= found['latency_ms'] <= high
+
+def test_a_table_of_something_else_lists_what_it_lacks(clock, make, tmp_path):
+    path = save_table(make(calibrate=0), tmp_path/'latency.json')
+    large = mobile(image_size=16)
+    for other,at,n,of in (mobile(expands=(1, 2, 3)), shape, 1, 9), (mobile(kernels=(3, 5)), shape, 2, 10), (mobile(last=32), shape, 5, 8), (large, large.input_shape, 5, 8):
+        with pytest.raises(ValueError) as e: load_table(path, other, at)
+        head, *units = str(e.value).split(':\n')
+        assert head == f'{path} lacks {n} of the {of} units of this space at {at}' and all(str(d) in units[0] for d in at[1:])
+    have = json.loads(path.read_text())
+    unit, gone = next((k, e['unit']) for k,e in have['entries'].items() if 'Linear' in e['unit'])
+    del have['entries'][unit]; path.write_text(json.dumps(have))
+    with pytest.raises(ValueError) as e: load_table(path, mobile(), shape)
+    assert 'lacks 1 of the 8' in str(e.value) and str(e.value).endswith(gone)
+
+@pytest.mark.parametrize('text', ['', '{', '[]', 'null', '{}', '{"format": "another"}', None])
+def test_a_damaged_file_is_named(clock, make, tmp_path, text):
+    path = save_table(make(calibrate=0), tmp_path/'latency.json')
+    path.write_text(path.read_text()[:-400] if text is None else text)
+    with pytest.raises(ValueError, match='latency.json.* is not a latency table'): load_table(path, mobile(), shape)
+    with pytest.raises(ValueError, match='there is no latency table .*nowhere'): load_table(tmp_path/'nowhere', mobile(), shape)
+
+# ---------------------------------------------------------------- a real clock, whatever it says
+
+def test_on_this_machine(make, tmp_path):
+    space = mobile()
+    t = make(space, rounds=2, calibrate=3, threads=1)
+    assert all(t(a) > 0 for a in archs(space)) and all(v > 0 for v in t.entries.values())
+    assert t.environment['device'] and t.environment['threads'] == 1 and t.calibration['n'] == 3 and t.calibration['reference_ms'] > 0
+    assert t(largest(space)) == pytest.approx(t.calibration['scale'] * sum(t.calibration['sums'][-1:]) + t.calibration['offset'])
+    again = load_table(save_table(t, tmp_path/'latency.json'), space, shape)
+    found = again.measure(space, [largest(space), smallest(space)], rounds=6)
+    assert all(0 < f['latency_interval'][0] <= f['latency_ms'] <= f['latency_interval'][1] and f['raw_ms'] > 0 for f in found) and len(found) == 2
