@@ -325,7 +325,7 @@ class CostModel:
         return CostModel(self.structure, self.column, self.terms, self.name, offset + scale*self.offset, scale*self.scale)
 
 
-# %% ../nbs/core/03_costs.ipynb #d3e64bfa
+# %% ../nbs/core/03_costs.ipynb #da5d109e
 def is_fixed(m) -> bool:
     "Whether a module holds no choice."
     return not any(isinstance(c, (Choice, Width)) for c in m.modules())
@@ -336,7 +336,8 @@ def _counts(m, shapes, memo):
     if not is_fixed(m): return 0, own # parameters of a module whose parts are units
     key = type(m), m.extra_repr(), shapes
     if m._modules or key not in memo:
-        with FlopCounterMode(display=False) as f, torch.no_grad(): m(*(torch.empty(s, device='meta') for s in shapes))
+        dtype = next((p.dtype for p in m.parameters() if p.is_floating_point()), None)
+        with FlopCounterMode(display=False) as f, torch.no_grad(): m(*(torch.empty(s, device='meta', dtype=dtype) for s in shapes))
         memo[key] = f.get_total_flops() / 2 / shapes[0][0] if shapes else 0
     return memo[key], own
 

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from .choices import Choice, Gates, selecting, selection
 
-# %% ../nbs/core/01_layers.ipynb #5a26c9c6
+# %% ../nbs/core/01_layers.ipynb #6acafba6
 def make_divisible(v: float, divisor: int = 8) -> int:
     "`v` rounded to a multiple of `divisor`, never below 90 % of `v` (MobileNetV2)."
     new = max(divisor, int(v + divisor / 2) // divisor * divisor)
@@ -36,12 +36,14 @@ class Width(nn.Module):
     def forward(self, *_): raise RuntimeError("a width is no layer: do not register it on an nn.Sequential, which would call it")
 
 class Scaled(Width):
+    "A width times a ratio, rounded to a multiple of `divisor`: the first channels."
     def __init__(self, width, ratio, divisor):
         super().__init__(width); self.divisor, self.ratio = divisor, ratio
     def kept(self, at):
         r = self.ratio.options[at(self.ratio)] if isinstance(self.ratio, Choice) else self.ratio
         return range(make_divisible(round(len(kept(self.parts[0], at)) * r), self.divisor))
 class Grouped(Width):
+    "The first channels of each of `n` groups."
     def __init__(self, width, n):
         super().__init__(width); self.n = n
         if bad := [v for v in values(width) if v % n]: raise ValueError(f"a width of {n} groups is a multiple of {n}; found {bad[0]}")
@@ -49,11 +51,13 @@ class Grouped(Width):
         size, stride = len(kept(self.parts[0], at)) // self.n, most(self.parts[0]) // self.n
         return _tidy([g*stride + i for g in range(self.n) for i in range(size)])
 class Concat(Width):
+    "Several widths one after the other."
     def kept(self, at):
         out, start = [], 0
         for p in self.parts: out += [start + i for i in kept(p, at)]; start += most(p)
         return _tidy(out)
 class Either(Width):
+    "The width that goes with the option of a choice."
     def __init__(self, choice, widths):
         super().__init__(*widths); self.choice = choice
         if len(widths) != len(choice): raise ValueError(f"either needs a width for each of the {len(choice)} options of its choice; found {len(widths)}")

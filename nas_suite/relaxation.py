@@ -38,7 +38,7 @@ def draw_path(space, generator=None, uniform=False) -> Selection:
     rows = torch.multinomial((p > 0).float() if uniform else p, 1, generator=generator)[:, 0]
     return Selection(zip(s.choices, rows.tolist()), zip(s.choices, s.names))
 
-# %% ../nbs/core/04_relaxation.ipynb #9f2b744b
+# %% ../nbs/core/04_relaxation.ipynb #bf2515c2
 modes = 'two', 'full_v2', 'full'
 
 def draw_gates(space, mode: str = 'two', generator=None) -> tuple:
@@ -50,7 +50,7 @@ def draw_gates(space, mode: str = 'two', generator=None) -> tuple:
     many = alive.sum(1) > 1
     p = (p + 1e-12) * alive
     first = torch.multinomial(p, 1, generator=generator)[:, 0].tolist()
-    both = torch.multinomial(torch.where(many[:, None], p, 1.), 2, generator=generator).tolist()
+    both = torch.multinomial(torch.where(many[:, None], p, 1.), min(2, p.shape[1]), generator=generator).tolist()
     coin = torch.rand(len(p), generator=generator).tolist()
     for d,c in enumerate(s.choices):
         if not many[d]: selection[c] = first[d]; continue

@@ -8,7 +8,7 @@ __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milli
            'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses', 'draw_budget',
            'draw_entropy', 'draw_multiplier', 'course', 'training', 'figures', 'plot', 'chance', 'page', 'report']
 
-# %% ../nbs/core/07_report.ipynb #324d6d8c
+# %% ../nbs/core/07_report.ipynb #da058904
 import colorsys, html, io, json, math, os, re, tempfile
 from pathlib import Path
 import matplotlib
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# %% ../nbs/core/07_report.ipynb #b2e3f1da
+# %% ../nbs/core/07_report.ipynb #290bff22
 _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list)
 
 def read(
@@ -41,7 +41,7 @@ def read(
     found['arch'] = found['result'].get('arch') or found['arch']
     return found | dict(folder=folder)
 
-# %% ../nbs/core/07_report.ipynb #23afb93d
+# %% ../nbs/core/07_report.ipynb #cb6c5d83
 def _known(x): return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 def amount(x, # a number, or None
@@ -65,7 +65,7 @@ def score(x) -> str:
     "A metric: shares as percent."
     return '–' if not _known(x) else f'{100*x:.1f} %' if 0 <= x <= 1 else f'{x:.4g}'
 
-# %% ../nbs/core/07_report.ipynb #22d5ccfb
+# %% ../nbs/core/07_report.ipynb #020db36a
 stages = ('supernet', 'extracted', 'retrained')
 
 def metric_name(run) -> str:
@@ -92,7 +92,7 @@ def met(run) -> dict: # cost name -> True or False
         return high if _known(high) else costs.get(name)
     return {n: upper(n) <= b for n,b in (run['config'].get('budget') or {}).items() if _known(b) and _known(upper(n))}
 
-# %% ../nbs/core/07_report.ipynb #21e81c7e
+# %% ../nbs/core/07_report.ipynb #cb984d51
 def _cells(run):
     "Header and rows of the comparison, as text; columns of which nothing is known are left out."
     columns = [('network', lambda r: str(r['name'])), (metric_name(run), lambda r: score(r['score'])),
@@ -110,7 +110,7 @@ def summary(
     widths = [max(map(len, column)) for column in zip(head, *body)]
     return '\n'.join('  '.join(c.ljust(w) for c,w in zip(line, widths)).rstrip() for line in [head, *body])
 
-# %% ../nbs/core/07_report.ipynb #c56c6e6a
+# %% ../nbs/core/07_report.ipynb #a7f64508
 ink, faint, accent, alarm = '#1f2730', '#8c96a3', '#3f7fe0', '#d9534f'
 _hues = ['#3f7fe0', '#e2953b', '#b9558f', '#3aa58f', '#8a6bd6', '#7c9a35', '#d2643f', '#4aa3c7', '#a07a58', '#c9a227']
 _style = {'font.size': 9, 'font.family': 'sans-serif', 'text.color': ink, 'axes.edgecolor': faint, 'axes.labelcolor': ink, 'axes.titlesize': 9.5, 'axes.titlecolor': ink,
@@ -126,7 +126,7 @@ class Picture(Figure):
         with matplotlib.rc_context(_style): self.savefig(out, format='png', dpi=80, bbox_inches='tight')
         return out.getvalue()
 
-# %% ../nbs/core/07_report.ipynb #4ae434e9
+# %% ../nbs/core/07_report.ipynb #466215fe
 def short(names) -> list:
     "Names without the parts that all of them share: blocks.0.op, blocks.1.op -> 0, 1."
     parts = [str(n).split('.') for n in names]
@@ -142,7 +142,7 @@ def elided(text, n=26) -> str:
     text = str(text)
     return text if len(text) <= n else '…' + text[1-n:]
 
-# %% ../nbs/core/07_report.ipynb #3508f049
+# %% ../nbs/core/07_report.ipynb #17781474
 def features(
     name, # of the choice
     option
@@ -178,7 +178,7 @@ def colours(
         out[label] = to_hex(rgb)
     return out
 
-# %% ../nbs/core/07_report.ipynb #3465f43a
+# %% ../nbs/core/07_report.ipynb #a1d1aec4
 _axes = dict(latency_ms=('latency, ms', 1), macs=('million MACs', 1e6), params=('thousand parameters', 1e3))
 
 def draw_tradeoff(ax, run):
@@ -217,12 +217,12 @@ def tradeoff(run):
     fig = _figure(7.4, 3.7)
     return fig if draw_tradeoff(fig.subplots(), run) else None
 
-# %% ../nbs/core/07_report.ipynb #247ced6f
+# %% ../nbs/core/07_report.ipynb #1c373f3b
 def _drawing(draw):
     "Run a drawing in the style of the reports."
     with matplotlib.rc_context(_style): return draw()
 
-# %% ../nbs/core/07_report.ipynb #c49af430
+# %% ../nbs/core/07_report.ipynb #253fd322
 def draw_parts(ax, run, cost):
     "One bar a unit for a cost; False if it is not known."
     parts = {n: v for n,v in ((run['result'].get('parts') or {}).get(cost) or {}).items() if _known(v)}
@@ -255,7 +255,7 @@ def parts(run):
         for ax in axes[1:]: ax.tick_params(labelleft=False)
     return fig
 
-# %% ../nbs/core/07_report.ipynb #ca5b3d9e
+# %% ../nbs/core/07_report.ipynb #8dba402f
 def blocks(arch) -> dict: # name of the module -> {choice: option}
     "The choices of an architecture, by the module they belong to."
     out = {}
@@ -302,7 +302,7 @@ def architecture(run):
     fig = _figure(10.6, .25 + 1.0*math.ceil(n/24))
     return fig if draw_arch(fig.subplots(), run) else None
 
-# %% ../nbs/core/07_report.ipynb #53030f15
+# %% ../nbs/core/07_report.ipynb #2db794f9
 def _thin(items, n): return items if len(items) <= n else [items[round(i*(len(items) - 1)/(n - 1))] for i in range(n)]
 
 def draw_panel(ax, steps, probs, options, tones, name, chosen):
@@ -339,7 +339,7 @@ def beliefs(run):
         fig.legend([matplotlib.patches.Patch(color=c) for c in tones.values()], [elided(t) for t in tones], loc='outside lower center', ncols=min(8, len(tones)), fontsize=7.5, handlelength=1, handleheight=1)
     return fig
 
-# %% ../nbs/core/07_report.ipynb #81e946d3
+# %% ../nbs/core/07_report.ipynb #c0b78ffc
 def _ridge(run, moments, names, options, steps):
     "The largest probability of each choice over time, a row each."
     fig = _figure(10.6, min(16, 1 + .13*len(names)))
@@ -350,7 +350,7 @@ def _ridge(run, moments, names, options, steps):
     ax.set_xlabel('step'); fig.colorbar(image, ax=ax, label='largest probability', fraction=.03)
     return fig
 
-# %% ../nbs/core/07_report.ipynb #6eae9c4d
+# %% ../nbs/core/07_report.ipynb #4b6fba5e
 def _series(history, get, n=400):
     "Steps and values of what `get` finds in the history."
     found = [(h.get('step', i), v) for i,h in enumerate(history) if _known(v := get(h))]
@@ -376,18 +376,20 @@ def draw_budget(ax, run):
     return some
 
 def draw_entropy(ax, run):
+    "Mean entropy of the choices over the steps; whether there is any."
     s = _series(run['history'], lambda h: h.get('entropy'))
     if s: ax.plot(*s, color=_hues[4]); ax.set_title('entropy of the choices'); ax.grid(True, axis='y'); ax.set_ylim(bottom=0)
     return bool(s)
 
 def draw_multiplier(ax, run):
+    "Multiplier of each cost over the steps; whether there is any."
     some = False
     for i,n in enumerate(_names(run['history'], 'multiplier')):
         if s := _series(run['history'], lambda h: (h.get('multiplier') or {}).get(n)): ax.plot(*s, color=_hues[i], label=n); some = True
     if some: ax.set_title('multiplier'); ax.legend(fontsize=7.5); ax.grid(True, axis='y')
     return some
 
-# %% ../nbs/core/07_report.ipynb #7df36274
+# %% ../nbs/core/07_report.ipynb #ce400783
 def _row(draws, height=2.5):
     "A figure of those panels that have something to show."
     from matplotlib.axes import Axes
@@ -414,7 +416,7 @@ def training(run):
         return draw
     return _row([lambda ax: draw_losses(ax, history, ('loss',)), *map(other, others[:3])], 2.3)
 
-# %% ../nbs/core/07_report.ipynb #9506fc72
+# %% ../nbs/core/07_report.ipynb #92e9b0a4
 _titles = dict(tradeoff='Accuracy against cost', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
 _captions = dict(
     tradeoff='Up and to the left is better. Bars are intervals that hold the median latency with 95 % confidence; all networks were trained in the same way.',
@@ -432,7 +434,7 @@ def figures(
     makers = (tradeoff, architecture, parts, beliefs, course, training)
     return {f.__name__: fig for f in makers if (fig := _drawing(lambda: f(run))) is not None}
 
-# %% ../nbs/core/07_report.ipynb #c54d6e98
+# %% ../nbs/core/07_report.ipynb #0ad6d48d
 def plot(
     run # folder of a run, or what a search returned
 ) -> Figure:
@@ -453,7 +455,7 @@ def plot(
         return fig
     return _drawing(draw)
 
-# %% ../nbs/core/07_report.ipynb #efaee8aa
+# %% ../nbs/core/07_report.ipynb #6a3c2321
 def _svg(name, fig):
     "A figure as inline SVG in the colours of the page."
     out = io.StringIO()
@@ -479,7 +481,7 @@ def _flat(x):
 
 def _facts(facts): return '<dl>' + ''.join(f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(_flat(v))}</dd>' for k,v in facts.items() if v not in (None, {}, [])) + '</dl>'
 
-# %% ../nbs/core/07_report.ipynb #99da6b33
+# %% ../nbs/core/07_report.ipynb #4b858a73
 _costs = dict(latency_ms='latency', macs='MACs', params='parameters')
 def _cost(name, value): return milliseconds(value) if name == 'latency_ms' else amount(value)
 
@@ -529,7 +531,7 @@ def _verdict(run):
     if n and metric_name(run) == 'accuracy' and 0 < found['score'] < 1: doubt = f" <span class=soft>With {n} test samples and one training each, differences below {100*chance(found['score'], n):.1f} points can be chance.</span>"
     return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.{doubt}</p>" if said else ''
 
-# %% ../nbs/core/07_report.ipynb #f38eabe2
+# %% ../nbs/core/07_report.ipynb #5bccc4c4
 def _code(run):
     "How to use the files that are there."
     folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
@@ -560,7 +562,7 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:8px;paddin
 @media print{body{background:#fff}figure,.tile{break-inside:avoid}}
 """
 
-# %% ../nbs/core/07_report.ipynb #e5b73d44
+# %% ../nbs/core/07_report.ipynb #aa9509a1
 def _section(title, body): return f'<section><h2>{html.escape(title)}</h2>{body}</section>' if body else ''
 
 def _drawn(name, figs, caption):

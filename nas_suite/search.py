@@ -57,7 +57,7 @@ def _about(space) -> dict:
     text = json.dumps([[n, c.options, c.survivors] for n,c in choices(space).items()] + [[n, list(p.shape)] for n,p in space.named_parameters()])
     return dict(name=type(space).__name__, networks_digest=hashlib.sha256(text.encode()).hexdigest()[:16], **getattr(space, 'config', {}))
 
-# %% ../nbs/core/08_search.ipynb #79904a30
+# %% ../nbs/core/08_search.ipynb #4156eb9e
 @dataclass
 class Found:
     "A network that meets its budget, and how it was found."
@@ -76,7 +76,7 @@ class Found:
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())): raise ValueError(f"{folder} exists already: choose another folder")
         tmp = folder.with_name(f'.{folder.name}.{os.getpid()}')
-        shutil.copytree(self.run_dir, tmp)
+        shutil.copytree(self.run_dir, tmp, ignore=shutil.ignore_patterns('.*')) # no drafts
         if folder.exists(): folder.rmdir()
         os.replace(tmp, folder)
         return folder
@@ -105,7 +105,7 @@ def _settle(space, strategy, limits, tries=8) -> dict:
     if best: return dict(arch=best['arch'], tried=tried, **{k: best[k] for k in ('latency_ms', 'latency_interval', 'raw_ms', 'warnings')})
     raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {min(t['latency_interval'][1] for t in tried):.4g} ms: the machine is too busy to measure, or the budget too small")
 
-# %% ../nbs/core/08_search.ipynb #ae988613
+# %% ../nbs/core/08_search.ipynb #a2e5eabe
 strategies = dict(gated=Gated, evolution=Evolution)
 
 def _strategy(strategy, **settings):
@@ -150,7 +150,9 @@ def run(
                   strategy=dict(name=type(strategy).__name__.lower(), **strategy.config()), budget=budget, seed=seed, fixed=fixed or {}, retrain_epochs=retrain_epochs,
                   latency=settings, version=nas_suite.__version__)
     run_dir = _folder(run_dir, config)
-    if (run_dir/'result.json').exists(): return load(run_dir, space, task)
+    if (run_dir/'result.json').exists():
+        if not (run_dir/'report.html').exists(): report(run_dir) # it was cut off just before
+        return load(run_dir, space, task)
     costs = dict(macs=macs(space, shape), params=params(space, shape))
     limits = [(costs[k], feasible(costs[k], b)) for k,b in budget.items() if k != 'latency_ms']
     if 'latency_ms' in budget:

@@ -136,7 +136,7 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         m.running_mean.copy_(mean); m.running_var.copy_(var * count / max(1, count - 1))
     return model
 
-# %% ../nbs/core/06_training.ipynb #2dd599db
+# %% ../nbs/core/06_training.ipynb #0a05e216
 def fit(model: nn.Module, task,
     epochs: int = 10, lr: float = .1, batch_size: int = 64, weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
     seed: int = 0, device='cpu', checkpoint=None, # A file to go on from and to write
@@ -165,7 +165,7 @@ def fit(model: nn.Module, task,
             opt.zero_grad(set_to_none=True)
             with fabric.autocast(): loss = task.loss(model(x.to(memory_format=form) if x.ndim == 4 else x), y)
             loss.backward(); opt.step()
-            step += 1
+            step, loss = step + 1, loss.detach()
             if step % note == 0 or step == steps:
                 history.append(dict(step=step, loss=float(loss))); bar.set_postfix(loss=f'{float(loss):.3f}')
             bar.update()

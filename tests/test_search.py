@@ -242,7 +242,7 @@ def wait_for(path, new_since, limit_s=120):
         assert time.monotonic() < end, f'{path.name} did not appear'
         time.sleep(.0005)
 
-MOMENTS = 'config.json', 'search.pt', 'search.pt', 'history.json', 'retrain.pt', 'retrain.pt', 'metrics.json', 'model.pt2'
+MOMENTS = 'config.json', 'search.pt', 'search.pt', 'history.json', 'retrain.pt', 'retrain.pt', 'model.pt2'
 
 def test_killed_at_many_moments(found, processes, tmp_path):
     "Each time the process dies as soon as a file is written, or a little later; the last one ends as if nothing had been."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['signature', 'LatencyTable', 'measure_archs', 'table', 'save_table', 'load_table']
 
-# %% ../../nbs/core/07_latency_tables.ipynb #d7a208b3
+# %% ../../nbs/core/07_latency_tables.ipynb #7b93f18f
 import hashlib, json, os, torch
 from copy import deepcopy
 from pathlib import Path
@@ -14,9 +14,9 @@ from ..choices import Choice, decode, largest, sample, smallest, structure
 from ..costs import CostModel, _on_meta, _term, cheapest, is_fixed, survey, tabulate
 from ..extraction import extract, extract_selected
 from .measuring import Cache, Measured, affine, environment, key, measure
-from ..layers import ElasticDepth, MixedOp, size
+from ..layers import ElasticDepth, MixedOp, Zero, size
 
-# %% ../../nbs/core/07_latency_tables.ipynb #8274cd74
+# %% ../../nbs/core/07_latency_tables.ipynb #bb7a7d31
 def _marked(space):
     "A copy without data in which operators and blocks of containers are units, unless they hold containers themselves."
     copy = _on_meta(space)
@@ -48,6 +48,7 @@ def _units(space, input_shape, batch):
     for r in records:
         if not _is_unit(r.module): continue
         def one():
+            if isinstance(r.module, Zero): return '' # extraction drops it
             shapes = tuple((batch, size(w), *s[2:]) if len(s) > 1 else (batch,) for s,w in zip(r.shapes, r.widths))
             net = _plain(r.module)
             sig = signature(net, shapes)

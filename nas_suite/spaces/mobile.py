@@ -32,13 +32,13 @@ class MBConv(nn.Module):
         if self.inverted_bottleneck is not None: x = self.inverted_bottleneck(x)
         return self.point_linear(self.depth_conv(x))
 
-# %% ../../nbs/spaces/00_mobile.ipynb #4f9f4c76
+# %% ../../nbs/spaces/00_mobile.ipynb #2ff4f858
 class MobileBlock(nn.Module):
     "A choice between MBConvs, with a shortcut where shapes allow."
     unit = True # its latency is measured as a whole
-    def __init__(self, i, o, stride, ops: list, skip: bool, **bn): # ops: (kernel, expand) pairs
+    def __init__(self, i, o, stride, ops: list, skip: bool, residual: bool = True, **bn): # ops: (kernel, expand) pairs
         super().__init__()
-        self.residual = stride == 1 and i == o
+        self.residual = residual and stride == 1 and i == o
         candidates = {'zero': Zero()} if skip and self.residual else {}
         candidates.update({f'mb{e:g}_k{k}': MBConv(i, o, k, e, stride, **bn) for k,e in ops})
         self.mix = MixedOp(candidates)
@@ -55,11 +55,12 @@ class MobileBlock(nn.Module):
             for op in (small, *larger): op.point_linear.bn.weight.zero_()
     def forward(self, x): return x + self.mix(x) if self.residual else self.mix(x)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #059920e9
+# %% ../../nbs/spaces/00_mobile.ipynb #3ebebd8b
 def _strides(image_size, n):
     "Stride of the stem and of each of `n` stages."
     want = (2, 2, 2, 1, 2, 1)
-    halvings = max(0, int(math.log2(image_size / (4 if image_size > 8 else 2))))
+    halvings, size = 0, image_size
+    while (size := -(-size // 2)) >= (4 if image_size > 8 else 2): halvings += 1
     stem = 2 if image_size >= 64 else 1
     left, out = halvings - (stem == 2), []
     pattern = want[:n] if n >= 5 else ((1,) + (2,)*(n-1) if stem == 1 and left < n else (2,)*n)
@@ -82,7 +83,7 @@ class Proxyless(Space):
         if config['first']: # the fixed block
             o = c(config['first']); blocks.append(FixedBlock(w, o, 3, 1, **bn)); w = o
         for o,n,s in zip(map(c, config['widths']), config['depths'], config['strides']):
-            for j in range(n): blocks.append(MobileBlock(w, o, s if j == 0 else 1, ops, skip=j > 0, **bn)); w = o
+            for j in range(n): blocks.append(MobileBlock(w, o, s if j == 0 else 1, ops, skip=j > 0, residual=j > 0 or config['first_residual'], **bn)); w = o
         self.blocks = nn.Sequential(*blocks)
         last = config['last'] if config['width'] <= 1 else c(config['last'])
         self.feature_mix_layer = conv_bn(w, last, **bn)
@@ -106,6 +107,7 @@ def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_
     widths=(24, 40, 80, 96, 192, 320), depths=(4, 4, 4, 4, 4, 1), strides=None, # One a stage; default: by the size of the image
     kernels=(3, 5, 7), expands=(3, 6), stem: int = 32, stem_stride: int = None, first: int = 16, # Width of the fixed first block, 0 for none
     last: int = 1280, # Channels before the classifier
+    first_residual: bool = True, # Whether the first block of a stage has a shortcut where its shapes allow one; in published networks of small width it has none
     dropout: float = 0., bn_eps: float = 1e-3, bn_momentum: float = .1
 ) -> Proxyless:
     "ProxylessNAS's MobileNetV2-like space. ValueError for sizes that do not fit together."
@@ -117,7 +119,7 @@ def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_
     if image_size < 4: raise ValueError(f"images have at least 4 x 4 pixels; found {image_size}")
     first_stride, rest = _strides(image_size, len(widths))
     return Proxyless(dict(width=width, classes=classes, image_size=image_size, in_channels=in_channels, widths=list(widths), depths=list(depths), strides=list(strides or rest), kernels=list(kernels),
-                          expands=list(expands), stem=stem, stem_stride=stem_stride or first_stride, first=first, last=last, dropout=dropout, bn_eps=bn_eps, bn_momentum=bn_momentum))
+                          expands=list(expands), stem=stem, stem_stride=stem_stride or first_stride, first=first, last=last, first_residual=first_residual, dropout=dropout, bn_eps=bn_eps, bn_momentum=bn_momentum))
 
 # %% ../../nbs/spaces/00_mobile.ipynb #5f31b192
 def mobilenet_v2_like(space) -> dict:

@@ -93,7 +93,7 @@ def reinforce_gradients(space, reward, baseline, n: int = 10, generator=None) ->
             if a: g += (r - b) / n * q; g[path[c]] -= (r - b) / n
     return mean, grads, .9 * b + .1 * mean
 
-# %% ../../nbs/strategies/00_gated.ipynb #9f7d0882
+# %% ../../nbs/strategies/00_gated.ipynb #4bb85306
 @torch.no_grad()
 def derive(space, limits: list, probs: dict = None) -> dict:
     "The most probable architecture at the budget, within all `limits`, pairs (cost model, number); ValueError if there is none."
@@ -120,7 +120,7 @@ def derive(space, limits: list, probs: dict = None) -> dict:
     row = best(inside)
     while True:
         rows = torch.cat([row] + [torch.cat([row[:, :d], torch.tensor([[i]]), row[:, d+1:]], 1) for d,c in enumerate(s.choices) for i in c.survivors])
-        v = value(rows, outside if slow else 2*outside).masked_fill(~fits(rows), -torch.inf)
+        v = value(rows, 0. if slow else 2*outside).masked_fill(~fits(rows), -torch.inf)
         if v.max() <= v[0] + 1e-12: return decode(s, row)[0]
         row = rows[v.argmax()][None]
 
