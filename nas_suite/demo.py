@@ -13,10 +13,10 @@ import typer
 from .cli import launch
 from .report import summary
 
-# %% ../nbs/core/10_demo.ipynb #170caf30
+# %% ../nbs/core/10_demo.ipynb #26054fab
 sizes = dict(
     share=.6,          # Budget: this part of the hand-designed network's latency
-    epochs=30,         # Of the search
+    epochs=60,         # Of the search
     retrain_epochs=40, # Of every network that is compared
     random=3,          # Random networks of equal measured latency
     threads=1          # Of one operation when latency is measured
