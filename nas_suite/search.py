@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategies', 'Found', 'run', 'export', 'load', 'default_space', 'classification', 'specialize', 'equals', 'compare']
 
-# %% ../nbs/core/08_search.ipynb #f8b798df
+# %% ../nbs/core/08_search.ipynb #7c163e76
 import hashlib, json, os, resource, shutil, sys, tempfile, time, warnings, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,7 +20,6 @@ from .latency import LatencyTable, environment, load_table, save_table, table
 from .report import plot, report
 from .spaces.mobile import mobilenet_v2_like, proxyless
 from .strategies.evolution import Evolution
-from .strategies.supernet import Stage, Supernet, soft_cross_entropy, soft_squares
 from .strategies.gated import Gated
 from .tasks.classification import classification as classification_task
 from .training import batches, evaluate, fit, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded
@@ -268,7 +267,7 @@ def classification(
     if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(default_space(task, seed) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
-# %% ../nbs/core/08_search.ipynb #8b194725
+# %% ../nbs/core/08_search.ipynb #e1705189
 _macs, _params = macs, params # budgets have the same names
 
 def _trained(run_dir, space, task, device):
@@ -283,10 +282,7 @@ def _trained(run_dir, space, task, device):
     space = default_space(task, c['seed']) if space is None else space
     if json.loads(json.dumps(_about(space))) != c['space']: raise ValueError(f"this is not the space of the run, {c['space']['name']}: give the space")
     space.load_state_dict(load_checkpoint(run_dir/'search.pt')['space'])
-    told = {k: v for k,v in c['strategy'].items() if k != 'name'}
-    nets = told.pop('supernet')
-    nets = Supernet(**{**nets, 'stages': [Stage(**st) for st in nets['stages']], 'loss': {f.__name__: f for f in (soft_cross_entropy, soft_squares)}[nets['loss']]})
-    strategy = Evolution(nets, **told)
+    strategy = Evolution(**{k: v for k,v in c['strategy'].items() if k != 'name'})
     strategy.prepare(space.to(device), task, c['seed'], device, run_dir/'scores.json', progress=False)
     return c, space, task, strategy
 

@@ -10,6 +10,7 @@ from nas_suite.costs import *
 from nas_suite.extraction import *
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import proxyless
+from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import load_checkpoint, seeded
@@ -163,6 +164,8 @@ class TestSpace:
         assert macs(ours, space.input_shape)(largest(space)) == count_macs(extract(space, largest(space)), space.input_shape)
 
 STRATEGIES = {f'gated, {mode}': lambda mode=mode, **more: Gated(**dict(epochs=2, batch_size=4, gradient=mode) | more) for mode in (*modes, 'reinforce')}
+STRATEGIES['evolution'] = lambda **more: Evolution(**dict(supernet=dict(epochs=2, batch_size=4), score='accuracy', population=6, parents=2, generations=2, finalists=2) | more)
+CHANGES = dict(evolution=dict(score='predictor', samples=30)) # settings that a config must tell; default: those of gated
 
 def task_for(space, n=12):
     "Images, or signals, whose class is the sign of their mean."
@@ -195,9 +198,20 @@ class TestStrategy:
         "One search straight through, and one that is cut off."
         make, limits, start = STRATEGIES[strategy], limits_of(name), made(name)
         space, task, given = deepcopy(start), task_for(start), start.state_dict()
-        history = make().search(space, task, limits, seed=1, checkpoint=tmp_path/'search.pt', progress=False)
+        one = make()
+        history = one.search(space, task, limits, seed=1, checkpoint=tmp_path/'search.pt', progress=False)
         steps = 2 * len(task.train) // 4
-        assert [r['step'] for r in history] == list(range(steps)) and json.loads(json.dumps(history)) == history
+        assert sorted({r['step'] for r in history}) == list(range(steps)) and json.loads(json.dumps(history)) == history
+        if strategy.startswith('gated'): self.beliefs(space, limits, history, steps)
+        assert all(v.isfinite().all() for v in space.state_dict().values()) and selection() is None
+        assert any(not torch.equal(p, given[n]) for n,p in space.named_parameters() if 'alpha' not in n)
+        arch = one.derive(space, limits)
+        assert arch in decode(space, rows(space)) and all(cost(arch) <= b for cost,b in limits)
+        assert check(space.eval(), arch, extract(space, arch)) == 0.
+        self.cut_off(make, start, task, limits, tmp_path, steps, history, space, arch)
+
+    def beliefs(self, space, limits, history, steps):
+        "What a differentiable search notes and learns."
         for r in history:
             assert math.isfinite(r['loss']) and 0 <= r['entropy'] <= math.log(max(map(len, choices(space).values()))) + 1e-6
             assert set(r['probs']) == set(choices(space)) and all(sum(p) == pytest.approx(1, abs=1e-3) for p in r['probs'].values())
@@ -208,12 +222,9 @@ class TestStrategy:
             dead = [i for i in range(len(c)) if i not in c.survivors]
             assert c.alpha.isfinite().all() and all(history[-1]['probs'][n][i] == 0 for i in dead)
             if len(c.survivors) > 1 and () in uses: assert float(c.alpha.detach().std()) > .01, f"{n} has learned nothing, and matters always"
-        assert all(v.isfinite().all() for v in space.state_dict().values()) and selection() is None
-        assert any(not torch.equal(p, given[n]) for n,p in space.named_parameters() if 'alpha' not in n)
-        arch = make().derive(space, limits)
-        assert arch in decode(space, rows(space)) and all(cost(arch) <= b for cost,b in limits)
-        assert check(space.eval(), arch, extract(space, arch)) == 0.
 
+    def cut_off(self, make, start, task, limits, tmp_path, steps, history, space, arch):
+        "The same, cut off in its fourth step by an error, and gone on with."
         calls, plain = [], task.loss
         def loss(*a):
             calls.append(1)
@@ -222,14 +233,16 @@ class TestStrategy:
         task.loss = loss
         def go_on(): # another process knows only the file
             new = deepcopy(start)
-            return make().search(new, task, limits, seed=1, checkpoint=tmp_path/'cut.pt', progress=False, save_s=-1), new
+            other = make()
+            return other.search(new, task, limits, seed=1, checkpoint=tmp_path/'cut.pt', progress=False, save_s=-1), new, other
         with pytest.raises(Cut): go_on()
         assert selection() is None and load_checkpoint(tmp_path/'cut.pt')['step'] == 3
-        rest, again = go_on()
-        assert rest == history and len(calls) == steps + 1 and same(again.state_dict(), space.state_dict()) and make().derive(again, limits) == arch
+        rest, again, other = go_on()
+        assert rest == history and len(calls) == steps + 1 and same(again.state_dict(), space.state_dict()) and other.derive(again, limits) == arch
         assert go_on()[0] == history and len(calls) == steps + 1       # what is finished is not done again
 
     def test_what_it_was_is_written_down(self, strategy, name):
-        s = STRATEGIES[strategy](alpha_lr=.5, every=3)
+        change = CHANGES.get(strategy, dict(alpha_lr=.5, every=3))
+        s = STRATEGIES[strategy](**change)
         facts = json.loads(json.dumps(s.config()))
-        assert type(s)(**facts).config() == facts and facts['every'] == 3 and facts != STRATEGIES[strategy]().config()
+        assert type(s)(**facts).config() == facts and all(facts[k] == v for k,v in change.items()) and facts != STRATEGIES[strategy]().config()

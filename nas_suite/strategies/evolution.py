@@ -169,7 +169,7 @@ def successive_halving(rows: Tensor,
         if len(rows) == 1: return rows[0], float(v[0]), rounds
         rows, effort = rows[v.argsort(dim=0, descending=True, stable=True)[:max(1, int(len(rows) * keep))]], math.ceil(effort / keep)
 
-# %% ../../nbs/strategies/02_evolution.ipynb #57e61439
+# %% ../../nbs/strategies/02_evolution.ipynb #9f67c9df
 class Evolution:
     "Once-for-All's search (Cai et al., 2020): a supernet trained once, then evolution by predicted accuracy, and real accuracy of the finalists."
     inherits = True # The network found keeps the supernet's weights
@@ -184,7 +184,8 @@ class Evolution:
         if score not in ('predictor', 'accuracy'): raise ValueError(f"there is no score {score!r}; it is predictor or accuracy")
         for n,v,ok in (('samples', samples, samples >= 20), ('parents', parents, 0 < parents < population), ('generations', generations, generations >= 0), ('finalists', finalists, 0 < finalists <= population), ('mutation', mutation, 0 < mutation <= 1)):
             if not ok: raise ValueError(f"{n} is out of range: {v}")
-        self.supernet, self.score, self.samples, self.finalists = supernet or Supernet(epochs=epochs), score, samples, finalists
+        self.supernet = Supernet(epochs=epochs) if supernet is None else supernet if isinstance(supernet, Supernet) else Supernet(**supernet)
+        self.score, self.samples, self.finalists = score, samples, finalists
         self.epochs = sum(st.epochs for st in self.supernet.stages)
         self.breeding = dict(population=population, generations=generations, parents=parents, mutation=mutation)
     def config(self) -> dict: return dict(supernet=self.supernet.config(), score=self.score, samples=self.samples, finalists=self.finalists, **self.breeding)
