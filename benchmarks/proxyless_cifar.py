@@ -43,8 +43,8 @@ def again():
         s = make(0, float(r['width'])) if r.get('width') else make(0)
         net = extract(s, dict(zip(choices(s), r['arch'].split())))
         assert count_params(net) == int(r['params']), r['name']
-        nets[f"{r['name']} {r['seed'] if r['name'] == 'found' else ''}"] = net
-        r['key'] = list(nets)[-1]
+        r['key'] = f"{r['name']} of seed {r['seed']}" if r['name'] == 'found' else r['name'] # the others are the same for all seeds
+        nets[r['key']] = net
     latency = timed(nets, rounds=200)
     for r in rows: r['latency_ms'], (r['low'], r['high']) = latency[r.pop('key')]
     write(rows)

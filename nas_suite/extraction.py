@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['extract_selected', 'extract', 'check']
 
-# %% ../nbs/core/02_extraction.ipynb #5a1bf11c
-import torch
+# %% ../nbs/core/02_extraction.ipynb #10bdc23f
+import gc, torch
 from contextlib import contextmanager
 from copy import deepcopy
 from threading import RLock, get_ident
@@ -112,7 +112,7 @@ def _drop_zeros(graph, parts):
             with graph.inserting_before(zero): zero.replace_all_uses_with(graph.call_function(torch.zeros_like, (like,)))
         graph.erase_node(zero)
 
-# %% ../nbs/core/02_extraction.ipynb #29a05d95
+# %% ../nbs/core/02_extraction.ipynb #5ea6c3c0
 def _place(root, name, part):
     "Put a module or tensor under a dotted name, with empty modules on the way."
     *path, last = name.split('.')
@@ -123,6 +123,15 @@ def _place(root, name, part):
     elif isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter): root.register_buffer(last, part)
     else: setattr(root, last, part)
 
+@contextmanager
+def _no_collection():
+    "Thousands of small objects are about to be made and kept: looking through all of memory for garbage in between takes longer than making them."
+    was = gc.isenabled(); gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
+
+@_no_collection()
 def extract_selected(module: nn.Module) -> fx.GraphModule:
     "The plain network that a module is under the present selection."
     tracer = _Extractor()

@@ -45,13 +45,12 @@ class AlphaOptimizer:
         self.steps = state['steps']
         for v,new in zip(self.square, state['square']): v.copy_(new)
 
-# %% ../../nbs/strategies/00_gated.ipynb #0bb0126e
+# %% ../../nbs/strategies/00_gated.ipynb #6a5d9b50
 def weight_step(space, selection: Selection, loss, optimizer) -> Tensor:
     "One step of the weights on the path of `selection`; `loss()` runs the space."
     optimizer.zero_grad(set_to_none=True)
     with selecting(selection): out = loss()
-    out.backward()
-    optimizer.step()
+    if out.requires_grad: out.backward(); optimizer.step() # a path may have no weights
     return out.detach()
 
 # %% ../../nbs/strategies/00_gated.ipynb #f37969d4
