@@ -267,7 +267,7 @@ def classification(
     if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(default_space(task, seed) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
-# %% ../nbs/core/08_search.ipynb #e1705189
+# %% ../nbs/core/08_search.ipynb #06510d3e
 _macs, _params = macs, params # budgets have the same names
 
 def _trained(run_dir, space, task, device):
@@ -293,7 +293,7 @@ def specialize(
     space: nn.Module = None, task=None, # Default: those of the run, where it used a data set's name and the default space
     device: str = 'auto'
 ) -> list:
-    "A network for each budget, with the weights of a trained supernet: `Found`s, in seconds. Latency is the table's. ValueError if a budget is out of reach."
+    "A network for each budget, with the weights of a trained supernet (a `Found` each), in seconds. Latency is the table's. ValueError if a budget is out of reach."
     given = {k: list(v) if isinstance(v, (list, tuple)) else v for k,v in dict(latency_ms=latency_ms, macs=macs, params=params, device_table=device_table).items() if v is not None}
     lengths = {k: len(v) for k,v in given.items() if isinstance(v, list)}
     if len(set(lengths.values())) > 1: raise ValueError(f"lists of budgets have the same length; found {', '.join(f'{k}: {n}' for k,n in lengths.items())}")

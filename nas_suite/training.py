@@ -25,7 +25,7 @@ def seed_of(*parts) -> int:
     "The seed of `seeded(*parts)`."
     return seeded(*parts).initial_seed()
 
-# %% ../nbs/core/06_training.ipynb #9df3ed4e
+# %% ../nbs/core/06_training.ipynb #ffa20f23
 class _Items(Dataset):
     "Items of a data set, each under a random state of its own."
     def __init__(self, dataset, seed): self.dataset, self.seed = dataset, seed
@@ -55,7 +55,7 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     batch_size = min(batch_size, n)
     if isinstance(dataset, TensorDataset):
         found = (tuple(t[i] for t in dataset.tensors) for _,i in _order(n, batch_size, seed, start))
-    else: found = DataLoader(_Items(dataset, seed), batch_sampler=([(e, j) for j in i] for e,i in _order(n, batch_size, seed, start)), num_workers=workers)
+    else: found = DataLoader(_Items(dataset, seed), batch_sampler=([(e, j) for j in i] for e,i in _order(n, batch_size, seed, start)), num_workers=workers, generator=seeded(seed, 'loader'))
     for step,(x,y) in enumerate(found, start):
         x, y = x.to(device), y.to(device)
         yield (x if augment is None else augment(x, seeded(seed, 'augment', step))), y
