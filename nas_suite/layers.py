@@ -539,14 +539,15 @@ def of(container):
     choice = container.choice if many else container.depth
     return either(choice, [p.out_channels for p in parts]) if isinstance(choice, Choice) else parts[-1].out_channels
 
-# %% ../nbs/core/01_layers.ipynb #57480697
+# %% ../nbs/core/01_layers.ipynb #090b45ba
 class ElasticResolution(nn.Module):
-    "Resize an image batch (B, C, H, W) to one of several square sizes, then run `body`."
+    "Resize an image batch (B, C, H, W) to one of several square sizes, then run `body`, or what the call says."
     reads_choices = True
     def __init__(self, body: nn.Module, resolution): # resolution: a choice of ints, in pixels
         super().__init__()
         self.resolution, self.body = resolution, body
-    def forward(self, x):
-        def run(i, x): r = self.resolution.options[i]; return self.body(F.interpolate(x, (r, r), mode='bilinear', align_corners=False, antialias=False))
+    def forward(self, x, then=None): # then: a method of the module that holds this one
+        rest = then or self.body
+        def run(i, x): r = self.resolution.options[i]; return rest(F.interpolate(x, (r, r), mode='bilinear', align_corners=False, antialias=False))
         s = self.resolution.state
-        return _mix(s, x, run, lambda i: self.body) if isinstance(s, Gates) else run(s, x)
+        return _mix(s, x, run, lambda i: then.__self__ if then else rest) if isinstance(s, Gates) else run(s, x)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategies', 'Found', 'run', 'export', 'load', 'default_space', 'classification', 'specialize', 'equals', 'compare']
 
-# %% ../nbs/core/08_search.ipynb #7c163e76
+# %% ../nbs/core/08_search.ipynb #4cc2b851
 import hashlib, json, os, resource, shutil, sys, tempfile, time, warnings, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from pathlib import Path
 from safetensors.torch import save_model
 from torch import nn
 import nas_suite
-from .choices import choices, decode, restrict, sample, structure
+from .choices import canonical, choices, decode, encode, largest, restrict, sample, structure
 from .costs import amount, cheapest, count_macs, count_params, feasible, macs, params
 from .extraction import check, extract
 from .latency import LatencyTable, environment, load_table, save_table, table
 from .report import plot, report
-from .spaces.mobile import mobilenet_v2_like, proxyless
+from .spaces.mobile import mobilenet_v2_like, ofa_mobilenet_v3, proxyless
 from .strategies.evolution import Evolution
 from .strategies.gated import Gated
 from .tasks.classification import classification as classification_task
@@ -241,12 +241,16 @@ def load(run_dir, space: nn.Module = None, task=None) -> Found:
     r = _read(run_dir/'result.json')
     return Found(torch.export.load(run_dir/'model.pt2').module(), r['arch'], r['costs'], r['metrics'], _read(run_dir/'history.json'), run_dir, space, task)
 
-# %% ../nbs/core/08_search.ipynb #32ce1926
-def default_space(task, seed=0) -> nn.Module:
-    "A ProxylessNAS space that suits the size of a task's images, its weights drawn from `seed`."
+# %% ../nbs/core/08_search.ipynb #68dd8c42
+def default_space(task, seed=0, elastic: bool = False) -> nn.Module:
+    "A space that suits the size of a task's images, its weights drawn from `seed`: ProxylessNAS's, or Once-for-All's where `elastic`."
     c, size, _ = task.input_shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, 'weights'))
+        if elastic and size >= 96: return ofa_mobilenet_v3(classes=task.classes, image_size=size, in_channels=c)
+        if elastic:
+            widths = (16, 24, 32) if size <= 16 else (16, 24, 40)
+            return ofa_mobilenet_v3(classes=task.classes, image_size=size, in_channels=c, widths=widths, depths=(1, 2, 3), kernels=(3, 5) if size <= 16 else (3, 5, 7), last=(4*widths[-1], 5*widths[-1]), dropout=0., stem=widths[0], first=widths[0])
         if size >= 96: return proxyless(classes=task.classes, image_size=size, in_channels=c)
         widths = (8, 16, 24) if size <= 16 else (16, 24, 40)
         return proxyless(classes=task.classes, image_size=size, in_channels=c, stem=widths[0], widths=widths, depths=(3, 3, 3), last=4*widths[-1], bn_eps=1e-5)
@@ -255,7 +259,7 @@ def classification(
     data, # "digits", "cifar10", a folder of images in class folders, or a (train, test) pair of data sets
     latency_ms: float = None, macs=None, params=None, # The budget: one or more
     strategy='gated', # A name, or a strategy with its settings
-    space: nn.Module = None, # Default: ProxylessNAS's, in a size that suits the images
+    space: nn.Module = None, # Default: ProxylessNAS's, or for evolution Once-for-All's, in a size that suits the images
     epochs: int = None, # Of the search; the network found is retrained for twice as many
     seed: int = 0, device: str = 'auto', run_dir=None,
     **more # `fixed`, `backend`, `threads`, `retrain_epochs`, `progress` as in `run`
@@ -265,9 +269,9 @@ def classification(
     strategy = _strategy(strategy, epochs=epochs)
     task = data if hasattr(data, 'loss') else classification_task(data, seed=seed)
     if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
-    return run(default_space(task, seed) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
+    return run(default_space(task, seed, getattr(strategy, 'inherits', False)) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
-# %% ../nbs/core/08_search.ipynb #06510d3e
+# %% ../nbs/core/08_search.ipynb #70849a08
 _macs, _params = macs, params # budgets have the same names
 
 def _trained(run_dir, space, task, device):
@@ -279,7 +283,7 @@ def _trained(run_dir, space, task, device):
     if task is None:
         if c['task']['name'] not in ('digits', 'cifar10'): raise ValueError(f"the data of this run was given as objects or a folder: give the task")
         task = classification_task(c['task']['name'], seed=c['seed'])
-    space = default_space(task, c['seed']) if space is None else space
+    space = default_space(task, c['seed'], elastic=True) if space is None else space
     if json.loads(json.dumps(_about(space))) != c['space']: raise ValueError(f"this is not the space of the run, {c['space']['name']}: give the space")
     space.load_state_dict(load_checkpoint(run_dir/'search.pt')['space'])
     strategy = Evolution(**{k: v for k,v in c['strategy'].items() if k != 'name'})
@@ -318,12 +322,18 @@ def specialize(
         out.append(Found(model, best['arch'], {('latency_table' if k == 'latency_ms' else k): f(best['arch']) for k,f in mine.items()}, metrics, [], None, space, task))
     return out
 
-# %% ../nbs/core/08_search.ipynb #63c7cd01
+# %% ../nbs/core/08_search.ipynb #35d3929c
 def equals(space, arch, cost, n: int, seed=0, tolerance=.03, measured=None) -> list:
     "Random architectures whose cost is within `tolerance` of that of `arch`, by table, and then by `measured(archs) -> ms` where given."
-    target, rows = cost(arch), sample(space, 20000, seeded(seed, 'random'))
-    rows = rows[((cost.batch(rows) / target - 1).abs() <= tolerance)]
-    rows = rows.unique(dim=0)[torch.randperm(len(rows.unique(dim=0)), generator=seeded(seed, 'order'))] if len(rows) else rows
+    target, g = cost(arch), seeded(seed, 'random')
+    def near(rows):
+        rows = rows[((cost.batch(rows) / target - 1).abs() <= tolerance)].unique(dim=0)
+        return rows[torch.randperm(len(rows), generator=seeded(seed, 'order'))]
+    rows = near(plain := sample(space, 20000, g))
+    if len(rows) < 4*n: # few that are drawn uniformly cost so little, or so much: let a random part of each have the cheapest or the largest options
+        share = torch.rand(len(plain), 1, generator=g)
+        for end in (cheapest(cost)[1], largest(space)):
+            rows = torch.cat([rows, near(canonical(space, torch.where(torch.rand(plain.shape, generator=g) < share, encode(space, end), plain)))])
     pool = [a for a in decode(space, rows[:4*n]) if a != arch]
     if measured is None or len(pool) <= n: return pool[:n]
     ms = measured([arch, *pool])
