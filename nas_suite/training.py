@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'sgd', 'cosine', 'image_format', 'save_checkpoint', 'load_checkpoint', 'evaluate',
-           'recalibrate', 'fit']
+           'recalibrate', 'launched', 'averaged', 'fit']
 
 # %% ../nbs/core/06_training.ipynb #eeb68f77
 import hashlib, math, os, random, time, numpy as np, torch
@@ -136,7 +136,23 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         m.running_mean.copy_(mean); m.running_var.copy_(var * count / max(1, count - 1))
     return model
 
-# %% ../nbs/core/06_training.ipynb #0a05e216
+# %% ../nbs/core/06_training.ipynb #e02e7aa8
+def launched(device='cpu', precision: str = '32-true') -> Fabric:
+    "Fabric on one device; or, in a process that torchrun started, this process's part of a run on as many devices as there are processes."
+    world, kind = int(os.environ.get('WORLD_SIZE', 1)), str(device).split(':')[0]
+    if world == 1: return Fabric(accelerator='cuda' if kind == 'cuda' else str(device), devices=1, precision=precision)
+    local = int(os.environ.get('LOCAL_WORLD_SIZE', world))
+    fabric = Fabric(accelerator=kind, strategy='ddp', devices=local, num_nodes=world // local, precision=precision)
+    fabric.launch()
+    return fabric
+
+def averaged(fabric: Fabric, tensors: list) -> list:
+    "The mean of each tensor over all processes; the tensors themselves where there is one."
+    if fabric.world_size == 1 or not tensors: return tensors
+    flat = fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op='mean')
+    return [new.view_as(t) for t,new in zip(tensors, flat.split([t.numel() for t in tensors]))]
+
+# %% ../nbs/core/06_training.ipynb #f9e21b80
 def fit(model: nn.Module, task,
     epochs: int = 10, lr: float = .1, batch_size: int = 64, weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
     seed: int = 0, device='cpu', checkpoint=None, # A file to go on from and to write

@@ -6,18 +6,18 @@
 __all__ = ['distillation', 'kinds', 'Stage', 'progressive', 'sandwich', 'sort_channels', 'soft_cross_entropy', 'soft_squares',
            'probes', 'Supernet']
 
-# %% ../../nbs/strategies/01_supernet.ipynb #350f566f
+# %% ../../nbs/strategies/01_supernet.ipynb #b5ac5070
 import time, torch
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from torch import distributed, nn, Tensor
+from torch import nn, Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from ..choices import Choice, choices, decode, largest, restrict, sample, selected, smallest, structure, weights
 from ..extraction import extract
 from ..layers import ElasticBatchNorm, ElasticDepth, ElasticLinear, ElasticResolution, Concat, Either, Grouped, Scaled, Width, _ElasticConv, most, values, variables
-from ..training import batches, cosine, evaluate, image_format, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
+from ..training import averaged, batches, cosine, evaluate, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
 # %% ../../nbs/strategies/01_supernet.ipynb #ac5d22d8
 def kinds(space: nn.Module) -> dict:
@@ -100,7 +100,7 @@ def sort_channels(space: nn.Module, widths=None) -> list:
 def _combines(m, width): # a layer's channels have other places where widths are put together
     return any(isinstance(v, (Concat, Either, Grouped)) and width in set(v.modules()) for v in (getattr(m, n, None) for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width')))
 
-# %% ../../nbs/strategies/01_supernet.ipynb #fc5c5317
+# %% ../../nbs/strategies/01_supernet.ipynb #5e551b2b
 def soft_cross_entropy(output: Tensor, teacher: Tensor) -> Tensor:
     "Distillation: cross entropy of an output with a teacher's soft predictions, logits (B, classes, ...), a scalar."
     return -(teacher.softmax(1) * output.log_softmax(1)).sum(1).mean()
@@ -110,16 +110,6 @@ def soft_squares(output: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(output, teacher)
 
 distillation = {'soft targets': soft_cross_entropy, 'logits': soft_squares}
-
-def _world(): return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_available() and distributed.is_initialized() else (0, 1)
-
-def _average(params):
-    "Average gradients over processes, in one message."
-    if (n := _world()[1]) == 1: return
-    grads = [p.grad for p in params if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in grads])
-    distributed.all_reduce(flat)
-    for g,new in zip(grads, flat.div_(n).split([g.numel() for g in grads])): g.copy_(new.view_as(g))
 
 def probes(space: nn.Module, n: int = 4, seed: int = 0) -> dict:
     "A fixed set of networks to watch: the largest, the smallest, the smallest by each dimension, and random ones."
@@ -180,7 +170,8 @@ class Supernet:
         on_step=None # on_step(step) is called after each step
     ) -> list:
         "Train the weights; the history: a dict a step noted (loss of each network), and a dict a stage (accuracy of `probes`, batch norm re-calibrated)."
-        rank, world = _world()
+        fabric = launched(device)
+        rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
         if self.batch_size % world: raise ValueError(f"a batch of {self.batch_size} does not divide into {world} processes")
         form = image_format(space)
         space.to(device=device, memory_format=form).train()
@@ -217,17 +208,19 @@ class Supernet:
                     x, y = (t.chunk(world)[rank] for t in (x, y))
                     opt.zero_grad(set_to_none=True)
                     losses = self.step(view, task, self.archs(view, stage, seed, step), x.to(memory_format=form) if x.ndim == 4 else x, y, teacher)
-                    _average(p for g in opt.param_groups for p in g['params'])
+                    grads = [p.grad for g in opt.param_groups for p in g['params'] if p.grad is not None]
+                    for old,new in zip(grads, averaged(fabric, grads)): old.copy_(new)
                     opt.step()
                     now['step'] = step + 1
                     if step % note == 0 or step == first + n - 1:
+                        losses = averaged(fabric, [torch.tensor(losses, device=device)])[0].tolist()
                         now['history'].append(dict(step=step, stage=stage.name, losses=losses)); bar.set_postfix(stage=stage.name, loss=f'{losses[0]:.3f}')
                     last, clock = clock, (time.monotonic(), time.process_time())
                     now['spent'] = {q: v + t - l for (q,v),t,l in zip(now['spent'].items(), clock, last)}
                     bar.update()
                     if step == first + n - 1:
                         if k == 0 and self.distill == 'teacher': kept['teacher'] = {q: v.detach().cpu().clone() for q,v in space.state_dict().items()}; teacher = master()
-                        now['history'].append(dict(step=step, stage=stage.name, probes=self.report(space, task, seed, device)))
+                        if rank == 0: now['history'].append(dict(step=step, stage=stage.name, probes=self.report(space, task, seed, device)))
                     if step == first + n - 1 or time.monotonic() - saved_at > save_s: save(); saved_at = time.monotonic()
                     if on_step is not None: on_step(step)
                 first += n

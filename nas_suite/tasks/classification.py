@@ -16,7 +16,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from data_recipes import cifar10, digits, image_folder
 
-# %% ../../nbs/tasks/00_classification.ipynb #e3dc93f4
+# %% ../../nbs/tasks/00_classification.ipynb #2cae2afb
 @dataclass
 class Classification:
     "Image classification: data sets of (float image (C, H, W), label), loss and metric."
@@ -41,7 +41,7 @@ class Classification:
     def reward(self, output: Tensor, target: Tensor) -> Tensor:
         "Accuracy of a batch."
         return (output.argmax(1) == target).float().mean()
-    def metric(self): return MulticlassAccuracy(self.classes, average='micro')
+    def metric(self): return MulticlassAccuracy(self.classes, average='micro', sync_on_compute=False) # each process sees all data
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         "Shift and flip each image of a batch (B, C, H, W) at random, on its device."
         b, _, h, w = x.shape
