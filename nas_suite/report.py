@@ -6,7 +6,8 @@
 __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milliseconds', 'score', 'metric_name', 'rows', 'met',
            'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff', 'draw_parts',
            'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses', 'draw_budget',
-           'draw_entropy', 'draw_multiplier', 'course', 'training', 'figures', 'plot', 'chance', 'page', 'report']
+           'draw_entropy', 'draw_multiplier', 'course', 'training', 'draw_front', 'front', 'stage_table', 'figures',
+           'plot', 'chance', 'page', 'report']
 
 # %% ../nbs/core/07_report.ipynb #da058904
 import colorsys, html, io, json, math, os, re, tempfile
@@ -18,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# %% ../nbs/core/07_report.ipynb #290bff22
-_files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list)
+# %% ../nbs/core/07_report.ipynb #0d2e10bb
+_files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict, specialized=list)
 
 def read(
     run # folder of a run, or what a search returned
-) -> dict: # config, environment, history, arch, result, baselines, folder
+) -> dict: # config, environment, history, arch, result, baselines, front, specialized, folder
     "What the files of a run say; a file that is not there is empty. FileNotFoundError if the folder holds no run."
     folder = getattr(run, 'run_dir', run)
     if folder is None:
@@ -416,10 +417,41 @@ def training(run):
         return draw
     return _row([lambda ax: draw_losses(ax, history, ('loss',)), *map(other, others[:3])], 2.3)
 
-# %% ../nbs/core/07_report.ipynb #92e9b0a4
-_titles = dict(tradeoff='Accuracy against cost', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
+# %% ../nbs/core/07_report.ipynb #31806517
+def draw_front(ax, run):
+    "The front of a supernet: predicted, measured, by hand, and the networks handed out; False if there is none."
+    front, by = run['front'], (run['front'] or {}).get('by')
+    handed = [r for r in run['specialized'] if len(r.get('budget') or {}) == 1 and _known(r.get('measured'))]
+    by = by or next((k for r in handed for k in r['budget']), None)
+    if by not in _axes: return False
+    label, unit = _axes[by]
+    handed = [dict(cost=c, accuracy=r['measured'], budget=r['budget'][by]) for r in handed if by in r['budget'] and _known(c := r['costs'].get(by, r['costs'].get('latency_table')))]
+    kinds = dict(predicted=front.get('predicted') or [], points=front.get('points') or [], by_hand=front.get('by_hand') or [])
+    if not any(kinds.values()) and not handed: return False
+    xy = lambda rs: ([r['cost']/unit for r in rs], [100*r['accuracy'] for r in rs])
+    if kinds['predicted']: ax.plot(*xy(kinds['predicted']), color=faint, lw=1.2, ls=(0, (4, 2)), label='predicted front', zorder=1)
+    if kinds['points']: ax.plot(*xy(kinds['points']), 'o', color=accent, ms=6, mec='white', mew=.6, label='measured', zorder=3)
+    if kinds['by_hand']: ax.plot(*xy(kinds['by_hand']), 's-', color=_hues[1], ms=5.5, lw=1, label='MobileNetV2-like, trained alone', zorder=2)
+    for r in handed: ax.axvline(r['budget']/unit, color=alarm, lw=.8, ls=(0, (4, 3)), zorder=0)
+    if handed: ax.plot(*xy(handed), '*', color=_hues[3], ms=13, mec='white', mew=.6, label='handed out, and its budget', zorder=4)
+    ax.set(xlabel=label, ylabel=f'{metric_name(run)} on validation data, %'); ax.grid(True); ax.legend(fontsize=8, loc='lower right')
+    return True
+
+def front(run):
+    "Figure: the front of a supernet."
+    return _row([lambda ax: draw_front(ax, run)], 3.6)
+
+def stage_table(run) -> tuple: # header, rows
+    "Metric of the networks that were watched, after each stage of a supernet's training."
+    at = [(h['stage'], h['probes']) for h in run['history'] if h.get('probes')]
+    names = list(dict.fromkeys(n for _,p in at for n in p))
+    return ['network', *(n for n,_ in at)], [[n, *(score(p.get(n)) for _,p in at)] for n in names]
+
+# %% ../nbs/core/07_report.ipynb #9e60deea
+_titles = dict(tradeoff='Accuracy against cost', front='Networks for every budget', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
 _captions = dict(
     tradeoff='Up and to the left is better. Bars are intervals that hold the median latency with 95 % confidence; all networks were trained in the same way.',
+    front='Up and to the left is better. The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
     architecture='From input to output. Colour: kernel; height: expansion; dashed: the block is skipped.',
     parts='Units in the order in which they run, and their share of the whole.',
     beliefs='Probabilities of the options of each choice, from the first step (left) to the last (right), and the option that was kept.',
@@ -429,12 +461,12 @@ _captions = dict(
 def figures(
     run # folder of a run, or what a search returned
 ) -> dict: # name -> matplotlib Figure
-    "The figures of a run: tradeoff, architecture, parts, beliefs, course, training; those nothing is known of are left out."
+    "The figures of a run: tradeoff, front, architecture, parts, beliefs, course, training; those nothing is known of are left out."
     run = run if isinstance(run, dict) else read(run)
-    makers = (tradeoff, architecture, parts, beliefs, course, training)
+    makers = (tradeoff, front, architecture, parts, beliefs, course, training)
     return {f.__name__: fig for f in makers if (fig := _drawing(lambda: f(run))) is not None}
 
-# %% ../nbs/core/07_report.ipynb #0ad6d48d
+# %% ../nbs/core/07_report.ipynb #f1b6f727
 def plot(
     run # folder of a run, or what a search returned
 ) -> Figure:
@@ -455,7 +487,7 @@ def plot(
         return fig
     return _drawing(draw)
 
-# %% ../nbs/core/07_report.ipynb #6a3c2321
+# %% ../nbs/core/07_report.ipynb #2b4356c3
 def _svg(name, fig):
     "A figure as inline SVG in the colours of the page."
     out = io.StringIO()
@@ -481,7 +513,7 @@ def _flat(x):
 
 def _facts(facts): return '<dl>' + ''.join(f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(_flat(v))}</dd>' for k,v in facts.items() if v not in (None, {}, [])) + '</dl>'
 
-# %% ../nbs/core/07_report.ipynb #4b858a73
+# %% ../nbs/core/07_report.ipynb #41a7b07f
 _costs = dict(latency_ms='latency', macs='MACs', params='parameters')
 def _cost(name, value): return milliseconds(value) if name == 'latency_ms' else amount(value)
 
@@ -531,7 +563,7 @@ def _verdict(run):
     if n and metric_name(run) == 'accuracy' and 0 < found['score'] < 1: doubt = f" <span class=soft>With {n} test samples and one training each, differences below {100*chance(found['score'], n):.1f} points can be chance.</span>"
     return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.{doubt}</p>" if said else ''
 
-# %% ../nbs/core/07_report.ipynb #5bccc4c4
+# %% ../nbs/core/07_report.ipynb #07be5d3a
 def _code(run):
     "How to use the files that are there."
     folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
@@ -562,7 +594,7 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:8px;paddin
 @media print{body{background:#fff}figure,.tile{break-inside:avoid}}
 """
 
-# %% ../nbs/core/07_report.ipynb #aa9509a1
+# %% ../nbs/core/07_report.ipynb #686e016c
 def _section(title, body): return f'<section><h2>{html.escape(title)}</h2>{body}</section>' if body else ''
 
 def _drawn(name, figs, caption):
@@ -573,13 +605,13 @@ def _head(run):
     c, e = run['config'], html.escape
     task, found, latency = (c.get('task') or {}).get('name') or 'this task', rows(run)[0] if run['result'] else {}, (run['result'].get('costs') or {}).get('latency_ms')
     said = ' at '.join(([score(found['score'])] if found and _known(found['score']) else []) + ([milliseconds(latency)] if _known(latency) else []))
-    title = f"A network for {task}" + (f': {said}' if said else '')
+    title = f"A network for {task}" + (f': {said}' if said else '') if c.get('budget') or run['result'] else f"A supernet for {task}"
     how = [f"space {(c.get('space') or {}).get('name', '')}", f"strategy {(c.get('strategy') or {}).get('name', '')}", f"seed {c.get('seed', 0)}"]
     device = run['environment'].get('device')
     where = [str(device)] if device else []
     where += [f'{n:g} {k[:-1] if n == 1 else k}' for k in ('cores', 'threads') if _known(n := run['environment'].get(k))]
     return (f"<header><h1>{e(title)}</h1><p>{e(' · '.join(how))}</p>" + (f"<p>Measured on {e(', '.join(where))}</p>" if where else '') +
-            ('' if run['result'] else '<p class=verdict>This run has not finished; the same command continues it.</p>') + '</header>')
+            ('' if run['result'] or not c.get('budget') and run['history'] else '<p class=verdict>This run has not finished; the same command continues it.</p>') + '</header>')
 
 def page(run) -> str:
     "The report of a run as HTML."
@@ -598,7 +630,10 @@ def page(run) -> str:
     if _known((result.get('onnx') or {}).get('difference')): more['ONNX, largest difference'] = f"{result['onnx']['difference']:.1e}"
     if _known((result.get('costs') or {}).get('latency_table')): more['latency predicted by the table'] = milliseconds(result['costs']['latency_table'])
     arch = f"<details><summary>As JSON</summary><pre><code>{html.escape(json.dumps(run['arch'], indent=1))}</code></pre></details>" if run['arch'] else ''
+    watched, given = stage_table(run), [[_flat(r['budget']), score(r['measured']), score(r.get('predicted')), score(r.get('test')), *(amount(r['costs'].get(k)) for k in ('macs', 'params')), milliseconds(r['costs'].get('latency_table'))] for r in run['specialized']]
     parts = [_head(run), _tiles(run) + _verdict(run) if result else '', _section(title['tradeoff'], _drawn('tradeoff', figs, captions['tradeoff'])),
+             _section(title['front'], _drawn('front', figs, captions['front']) + (_table(['budget', 'measured', 'predicted', 'on test data', 'MACs', 'parameters', 'latency by table'], given) if given else '')),
+             _section('The supernet after each stage', _table(*watched) + '<p class=note>On validation data, each network with batch norm re-calibrated.</p>' if watched[1] else ''),
              _section('Against the baselines', _table(head, body, strong={0}) + f'<p class=note>{note}</p>' if len(body) > 1 else ''),
              _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
              _section('Use it', _code(run) if result and run['folder'] else ''),

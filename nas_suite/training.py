@@ -105,21 +105,20 @@ def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 25
         for m,mode in modes.items(): m.training = mode
     return {task.metric_name: float(metric.compute()), 'loss': total / len(dataset), 'n': len(dataset)}
 
-# %% ../nbs/core/06_training.ipynb #1549c14a
+# %% ../nbs/core/06_training.ipynb #ccaa3127
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
     "Set the running statistics of a plain network's batch norms from `n` batches; all else is left as it was."
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     sums = {m: [0, 0., 0.] for m in norms}
-    def note(m, args):
-        x = args[0].double() if args[0].dtype == torch.float64 else args[0].float()
-        dims = [d for d in range(x.ndim) if d != 1]
-        count = x.numel() // x.shape[1]
-        s = sums[m]; s[0] += count; s[1] = s[1] + count * x.mean(dims); s[2] = s[2] + count * (x.var(dims, unbiased=False) + x.mean(dims)**2)
-    modes, hooks = {m: m.training for m in model.modules()}, [m.register_forward_pre_hook(note) for m in norms]
-    track = {m: m.track_running_stats for m in norms}
+    def note(m, args, out): # with a momentum of 1 the running statistics are those of this batch
+        count = args[0].numel() // args[0].shape[1]
+        mean, var = m.running_mean.double(), m.running_var.double() * (count - 1) / count
+        s = sums[m]; s[0] += count; s[1] = s[1] + count * mean; s[2] = s[2] + count * (var + mean**2)
+    modes, hooks = {m: m.training for m in model.modules()}, [m.register_forward_hook(note) for m in norms]
+    before = {m: (m.track_running_stats, m.momentum, m.num_batches_tracked.clone()) for m in norms}
     model.eval()
-    for m in norms: m.training, m.track_running_stats = True, False
+    for m in norms: m.training, m.track_running_stats, m.momentum = True, True, 1.
     try:
         seen = 0
         for x,_ in batches:
@@ -129,7 +128,7 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
     finally:
         for h in hooks: h.remove()
         for m,mode in modes.items(): m.training = mode
-        for m,t in track.items(): m.track_running_stats = t
+        for m,(track,momentum,tracked) in before.items(): m.track_running_stats, m.momentum = track, momentum; m.num_batches_tracked.copy_(tracked)
     for m,(count,mean,square) in sums.items():
         if not count: continue
         mean = mean / count; var = (square / count - mean**2).clamp(min=0)

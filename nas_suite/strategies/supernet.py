@@ -100,7 +100,7 @@ def sort_channels(space: nn.Module, widths=None) -> list:
 def _combines(m, width): # a layer's channels have other places where widths are put together
     return any(isinstance(v, (Concat, Either, Grouped)) and width in set(v.modules()) for v in (getattr(m, n, None) for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width')))
 
-# %% ../../nbs/strategies/01_supernet.ipynb #5e551b2b
+# %% ../../nbs/strategies/01_supernet.ipynb #71ff5131
 def soft_cross_entropy(output: Tensor, teacher: Tensor) -> Tensor:
     "Distillation: cross entropy of an output with a teacher's soft predictions, logits (B, classes, ...), a scalar."
     return -(teacher.softmax(1) * output.log_softmax(1)).sum(1).mean()
@@ -232,6 +232,6 @@ class Supernet:
         "Accuracy of the probes on validation data, batch norm re-calibrated."
         out = {}
         for name,arch in probes(space, seed=seed).items():
-            net = recalibrate(extract(space, arch), batches(task.train, 256, seed, device=device), calibrate)
+            net = recalibrate(extract(space, arch), batches(task.train, 256, seed, device=device), min(calibrate, -(-len(task.train) // 256)))
             out[name] = evaluate(net, task.valid, task, device)[task.metric_name]
         return out
