@@ -75,7 +75,7 @@ class AccuracyPredictor:
             self.model = GaussianProcessRegressor(kernel, random_state=0).fit(x.numpy(), ((y - self.shift) / self.scale).numpy())
     def __call__(self, rows: Tensor) -> Tensor: return torch.from_numpy(self.model.predict(self.features(rows).numpy())) * self.scale + self.shift
 
-# %% ../../nbs/strategies/02_evolution.ipynb #a0b4482c
+# %% ../../nbs/strategies/02_evolution.ipynb #8c98584a
 def _spend(rows, costs): return torch.stack([c.batch(rows) for c in costs], 1) # (N, costs)
 def _hash(rows): return (rows * torch.randint(1, 2**60, (rows.shape[1],), generator=torch.Generator().manual_seed(0))).sum(1) # equal for equal rows; int64 wraps
 
@@ -119,7 +119,7 @@ def evolve(space: nn.Module,
     pick = lambda rows, at: rows.gather(1, at.clamp(min=0)[:, :, None].expand(-1, -1, rows.shape[2]))
     def scored(rows, at):
         out = torch.full(at.shape, -torch.inf, dtype=torch.float64)
-        out[at >= 0] = score(rows[at >= 0]).double()
+        if (at >= 0).any(): out[at >= 0] = score(rows[at >= 0]).double()
         return out
     rows = pick(rows, at); value = scored(rows, at)
     G, D, born, best, generator = len(budgets), len(s.names), population - parents, [], seeded(seed, 'evolve')
@@ -241,7 +241,7 @@ def hypervolume(scores: Tensor, costs: Tensor, worst_score: float, worst_cost: f
         if v > best: area += (v - best) * (worst_cost - c); best = v
     return area
 
-# %% ../../nbs/strategies/02_evolution.ipynb #70c2ac76
+# %% ../../nbs/strategies/02_evolution.ipynb #40c29e8b
 class Evolution:
     "Once-for-All's search (Cai et al., 2020): a supernet trained once, then evolution by predicted accuracy, and real accuracy of the finalists."
     inherits = True # The network found keeps the supernet's weights
@@ -249,7 +249,7 @@ class Evolution:
         supernet: Supernet = None, # How it is trained; default: the sandwich rule
         epochs: float = 40, # Of that default
         score: str = 'predictor', # What evolution breeds by: 'predictor' or real 'accuracy'
-        samples: int = 200, # Networks that the predictor learns from
+        samples: int = 100, # Networks that the predictor learns from
         population: int = 100, generations: int = 200, parents: int = 25, mutation: float = .1,
         finalists: int = 10 # Networks that are evaluated for real at the end
     ):
