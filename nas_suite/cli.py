@@ -276,7 +276,7 @@ def measure(
         warnings.simplefilter('ignore') # the table shows them
         print(timed({(source.parent if source.name == 'model.pt2' else source).name or str(source): net}, example, rounds=rounds, backend=backend, threads=threads, progress=not quiet))
 
-# %% ../nbs/core/09_cli.ipynb #6c55a6ce
+# %% ../nbs/core/09_cli.ipynb #5c0d8ec2
 def spaces() -> dict: # name -> function
     "The spaces that come with nas_suite: the functions of `nas_suite.spaces` that return a `Space` and need no argument."
     import importlib, inspect, pkgutil, nas_suite.spaces
@@ -297,7 +297,7 @@ def space_of(
     from nas_suite import search
     from nas_suite.training import load_checkpoint
     try: space = search.space_of(json.loads((Path(run_dir)/'config.json').read_text())['space'])
-    except ValueError as e: raise ValueError(f"{e}: build it in Python, load search.pt and call nas_suite.extraction.extract") from None
+    except ValueError as e: raise ValueError(f"{e}, in Python: build it, load search.pt and call nas_suite.extraction.extract") from None
     space.load_state_dict(load_checkpoint(Path(run_dir)/'search.pt')['space'])
     return space
 

@@ -289,13 +289,13 @@ def classification(
     if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(default_space(task, seed, getattr(strategy, 'inherits', False)) if space is None else space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
-# %% ../nbs/core/08_search.ipynb #51036e0b
+# %% ../nbs/core/08_search.ipynb #49add63f
 _families = dict(proxyless=proxyless, ofa_mobilenet_v3=ofa_mobilenet_v3, ofa_proxyless=ofa_proxyless, ofa_resnet50=ofa_resnet50)
 
 def space_of(about: dict) -> nn.Module:
     "The space that a run's config.json describes, with new weights; ValueError for a space of the user's own."
     build = _families.get(str(about.get('family') or about.get('name', '')).lower())
-    if build is None: raise ValueError(f"the run's space, {about.get('name')}, is one of your own: give the space")
+    if build is None: raise ValueError(f"the run's space is one of your own ({about.get('name')}): give the space")
     return build(**{k: v for k,v in about.items() if k in inspect.signature(build).parameters})
 
 # %% ../nbs/core/08_search.ipynb #92a772d0

@@ -31,10 +31,11 @@ def finished(folder):
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     "What a search was asked for; `asked.answer` is what it does"
+    from nas_suite.search import space_of
     seen = types.SimpleNamespace(calls=[], answer=lambda data, **more: types.SimpleNamespace(run_dir=finished(tmp_path/'found')))
     fake = types.ModuleType('nas_suite.search')
     def classification(data, **more): seen.calls.append((data, more)); return seen.answer(data, **more)
-    fake.classification = classification
+    fake.classification, fake.space_of = classification, space_of
     monkeypatch.setitem(sys.modules, 'nas_suite.search', fake)
     monkeypatch.setattr(nas_suite, 'search', fake, raising=False)
     return seen
@@ -43,7 +44,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_version(sh): assert sh('--version') == (0, f'nas-suite {nas_suite.__version__}\n', '')
 
-@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['measure'], ['extract'], ['export'], ['report'], ['spaces']])
+@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['measure'], ['extract'], ['export'], ['report'], ['spaces'], ['train-supernet'], ['specialize']])
 def test_every_command_explains_itself_with_examples(sh, words):
     code, out, err = sh(*words, '--help')
     assert code == 0 and err == '' and 'Usage: nas-suite' in out and '  nas-suite ' in out.split('Example')[1]
@@ -165,7 +166,7 @@ def test_extract_another_architecture_says_what_is_wrong(sh, tmp_path, asked):
     (tmp_path/'bad.json').write_text('{')
     assert 'is not JSON' in sh('extract', run, '--arch', tmp_path/'bad.json', '--out', tmp_path/'o')[2]
     (tmp_path/'arch.json').write_text('{}')
-    assert 'space of your own (Mine)' in sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')[2]
+    assert 'of your own (Mine)' in sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')[2]
     assert not (tmp_path/'o').exists()
 
 def test_extract_another_architecture(sh, tmp_path, asked):
