@@ -1,5 +1,5 @@
 """One small Once-for-All supernet on JPEG CIFAR-10: 12 networks over its range of costs as they come out of it (batch norm re-calibrated), after brief fine-tuning, and trained alone from scratch for as many steps;
-the ways of training a supernet, side by side; and MobileNetV2-like networks of several widths, trained alone. Each part is a process of its own that goes on where it was cut off: `--part supernets`, `--part alone`.
+the ways of training a supernet, side by side; and MobileNetV2-like networks of several widths, trained alone. A run goes on where it was cut off; `--part supernets` and `--part alone` may run beside one another.
 Needs the shared data (NAS_SUITE_SHARED, default ../shared)."""
 import argparse, csv, os, sys, tempfile, time, torch
 from pathlib import Path
@@ -14,7 +14,7 @@ from nas_suite.tasks.classification import classification
 from nas_suite.training import batches, evaluate, fit, recalibrate
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-a.add_argument('--part', choices=['supernets', 'alone'], required=True); a.add_argument('--images', type=int, default=8000); a.add_argument('--epochs', type=int, default=20); a.add_argument('--tune', type=int, default=2)
+a.add_argument('--part', choices=['supernets', 'alone'], help='default: both, one after the other'); a.add_argument('--images', type=int, default=8000); a.add_argument('--epochs', type=int, default=20); a.add_argument('--tune', type=int, default=2)
 a.add_argument('--networks', type=int, default=12); a.add_argument('--seed', type=int, default=0); a.add_argument('--out', default='ofa_cifar')
 a = a.parse_args()
 torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def note(part, row):
 def accuracy(net): return evaluate(net, task.test, task)['accuracy']
 def calibrated(net): return recalibrate(net, batches(task.train, 256, a.seed), 8)
 
-if a.part == 'alone': # all with the same number of steps as a supernet has
+if a.part != 'supernets': # all with the same number of steps as a supernet has
     todo = {n: (1., x) for n,x in archs.items()} | {f'MobileNetV2-like x{w}': (w, mobilenet_v2_like(space)) for w in (.5, .7, 1., 1.3)}
     done = {r['name'] for r in known('alone')}
     for name,(width,x) in todo.items():
@@ -52,7 +52,7 @@ if a.part == 'alone': # all with the same number of steps as a supernet has
         net, cpu = extract(make(width), x), time.process_time()
         fit(net, task, epochs=a.epochs, seed=a.seed, data=task.train, progress=False)
         note('alone', dict(name=name, seed=a.seed, macs=count_macs(net, shape), params=count_params(net), accuracy=accuracy(net), cpu_s=time.process_time() - cpu))
-    sys.exit()
+    if a.part: sys.exit()
 
 e = a.epochs
 stages = progressive(space, epochs=e*.16, full=e*.3, lr=.05)
