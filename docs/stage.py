@@ -25,8 +25,8 @@ def api(full):
 
 def md(src, names, plain=False):
     "Quarto markdown as nbdev writes it -> MyST (or plain GitHub markdown)"
-    ref = (lambda m: f'`{m[1]}`') if plain else (lambda m: f'{{py:obj}}`{m[1]} <{names[m[1]]}>`' if m[1] in names else f'`{m[1]}`')
-    src = re.sub(r'\[`([\w.]+)`\]\([^)]*\.html#[\w.]+\)', ref, src)
+    ref = (lambda m: f'`{m[1]}{m[2]}`') if plain else (lambda m: f'{{py:obj}}`{m[1]}{m[2]} <{names[m[1]]}>`' if m[1] in names else f'`{m[1]}{m[2]}`')
+    src = re.sub(r'\[`([\w.]+)((?:\(\))?)`\]\([^)]*\.html#[\w.]+\)', ref, src)
     return re.sub(r'^(:{3,})\s*\{\.callout-(\w+)[^}]*\}', r'\1{\2}', src, flags=re.M)
 
 def front(src, stem):
@@ -76,7 +76,8 @@ def readme(p, names):
     return '\n\n'.join(md(s, names, plain=True) for s in out).replace('](images/', '](nbs/images/') + '\n'
 
 def main(dest):
-    cfg = get_config(); names, own = symbols(Path(cfg.lib_path).name); proc = Path(proc_nbs(n_workers=0)); dest = Path(dest)
+    cfg = get_config(); shutil.rmtree('_proc', ignore_errors=True) # what is left there has the links of an older index
+    names, own = symbols(Path(cfg.lib_path).name); proc = Path(proc_nbs(n_workers=0)); dest = Path(dest)
     shutil.rmtree(dest, ignore_errors=True); dest.mkdir(parents=True)
     ren = {}
     for p in sorted(proc.rglob('*')):
