@@ -99,7 +99,7 @@ def keep_selection():
     now = selection()
     return nullcontext(), nullcontext() if now is None else selecting(now)
 
-# %% ../nbs/core/00_choices.ipynb #c0fa6fd7
+# %% ../nbs/core/00_choices.ipynb #6adffcdc
 @dataclass(frozen=True)
 class Structure:
     "The choices of a space, their names, and when each one matters."
@@ -108,6 +108,18 @@ class Structure:
     where: tuple    # For each choice its uses; a use is a tuple of (column of a choice, set of indices that run it)
     @cached_property
     def column(self): return {c: d for d,c in enumerate(self.choices)}
+    @cached_property
+    def conditions(self):
+        "What `active` looks up: a column and a table (condition, option) -> bool each, how many conditions a use has and which, and of which choice it is."
+        conds = list(dict.fromkeys(c for uses in self.where for use in uses for c in use))
+        table = torch.zeros(len(conds), max(map(len, self.choices), default=1), dtype=torch.bool)
+        for i,(_,allowed) in enumerate(conds): table[i, list(allowed)] = True
+        flat = [(d, use) for d,uses in enumerate(self.where) for use in uses]
+        use, of = torch.zeros(len(conds), len(flat)), torch.zeros(len(flat), len(self.where))
+        for n,(d,u) in enumerate(flat):
+            of[n, d] = 1
+            for c in u: use[conds.index(c), n] = 1
+        return torch.tensor([k for k,_ in conds], dtype=torch.long), table, use, use.sum(0), of
     @cached_property
     def uses(self): return {n: len(w) for n,w in zip(self.names, self.where)}
 
@@ -200,24 +212,12 @@ class Space(nn.Module):
         else: return super().__call__(*args, **kwargs)
         with selected(self, arch): return super().__call__(*args, **kwargs)
 
-# %% ../nbs/core/00_choices.ipynb #5a920bfd
+# %% ../nbs/core/00_choices.ipynb #5acdbe55
 def active(space, rows: Tensor) -> Tensor:
     "Which choices matter in each row. LongTensor[N, D] -> BoolTensor[N, D]."
-    s = structure(space)
-    out = torch.zeros_like(rows, dtype=torch.bool)
-    def runs(k, allowed):
-        table = torch.zeros(len(s.choices[k]), dtype=torch.bool, device=rows.device)
-        table[list(allowed)] = True
-        return table[rows[:, k]]
-    known = {}
-    for d,uses in enumerate(s.where):
-        for use in uses:
-            here = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-            for cond in use:
-                if cond not in known: known[cond] = runs(*cond)
-                here = here & known[cond]
-            out[:, d] |= here
-    return out
+    columns, table, use, uses, of = (t.to(rows.device) for t in structure(space).conditions)
+    met = table[torch.arange(len(columns), device=rows.device), rows[:, columns]].float() # (N, conditions)
+    return (met @ use == uses).float() @ of > 0
 
 def canonical(space, rows: Tensor) -> Tensor:
     "Rows with every inactive choice set to index 0. LongTensor[N, D] -> LongTensor[N, D]."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'searches', 'launch', 'main', 'option_of', 'folder_for', 'search_classification', 'train_supernet_command',
-           'specialize', 'program', 'measure', 'spaces', 'space_of', 'extract_command', 'export', 'report_command',
-           'spaces_command']
+           'specialize', 'search_speaker', 'embed', 'verify', 'score_trials', 'program', 'measure', 'spaces',
+           'space_of', 'extract_command', 'export', 'report_command', 'spaces_command']
 
 # %% ../nbs/core/09_cli.ipynb #6e011fd3
 import contextlib, json, os, re, shutil, sys, tempfile, warnings, zipfile
@@ -234,7 +234,166 @@ def specialize(
         if out is not None: f.save(out/f'network-{i+1}')
     print(f"\nreport  {run/'report.html'}" + (f'\nfiles   {out}' if out is not None else ''))
 
-# %% ../nbs/core/09_cli.ipynb #6d6c1fce
+# %% ../nbs/core/09_cli.ipynb #1ccf6e63
+@searches.command('speaker')
+def search_speaker(
+    data: Annotated[str, typer.Argument(metavar='DATA', help='"synthetic voices", a folder with one folder of recordings a speaker, or VoxCeleb\'s.', show_default=False)],
+    macs: Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates for two seconds; 200M, 1.2G.', show_default=False)] = None,
+    latency_ms: Annotated[Optional[float], typer.Option(help='Budget: milliseconds for two seconds, measured here.', show_default=False)] = None,
+    params: Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)] = None,
+    trials: Annotated[Optional[str], typer.Option(help='A trial list; or O-cleaned, O-original, E, H for a folder as VoxCeleb\'s.', show_default=False)] = None,
+    noise: Annotated[Optional[str], typer.Option(help='Folder of noise, as MUSAN\'s; by default it is made.', show_default=False)] = None,
+    rooms: Annotated[Optional[str], typer.Option(help='Folder of impulse responses; by default they are made.', show_default=False)] = None,
+    strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'evolution',
+    epochs: Annotated[Optional[float], typer.Option(help='Passes over the training data, over all stages.', show_default=False)] = None,
+    retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in a further training of the network found.', show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
+    threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
+    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+):
+    """Search a speaker-embedding network within a budget.
+
+    The run is written to a folder. Recordings are verified with it by nas-suite verify, embed and
+    score-trials.
+
+    \b
+    Examples:
+      nas-suite search speaker recordings/ --macs 20M
+      nas-suite search speaker /data/voxceleb --trials O-cleaned --latency-ms 10 --device cuda
+    """
+    from nas_suite import search
+    from nas_suite.report import summary
+    from nas_suite.tasks.speaker import speaker
+    budget = dict(latency_ms=latency_ms, macs=macs, params=params)
+    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
+    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads).items() if v is not None}
+    task = speaker(data, trials, noise=noise, rooms=rooms, seed=seed, held=0. if strategy == 'evolution' else .3)
+    found = search.speaker(task, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
+    print(summary(found.run_dir))
+    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+
+def _network(run):
+    "The network of a run of speaker verification, its features, and its threshold."
+    from nas_suite import search
+    found = search.load(_run(run))
+    return found, found._speech(), (found.metrics.get('validation') or {}).get('threshold')
+
+def _recordings(places) -> list:
+    from data_recipes.speaker_folders import suffixes
+    out = []
+    for p in places:
+        if p.is_dir(): out += [f for f in sorted(p.rglob('*')) if f.suffix.lower() in suffixes]
+        else: out.append(p)
+    if not out: raise ValueError(f"there are no recordings ({', '.join(suffixes)}) in {', '.join(map(str, places))}")
+    return out
+
+@app.command()
+def embed(
+    run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a run of speaker verification.', show_default=False)],
+    places: Annotated[list[Path], typer.Argument(metavar='FILES', help='Recordings, and folders of them.', show_default=False)],
+    out: Annotated[Path, typer.Option('--out', '-o', help='File to write, .npz or .parquet; it must not exist yet.', show_default=False)]
+):
+    """Write the embeddings of recordings, by their paths.
+
+    A file that cannot be used is named and left out. The .npz holds `paths` and `embeddings`.
+
+    \b
+    Example:
+      nas-suite embed runs/speaker recordings/ --out embeddings.npz
+    """
+    import numpy as np
+    from nas_suite.tasks.speaker import embed_files
+    if out.suffix not in ('.npz', '.parquet'): raise ValueError(f"--out is a .npz or .parquet file; found {out}")
+    if out.exists(): raise ValueError(f"{out} exists already: choose another file")
+    if out.suffix == '.parquet':
+        try: import pyarrow, pyarrow.parquet
+        except ImportError: raise ImportError("writing .parquet needs pyarrow: pip install pyarrow, or write .npz") from None
+    found, front, _ = _network(run)
+    names, e, said = embed_files(found.model, _recordings(places), front)
+    for text in said.values(): _say(f'note: {text}')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f'.{os.getpid()}.{out.name}')
+    try:
+        if out.suffix == '.npz': np.savez(draft, paths=np.array(names), embeddings=e.numpy())
+        else: pyarrow.parquet.write_table(pyarrow.table(dict(path=names, embedding=list(e.numpy()))), draft)
+        os.replace(draft, out)
+    finally: draft.unlink(missing_ok=True)
+    print(f'{out}  {len(names)} recordings, {e.shape[1]} numbers each')
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a run of speaker verification.', show_default=False)],
+    a: Annotated[Path, typer.Argument(help='A recording.', show_default=False)],
+    b: Annotated[Path, typer.Argument(help='Another.', show_default=False)],
+    threshold: Annotated[Optional[float], typer.Option(help='By default that of the equal error rate on the validation trials.', show_default=False)] = None
+):
+    """Say whether two recordings are of one speaker: the score, the threshold, and the decision.
+
+    \b
+    Example:
+      nas-suite verify runs/speaker a.wav b.flac
+    """
+    from nas_suite.tasks.speaker import embed_files
+    found, front, usual = _network(run)
+    used, e, said = embed_files(found.model, [a, b], front)
+    for f in (a, b):
+        if str(f) not in used: raise ValueError(said[str(f)])
+        if str(f) in said: _say(f'note: {said[str(f)]}')
+    score, threshold = float(e[0] @ e[-1]), usual if threshold is None else threshold
+    if threshold is None: raise ValueError(f"{run} holds no threshold: give --threshold")
+    print(f"{'the same speaker' if score >= threshold else 'two speakers'}  score {score:.4f}, threshold {threshold:.4f}")
+
+@app.command('score-trials')
+def score_trials(
+    run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a run of speaker verification.', show_default=False)],
+    trials: Annotated[Path, typer.Argument(help='Trial list: `1 path path` a line, 1 for the same speaker.', show_default=False)],
+    out: Annotated[Path, typer.Option('--out', '-o', help='File to write, `score label path path` a line; it must not exist yet.', show_default=False)],
+    root: Annotated[Optional[Path], typer.Option(help='Folder that the paths are in; by default that of the list.', show_default=False)] = None,
+    plot: Annotated[Optional[Path], typer.Option(help='Picture to write: scores, and misses against false alarms.', show_default=False)] = None,
+    p_target: Annotated[float, typer.Option(help='Prior of the same speaker in the detection cost.')] = .01,
+    c_miss: Annotated[float, typer.Option(help='Cost of a miss.')] = 1.,
+    c_fa: Annotated[float, typer.Option(help='Cost of a false alarm.')] = 1.,
+    cohort: Annotated[Optional[Path], typer.Option(help='Folder of recordings of others, to normalise scores by (AS-norm).', show_default=False)] = None,
+    top: Annotated[int, typer.Option(help='Nearest of the cohort that count.')] = 300
+):
+    """Score a trial list: a file of scores, the equal error rate, the minimum detection cost.
+
+    The interval is from a bootstrap over speakers, whose names are the first folders of the paths.
+
+    \b
+    Example:
+      nas-suite score-trials runs/speaker veri_test2.txt --root voxceleb1/wav --out scores.txt
+    """
+    import torch
+    from data_recipes.speaker_folders import read_trials
+    from nas_suite.tasks.speaker import as_norm, embed_files, equal_error_rate, interval, min_dcf, plot_det, plot_scores
+    if out.exists(): raise ValueError(f"{out} exists already: choose another file")
+    if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
+    pairs, root = read_trials(trials), root or trials.parent
+    found, front, _ = _network(run)
+    names, e, said = embed_files(found.model, [root/p for _,a,b in pairs for p in (a, b)], front)
+    for text in said.values(): _say(f'note: {text}')
+    at = {n: i for i,n in enumerate(names)}
+    left = [(same, a, b) for same,a,b in pairs if str(root/a) in at and str(root/b) in at]
+    if len(left) < len(pairs): _say(f'note: {len(pairs) - len(left)} of {len(pairs)} trials are left out, their recordings cannot be used')
+    x, y = (e[[at[str(root/t[k])] for t in left]] for k in (1, 2))
+    scores, same = (x * y).sum(1), torch.tensor([t[0] for t in left])
+    if cohort is not None: scores = as_norm(scores, x, y, embed_files(found.model, _recordings([cohort]), front)[1], top)
+    (eer, threshold), cost = equal_error_rate(scores, same), min_dcf(scores, same, p_target, c_miss, c_fa)
+    low, high = interval(scores, same, [(Path(a).parts[0], Path(b).parts[0]) for _,a,b in left])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f'.{out.name}.{os.getpid()}')
+    draft.write_text(''.join(f'{float(v):.6f} {int(t[0])} {t[1]} {t[2]}\n' for v,t in zip(scores, left)), encoding='utf-8'); os.replace(draft, out)
+    if plot is not None:
+        import matplotlib; matplotlib.use('Agg')
+        import matplotlib.pyplot as plt
+        fig, (one, two) = plt.subplots(1, 2, figsize=(9, 3.6), layout='constrained')
+        plot_scores(scores, same, threshold, one); plot_det(scores, same, two); fig.savefig(plot)
+    print(f"{len(left)} trials{', AS-norm' if cohort is not None else ''}\nEER     {100*eer:.2f} % ({100*low:.2f} to {100*high:.2f}, 95 % over speakers), at {threshold:.4f}\nminDCF  {cost:.3f} (p_target {p_target:g}, a miss costs {c_miss:g}, a false alarm {c_fa:g})\n\nscores  {out}")
+
+# %% ../nbs/core/09_cli.ipynb #de130952
 def program(
     source # folder of a run, or a .pt2 file
 ) -> tuple: # module, example inputs of one sample where the file allows any number
@@ -276,7 +435,7 @@ def measure(
         warnings.simplefilter('ignore') # the table shows them
         print(timed({(source.parent if source.name == 'model.pt2' else source).name or str(source): net}, example, rounds=rounds, backend=backend, threads=threads, progress=not quiet))
 
-# %% ../nbs/core/09_cli.ipynb #5c0d8ec2
+# %% ../nbs/core/09_cli.ipynb #8d8799e3
 def spaces() -> dict: # name -> function
     "The spaces that come with nas_suite: the functions of `nas_suite.spaces` that return a `Space` and need no argument."
     import importlib, inspect, pkgutil, nas_suite.spaces
@@ -301,7 +460,7 @@ def space_of(
     space.load_state_dict(load_checkpoint(Path(run_dir)/'search.pt')['space'])
     return space
 
-# %% ../nbs/core/09_cli.ipynb #2bee4c8c
+# %% ../nbs/core/09_cli.ipynb #fb5e1c0a
 def _run(folder) -> Path:
     "The folder of a run, or what is wrong with it."
     if not (folder/'config.json').is_file(): raise FileNotFoundError(f"{folder} is not the folder of a run: it holds no config.json")
@@ -336,7 +495,7 @@ def extract_command(
     finally: shutil.rmtree(draft, ignore_errors=True)
     print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
-# %% ../nbs/core/09_cli.ipynb #e09a75cb
+# %% ../nbs/core/09_cli.ipynb #c7c91100
 _network_files = ('arch.json', 'model.pt2', 'model.onnx', 'model.onnx.data', 'model.safetensors')
 
 def _copy_network(run, folder):
@@ -348,18 +507,18 @@ def _extract_other(run, path, folder):
     from nas_suite import search
     from nas_suite.extraction import extract
     from nas_suite.tasks.classification import classification
-    from nas_suite.training import batches, recalibrate
+    from nas_suite.training import calibrated
     config = json.loads((run/'config.json').read_text())
     try: arch = json.loads(path.read_text())
     except ValueError as e: raise ValueError(f"{path} is not JSON: {e}") from None
     net, task = extract(space_of(run), arch), config['task']
     try: data = classification(task['name'], seed=config['seed'])
     except ValueError: _say(f"note: the data {task['name']!r} is not here, so batch norm keeps the supernet's statistics: recalibrate the network before it is used")
-    else: recalibrate(net, batches(data.full, 256, config['seed']), 8)
+    else: calibrated(net, data, data.full, config['seed'])
     search.export(net, tuple(task['input_shape']), folder)
     (folder/'arch.json').write_text(json.dumps(arch, indent=1))
 
-# %% ../nbs/core/09_cli.ipynb #74c1618a
+# %% ../nbs/core/09_cli.ipynb #fd4128f9
 _formats = ('onnx', 'pt2', 'safetensors')
 
 @app.command()
@@ -403,7 +562,7 @@ def report_command(run: Annotated[Path, typer.Argument(metavar='RUN', help='Fold
     path = report(run)
     print(f'{summary(run)}\n\nreport  {path}')
 
-# %% ../nbs/core/09_cli.ipynb #dac4a4ed
+# %% ../nbs/core/09_cli.ipynb #2f695198
 @app.command('spaces')
 def spaces_command():
     """List the search spaces: how many networks each holds, and its choices as they are by default.
@@ -420,5 +579,5 @@ def spaces_command():
         print(f"{name}  {count(space):.3g} networks, {kinds.total()} choices\n  {' '.join((build.__doc__ or '').split())}")
         for options,n in kinds.items(): print(f'  {n:3d} x  {options}')
 
-# %% ../nbs/core/09_cli.ipynb #d732856a
+# %% ../nbs/core/09_cli.ipynb #0e3449a4
 if __name__ == '__main__' and '__file__' in globals(): main() # a notebook has no __file__

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'sgd', 'cosine', 'image_format', 'save_checkpoint', 'load_checkpoint', 'evaluate',
-           'recalibrate', 'launched', 'averaged', 'fit']
+           'recalibrate', 'calibrated', 'worth', 'head_of', 'launched', 'averaged', 'fit']
 
 # %% ../nbs/core/06_training.ipynb #eeb68f77
 import hashlib, math, os, random, time, numpy as np, torch
@@ -25,7 +25,7 @@ def seed_of(*parts) -> int:
     "The seed of `seeded(*parts)`."
     return seeded(*parts).initial_seed()
 
-# %% ../nbs/core/06_training.ipynb #ffa20f23
+# %% ../nbs/core/06_training.ipynb #1ce60a11
 class _Items(Dataset):
     "Items of a data set, each under a random state of its own."
     def __init__(self, dataset, seed): self.dataset, self.seed = dataset, seed
@@ -36,12 +36,12 @@ class _Items(Dataset):
         try: return self.dataset[i]
         finally: random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
 
-def _order(n, batch_size, seed, start):
-    "Index lists from step `start` on, for ever."
+def _order(n, batch_size, seed, start, draw):
+    "Index lists from step `start` on, for ever; `draw(generator)` gives the order of an epoch."
     per = n // batch_size
     epoch, i = divmod(start, per)
     while True:
-        order = torch.randperm(n, generator=seeded(seed, 'epoch', epoch))
+        order = draw(seeded(seed, 'epoch', epoch))
         while i < per: yield epoch, order[i*batch_size:(i+1)*batch_size].tolist(); i += 1
         epoch, i = epoch + 1, 0
 
@@ -53,9 +53,11 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     n = len(dataset)
     if not n: raise ValueError("the data set is empty")
     batch_size = min(batch_size, n)
+    draw = getattr(dataset, 'order', lambda g: torch.randperm(n, generator=g)) # a data set may say in which order an epoch takes its items
+    order = _order(n, batch_size, seed, start, draw)
     if isinstance(dataset, TensorDataset):
-        found = (tuple(t[i] for t in dataset.tensors) for _,i in _order(n, batch_size, seed, start))
-    else: found = DataLoader(_Items(dataset, seed), batch_sampler=([(e, j) for j in i] for e,i in _order(n, batch_size, seed, start)), num_workers=workers, generator=seeded(seed, 'loader'))
+        found = (tuple(t[i] for t in dataset.tensors) for _,i in order)
+    else: found = DataLoader(_Items(dataset, seed), batch_sampler=([(e, j) for j in i] for e,i in order), num_workers=workers, generator=seeded(seed, 'loader'))
     for step,(x,y) in enumerate(found, start):
         x, y = x.to(device), y.to(device)
         yield (x if augment is None else augment(x, seeded(seed, 'augment', step))), y
@@ -90,10 +92,11 @@ def load_checkpoint(path) -> dict:
     except FileNotFoundError: raise ValueError(f"there is no checkpoint {path}") from None
     except Exception as e: raise ValueError(f"{path} is not a checkpoint, or is damaged ({type(e).__name__}): delete it to begin again") from None
 
-# %% ../nbs/core/06_training.ipynb #5fc09cab
+# %% ../nbs/core/06_training.ipynb #f205dc3e
 @torch.inference_mode()
 def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 256) -> dict:
-    "Metric and loss of a network in eval mode over a data set, each item once; the mode of every module is restored."
+    "Metric and loss of a network in eval mode over a data set, each item once; the mode of every module is restored. A task may say how it is done by an `evaluate` of its own."
+    if hasattr(task, 'evaluate'): return task.evaluate(model, dataset, device)
     modes, metric, total = {m: m.training for m in model.modules()}, task.metric().to(device), 0.
     model.eval()
     try:
@@ -135,7 +138,25 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         m.running_mean.copy_(mean); m.running_var.copy_(var * count / max(1, count - 1))
     return model
 
-# %% ../nbs/core/06_training.ipynb #e02e7aa8
+# %% ../nbs/core/06_training.ipynb #4cd0bc2f
+def calibrated(net: nn.Module, task, data=None, seed: int = 0, device='cpu', n: int = 8, batch_size: int = 256) -> nn.Module:
+    "A plain network with batch norm re-calibrated on `n` batches of `data` (default: the task's training data), or on as many as there are."
+    data = task.train if data is None else data
+    return recalibrate(net, batches(data, batch_size, seed, augment=getattr(task, 'prepare', None), device=device), min(n, -(-len(data) // batch_size)))
+
+# %% ../nbs/core/06_training.ipynb #6e51b303
+def worth(task, value: float) -> float:
+    "A metric as what is to be large: itself, or 1 less it where the task says `larger_is_better = False`. Its own inverse."
+    return value if getattr(task, 'larger_is_better', True) else 1 - value
+
+# %% ../nbs/core/06_training.ipynb #fe29d187
+def head_of(task, seed: int = 0, device='cpu', state: dict = None) -> nn.Module:
+    "The layer between a network and a task's loss: `task.head(seed)`, with weights of its own, or nothing."
+    head = task.head(seed) if hasattr(task, 'head') else nn.Identity()
+    if state is not None: head.load_state_dict(state)
+    return head.to(device).train()
+
+# %% ../nbs/core/06_training.ipynb #81418cab
 def launched(device='cpu', precision: str = '32-true') -> Fabric:
     "Fabric on one device; or, in a process that torchrun started, this process's part of a run on as many devices as there are processes."
     world, kind = int(os.environ.get('WORLD_SIZE', 1)), str(device).split(':')[0]
@@ -151,11 +172,12 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     flat = fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op='mean')
     return [new.view_as(t) for t,new in zip(tensors, flat.split([t.numel() for t in tensors]))]
 
-# %% ../nbs/core/06_training.ipynb #f9e21b80
+# %% ../nbs/core/06_training.ipynb #8acfd306
 def fit(model: nn.Module, task,
     epochs: int = 10, lr: float = .1, batch_size: int = 64, weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
     seed: int = 0, device='cpu', checkpoint=None, # A file to go on from and to write
     data=None, # Default: all training data of the task
+    head: dict = None, # What the task's head begins with; default: drawn from the seed
     precision: str = '32-true', # As of Lightning Fabric, e.g. 'bf16-mixed'
     progress: bool = True, save_s: float = 10., on_step=None # on_step(step) is called after each step
 ) -> list:
@@ -164,28 +186,30 @@ def fit(model: nn.Module, task,
     fabric = Fabric(accelerator='cuda' if str(device).startswith('cuda') else str(device), devices=1, precision=precision)
     device, form = fabric.device, image_format(model)
     model.to(device=device, memory_format=form).train()
-    opt, batch_size = sgd(model, lr, weight_decay=weight_decay), min(batch_size, len(data))
+    top = head_of(task, seed, device, head)
+    opt, batch_size = sgd(nn.ModuleList([model, top]), lr, weight_decay=weight_decay), min(batch_size, len(data))
     steps, history, step = epochs * max(1, len(data) // batch_size), [], 0
     if checkpoint is not None and Path(checkpoint).exists():
         saved = load_checkpoint(checkpoint)
-        model.load_state_dict(saved['model']); opt.load_state_dict(saved['opt']); history, step = saved['history'], saved['step']
+        model.load_state_dict(saved['model']); top.load_state_dict(saved['head']); opt.load_state_dict(saved['opt']); history, step = saved['history'], saved['step']
     note, saved_at = max(1, steps // 100), time.monotonic()
     bar = tqdm(total=steps, initial=step, desc='train', unit='step', disable=not progress)
     found = batches(data, batch_size, seed, start=step, augment=task.augment, device=device)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         while step < steps:
             torch.manual_seed(seed_of(seed, 'dropout', step))
+            task.progress = step / steps
             for g in opt.param_groups: g['lr'] = cosine(step, steps, lr, int(warmup * steps))
             x, y = next(found)
             opt.zero_grad(set_to_none=True)
-            with fabric.autocast(): loss = task.loss(model(x.to(memory_format=form) if x.ndim == 4 else x), y)
+            with fabric.autocast(): loss = task.loss(top(model(x.to(memory_format=form) if x.ndim == 4 else x)), y)
             loss.backward(); opt.step()
             step, loss = step + 1, loss.detach()
             if step % note == 0 or step == steps:
                 history.append(dict(step=step, loss=float(loss))); bar.set_postfix(loss=f'{float(loss):.3f}')
             bar.update()
             if checkpoint is not None and (step == steps or time.monotonic() - saved_at > save_s):
-                save_checkpoint(checkpoint, dict(model=model.state_dict(), opt=opt.state_dict(), history=history, step=step)); saved_at = time.monotonic()
+                save_checkpoint(checkpoint, dict(model=model.state_dict(), head=top.state_dict(), opt=opt.state_dict(), history=history, step=step)); saved_at = time.monotonic()
             if on_step is not None: on_step(step)
     bar.close()
     model.to(memory_format=torch.contiguous_format)

@@ -7,7 +7,7 @@ __all__ = ['backends', 'available_cores', 'device_name', 'environment', 'key', '
            'backend_named', 'evaluating', 'stopwatch', 'warm_up', 'median_interval', 'Measured', 'BusyMachine',
            'doubts', 'reference_network', 'measure', 'cache_folder', 'Cache', 'affine']
 
-# %% ../../nbs/core/05_latency.ipynb #dc7cc931
+# %% ../../nbs/core/05_latency.ipynb #6486820b
 import gc, hashlib, importlib.metadata, json, math, os, platform, random, re, statistics, tempfile, time, warnings
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
-# %% ../../nbs/core/05_latency.ipynb #6af24ac6
+# %% ../../nbs/core/05_latency.ipynb #3e9d42cb
 def _read(path):
     "The stripped text of a small system file, None when it cannot be read"
     try: return Path(path).read_text().strip()
@@ -41,7 +41,7 @@ def available_cores(
                 if int(quota) > 0: cores = min(cores, int(quota) / int(period))
     return cores
 
-# %% ../../nbs/core/05_latency.ipynb #8ec982a4
+# %% ../../nbs/core/05_latency.ipynb #6f53632d
 def device_name(
     device="cpu", # a torch device or its name
 )->str: # for example "AMD EPYC" or "NVIDIA A100"
@@ -52,7 +52,7 @@ def device_name(
     else: name = platform.processor() or platform.machine()
     return f"{name} ({device.type})" if device.type != "cpu" else name
 
-# %% ../../nbs/core/05_latency.ipynb #0c6fffef
+# %% ../../nbs/core/05_latency.ipynb #f06387fc
 def _versions(*packages):
     "The versions of those packages that are installed"
     found = {}
@@ -70,7 +70,7 @@ def _load():
     "The one-minute load average, None where the system has none"
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
-# %% ../../nbs/core/05_latency.ipynb #54106f53
+# %% ../../nbs/core/05_latency.ipynb #9096123f
 def environment(
     backend="eager", # name of the back end, one of `backends`
     device="cpu", # torch device on which it runs
@@ -92,7 +92,7 @@ def environment(
         affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         frequency_mhz=_number(f"{cpu}/scaling_cur_freq", 1e3), temperature_c=_number("/sys/class/thermal/thermal_zone0/temp", 1e3))
 
-# %% ../../nbs/core/05_latency.ipynb #35d5567f
+# %% ../../nbs/core/05_latency.ipynb #06f17c96
 _identity = "device kind backend precision batch threads cores instructions system python governor libraries".split()
 
 def key(
@@ -102,7 +102,7 @@ def key(
     facts = {k: environment.get(k) for k in _identity}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
-# %% ../../nbs/core/05_latency.ipynb #8809fed0
+# %% ../../nbs/core/05_latency.ipynb #21c5d4d7
 def eager(
     module:nn.Module, # in eval mode
     example:tuple, # its inputs
@@ -110,7 +110,7 @@ def eager(
     "Plain PyTorch"
     return lambda: module(*example)
 
-# %% ../../nbs/core/05_latency.ipynb #02a5c596
+# %% ../../nbs/core/05_latency.ipynb #2b4363e1
 def compiled(
     module:nn.Module, # in eval mode
     example:tuple, # its inputs
@@ -122,7 +122,7 @@ def compiled(
     run(*example)
     return lambda: run(*example)
 
-# %% ../../nbs/core/05_latency.ipynb #75a254a8
+# %% ../../nbs/core/05_latency.ipynb #52ffdd6c
 def onnx_runtime(
     module:nn.Module, # in eval mode, on the CPU
     example:tuple, # its inputs
@@ -145,7 +145,7 @@ def onnx_runtime(
     feed = {i.name: x.numpy() for i, x in zip(session.get_inputs(), example)}
     return lambda: session.run(None, feed)
 
-# %% ../../nbs/core/05_latency.ipynb #3e2b77e9
+# %% ../../nbs/core/05_latency.ipynb #ca8eceeb
 backends = {"eager": eager, "compile": compiled, "onnxruntime": onnx_runtime}   # name -> prepare(module, example)
 
 def backend_named(
@@ -155,7 +155,7 @@ def backend_named(
     if name not in backends: raise ValueError(f"there is no back end {name!r}; the back ends are {', '.join(backends)}")
     return backends[name]
 
-# %% ../../nbs/core/05_latency.ipynb #79195441
+# %% ../../nbs/core/05_latency.ipynb #4219d2fb
 @contextmanager
 def evaluating(
     modules, # several modules
@@ -179,7 +179,7 @@ def _quiet(threads):
         if collects: gc.enable()
         torch.set_num_threads(before)
 
-# %% ../../nbs/core/05_latency.ipynb #478baf18
+# %% ../../nbs/core/05_latency.ipynb #465bd8a5
 def stopwatch(
     device="cpu", # torch device whose work is timed
     clock=time.perf_counter_ns, # function that returns nanoseconds; CUDA uses events instead
@@ -204,7 +204,7 @@ def stopwatch(
             return start.elapsed_time(end) / repeats
     return by_events if device.type == "cuda" else by_clock
 
-# %% ../../nbs/core/05_latency.ipynb #f70af798
+# %% ../../nbs/core/05_latency.ipynb #6a6c497c
 def warm_up(
     run, # function that runs the network once
     time_ms, # from `stopwatch`
@@ -220,7 +220,7 @@ def warm_up(
         if sum(times) >= limit_s * 1e3 and len(times) >= 3: return now
         last = now
 
-# %% ../../nbs/core/05_latency.ipynb #e964b41a
+# %% ../../nbs/core/05_latency.ipynb #35976ad6
 def median_interval(
     samples, # array `(rounds, ...)`
     level=0.95, # probability with which the interval holds the median, at least
@@ -234,7 +234,7 @@ def median_interval(
     if k == 0: return np.zeros(ordered.shape[1:]), np.full(ordered.shape[1:], np.inf)
     return ordered[k - 1], ordered[n - k]
 
-# %% ../../nbs/core/05_latency.ipynb #474d9390
+# %% ../../nbs/core/05_latency.ipynb #d386a4b4
 @dataclass(eq=False, repr=False)
 class Measured:
     "Latencies of several networks, measured side by side; all times in ms"
@@ -257,7 +257,7 @@ class Measured:
         "(rounds, networks) samples divided by the drift of their round, ms"
         return self.samples / self.drift[:, None]
 
-# %% ../../nbs/core/05_latency.ipynb #aae95f71
+# %% ../../nbs/core/05_latency.ipynb #7ef30b8f
 @patch
 def of(self:Measured,
     name, # of a network
@@ -285,7 +285,7 @@ def interval_ms(self:Measured,
     low, high = median_interval(self.of(name, raw), level)
     return float(low), float(high)
 
-# %% ../../nbs/core/05_latency.ipynb #443d4682
+# %% ../../nbs/core/05_latency.ipynb #fa1c6434
 @patch
 def ratio(self:Measured,
     name, # of a network
@@ -306,7 +306,7 @@ def outliers(self:Measured,
     middle = np.median(x)
     return x > middle + 5 * np.median(np.abs(x - middle)) + 1e-9 * middle
 
-# %% ../../nbs/core/05_latency.ipynb #dbfd5736
+# %% ../../nbs/core/05_latency.ipynb #180a0ee4
 @patch
 def table(self:Measured)->list:
     "One dict a network: median, interval, interquartile range, 90th percentile and minimum in ms, samples, outliers, preparation in s"
@@ -332,7 +332,7 @@ def __repr__(self:Measured):
         lines.append(f"{r['name']!s:{width}}  {r['median_ms']:9.4g}  {interval:16}  {r['iqr_ms'] / r['median_ms']:4.1%}  {r['outliers']:8d}")
     return "\n".join(lines + [f"! {w}" for w in self.warnings])
 
-# %% ../../nbs/core/05_latency.ipynb #491df801
+# %% ../../nbs/core/05_latency.ipynb #a6527e0e
 def _rounded(values): return [_rounded(v) for v in values] if np.ndim(values) else float(f"{values:.6g}")
 
 @patch
@@ -350,7 +350,7 @@ def from_json(cls:Measured,
         return cls(**facts | {k: np.array(facts[k], float) for k in ("samples", "reference")})
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f"this is not a measurement: {e}") from e
 
-# %% ../../nbs/core/05_latency.ipynb #bef707b0
+# %% ../../nbs/core/05_latency.ipynb #67d686ec
 @patch
 def plot(self:Measured,
     axes=None, # two matplotlib axes; None: new ones
@@ -371,7 +371,7 @@ def plot(self:Measured,
     right.set_yticks(range(len(middle)), self.names)
     return left.figure
 
-# %% ../../nbs/core/05_latency.ipynb #bb7d9894
+# %% ../../nbs/core/05_latency.ipynb #80038e78
 class BusyMachine(UserWarning):
     "A latency was measured under conditions that speak against it"
 
@@ -390,12 +390,12 @@ def doubts(
     if threads > cores: found.append(f"{threads} threads share {cores:g} cores, which slows each of them down; threads={max(1, int(cores))} fits")
     wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
     if wide:
-        names = ", ".join(f"{n} ({s:.0%})" for s, n in wide[:3]) + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
+        names = ", ".join(f"{str(n) if len(str(n)) < 50 else str(n)[:47] + '...'} ({s:.0%})" for s, n in wide[:3]) # units are named by all that is in them + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
         found.append(f"the middle half of the samples spreads over more than 5 % of the median for {names}: is the machine busy?")
     if rounds is not None and rounds < 6: found.append(f"{rounds} rounds cannot bound a median with 95 % confidence; at least 6 can")
     return found
 
-# %% ../../nbs/core/05_latency.ipynb #a44ca37c
+# %% ../../nbs/core/05_latency.ipynb #3814d048
 def _own_load():
     "Cores that this process has kept busy on average since it started, at most over the last minutes of the load average"
     try:
@@ -405,7 +405,7 @@ def _own_load():
     except (AttributeError, IndexError, OSError, ValueError): return 1.
     return time.process_time() / max(alive, 1.)
 
-# %% ../../nbs/core/05_latency.ipynb #1b2e15fa
+# %% ../../nbs/core/05_latency.ipynb #4c42e805
 def reference_network()->tuple: # module and its inputs
     "The network that is timed in every round: two 3x3 convolutions, 16 channels, 32x32 pixels; the same weights always"
     with torch.random.fork_rng(devices=[]):
@@ -413,7 +413,7 @@ def reference_network()->tuple: # module and its inputs
         net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
         return net.eval(), (torch.randn(1, 16, 32, 32),)
 
-# %% ../../nbs/core/05_latency.ipynb #1052afbc
+# %% ../../nbs/core/05_latency.ipynb #1f8e70b5
 def _named(modules):
     "A dict of modules from a dict, a list or a single module"
     if isinstance(modules, nn.Module): modules = {type(modules).__name__: modules}
@@ -435,7 +435,7 @@ def _inputs(example, names):
             raise ValueError(f"the input for {name} holds {', '.join(type(x).__name__ for x in xs) or 'nothing'}; give a tensor or a tuple of tensors")
     return {name: tuple(x.detach() for x in xs) for name, xs in example.items()}
 
-# %% ../../nbs/core/05_latency.ipynb #fefc2dde
+# %% ../../nbs/core/05_latency.ipynb #4c1d67be
 def _ready(name, module, example, device, prepare, clock):
     "The module prepared by a back end on a device, and the seconds that took"
     parts = [*module.parameters(), *module.buffers()]
@@ -451,7 +451,7 @@ def _ready(name, module, example, device, prepare, clock):
     run()
     return run, (clock() - start) / 1e9
 
-# %% ../../nbs/core/05_latency.ipynb #a7d7baa9
+# %% ../../nbs/core/05_latency.ipynb #d893999b
 def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clock, seed, progress):
     "Samples `(rounds, len(runs))`, the last run being the reference"
     order, samples, draw = list(range(len(runs))), [], random.Random(seed)
@@ -468,7 +468,7 @@ def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clo
             if np.all(high - low < 2 * tolerance * np.median(corrected, axis=0)): break
     return np.array(samples)
 
-# %% ../../nbs/core/05_latency.ipynb #27656b75
+# %% ../../nbs/core/05_latency.ipynb #7ccc2c07
 def measure(
     modules, # dict name -> nn.Module; or a list of them, or one
     example, # input tensor or tuple of tensors; or a dict name -> input where they differ
@@ -512,7 +512,7 @@ def measure(
     for doubt in found.warnings: warnings.warn(doubt, BusyMachine, stacklevel=2)
     return found
 
-# %% ../../nbs/core/05_latency.ipynb #ba999da8
+# %% ../../nbs/core/05_latency.ipynb #21be03e9
 def cache_folder()->Path:
     "Where latencies are kept: NAS_SUITE_CACHE if set, else nas_suite in XDG_CACHE_HOME or ~/.cache"
     if chosen := os.environ.get("NAS_SUITE_CACHE"): return Path(chosen)
@@ -529,7 +529,7 @@ def _write(path, facts):
         Path(draft).unlink(missing_ok=True)
         raise
 
-# %% ../../nbs/core/05_latency.ipynb #8784dda9
+# %% ../../nbs/core/05_latency.ipynb #7b4c51a3
 class Cache:
     "Latencies of units on disk, by device setting and then by signature"
     def __init__(self,
@@ -557,7 +557,7 @@ class Cache:
                 interval_ms=_rounded(interval) if math.isfinite(interval[1]) else None, samples_ms=_rounded(measured.of(name, raw=True)),
                 reference_ms=_rounded(measured.reference), time=measured.environment.get("time"), warnings=measured.warnings))
 
-# %% ../../nbs/core/05_latency.ipynb #15abd1f3
+# %% ../../nbs/core/05_latency.ipynb #be8c5c41
 @patch
 def get(self:Cache,
     environment:dict, # from `environment`
@@ -582,7 +582,7 @@ def missing(self:Cache,
     "Those signatures, each once, that are not known under this device setting"
     return [s for s in dict.fromkeys(signatures) if not self.path(environment, s).exists()]
 
-# %% ../../nbs/core/05_latency.ipynb #aaec33a8
+# %% ../../nbs/core/05_latency.ipynb #ffa8e7b0
 def _huber_line(x, y, steps=50):
     "a, b and whether a straight proportion had to do, minimising Huber's loss of (a*x + b - y) / y"
     w = np.ones(len(x))

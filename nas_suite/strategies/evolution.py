@@ -6,7 +6,7 @@
 __all__ = ['Accuracy', 'AccuracyPredictor', 'evolve', 'random_search', 'successive_halving', 'dominated', 'pareto', 'hypervolume',
            'Evolution']
 
-# %% ../../nbs/strategies/02_evolution.ipynb #99ac3414
+# %% ../../nbs/strategies/02_evolution.ipynb #e74e7618
 import json, math, os, torch
 from pathlib import Path
 from scipy.stats import kendalltau
@@ -16,9 +16,9 @@ from ..choices import active, canonical, crossover, decode, encode, largest, mut
 from ..costs import cheapest, feasible
 from ..extraction import extract
 from .supernet import Supernet
-from ..training import batches, evaluate, image_format, recalibrate, seed_of, seeded
+from ..training import calibrated, evaluate, image_format, seed_of, seeded, worth
 
-# %% ../../nbs/strategies/02_evolution.ipynb #5072e25c
+# %% ../../nbs/strategies/02_evolution.ipynb #352fe543
 class Accuracy:
     "The metric of networks with a supernet's weights on validation data, batch norm re-calibrated; `rows -> Tensor[N]`, each architecture evaluated once."
     def __init__(self, space: nn.Module, task, data=None, # Default: the task's validation data
@@ -28,28 +28,28 @@ class Accuracy:
     ):
         if calibrate < 1: raise ValueError(f"re-calibration needs at least one batch; found {calibrate}: say uncalibrated=True to do without")
         self.space, self.task, self.data, self.calibrate, self.batch_size, self.device, self.seed = space, task, task.valid if data is None else data, calibrate, batch_size, device, seed
-        self.uncalibrated, self.calibrate = uncalibrated, min(calibrate, -(-len(task.train) // batch_size))
+        self.uncalibrated = uncalibrated
         if not len(self.data): raise ValueError("the validation data is empty")
         self.known = {}
     def network(self, arch: dict) -> nn.Module:
         "The calibrated network of an architecture."
         net = extract(self.space, arch)
         net = net.to(device=self.device, memory_format=image_format(net))
-        return net.eval() if self.uncalibrated else recalibrate(net, batches(self.task.train, self.batch_size, self.seed, device=self.device), self.calibrate).eval()
+        return net.eval() if self.uncalibrated else calibrated(net, self.task, seed=self.seed, device=self.device, n=self.calibrate, batch_size=self.batch_size).eval()
     def __call__(self, rows: Tensor) -> Tensor:
         for row in canonical(self.space, rows):
             if (key := tuple(row.tolist())) not in self.known:
-                self.known[key] = evaluate(self.network(decode(self.space, row)[0]), self.data, self.task, self.device)[self.task.metric_name]
+                self.known[key] = worth(self.task, evaluate(self.network(decode(self.space, row)[0]), self.data, self.task, self.device)[self.task.metric_name])
         return torch.tensor([self.known[tuple(r)] for r in canonical(self.space, rows).tolist()], dtype=torch.float64)
 
-# %% ../../nbs/strategies/02_evolution.ipynb #98e85be9
+# %% ../../nbs/strategies/02_evolution.ipynb #63eccdd6
 class AccuracyPredictor:
     "Predicts the score of architectures of a space from those of a few: `rows -> Tensor[N]`."
     def __init__(self, space: nn.Module): self.structure = structure(space)
     def features(self, rows: Tensor) -> Tensor:
         "One-hot options, zero where inactive. LongTensor[N, D] -> Tensor[N, options of all choices]."
-        on = active(self.structure, rows)
-        return torch.cat([nn.functional.one_hot(rows[:, d], len(c)) * on[:, d:d+1] for d,c in enumerate(self.structure.choices)], 1).double()
+        sizes = torch.tensor([len(c) for c in self.structure.choices])
+        return torch.zeros(len(rows), int(sizes.sum()), dtype=torch.float64).scatter(1, rows + sizes.cumsum(0) - sizes, active(self.structure, rows).double())
     def fit(self, archs, scores, held_out: float = .2, seed: int = 0) -> dict:
         "Fit to architectures (dicts or rows) and scores; Kendall's tau and RMSE on the part held out, and the number of pairs. ValueError for fewer than 20 pairs."
         rows = archs if isinstance(archs, Tensor) else encode(self.structure, archs)
@@ -75,7 +75,7 @@ class AccuracyPredictor:
             self.model = GaussianProcessRegressor(kernel, random_state=0).fit(x.numpy(), ((y - self.shift) / self.scale).numpy())
     def __call__(self, rows: Tensor) -> Tensor: return torch.from_numpy(self.model.predict(self.features(rows).numpy())) * self.scale + self.shift
 
-# %% ../../nbs/strategies/02_evolution.ipynb #8c98584a
+# %% ../../nbs/strategies/02_evolution.ipynb #367eeda4
 def _spend(rows, costs): return torch.stack([c.batch(rows) for c in costs], 1) # (N, costs)
 def _hash(rows): return (rows * torch.randint(1, 2**60, (rows.shape[1],), generator=torch.Generator().manual_seed(0))).sum(1) # equal for equal rows; int64 wraps
 
@@ -107,41 +107,63 @@ def evolve(space: nn.Module,
     score, # function(LongTensor[N, D]) -> Tensor[N], higher is better
     costs: list, # Cost models
     budgets, # For each search a number for each cost model, (G, costs); or a list of numbers where there is one cost model
-    population: int = 100, generations: int = 500, parents: int = 25, mutation: float = .1, seed: int = 0
+    population: int = 100, generations: int = 500, parents: int = 25,
+    mutation: float = .1, # Of a child, from a quarter of it to four times as much
+    patience: int = 15, # Generations without progress after which a search begins anew; the best of all is kept
+    seed: int = 0
 ) -> tuple:
     "The best architectures within each budget: rows LongTensor[G, population, D] and scores Tensor[G, population], best first (-inf: none), and the best score after each generation. ValueError if a budget is infeasible."
     s = structure(space)
     budgets = torch.as_tensor(budgets, dtype=torch.float64).reshape(-1, len(costs))
     for b in budgets.tolist():
         for c,v in zip(costs, b): feasible(c, v)
-    rows, ok = _start(s, costs, budgets, population, seed)
-    at = _first_new(rows, ok, torch.zeros(len(rows), 0, dtype=torch.long), population)
     pick = lambda rows, at: rows.gather(1, at.clamp(min=0)[:, :, None].expand(-1, -1, rows.shape[2]))
     def scored(rows, at):
         out = torch.full(at.shape, -torch.inf, dtype=torch.float64)
         if (at >= 0).any(): out[at >= 0] = score(rows[at >= 0]).double()
         return out
-    rows = pick(rows, at); value = scored(rows, at)
+    def begin(which, seed):
+        rows, ok = _start(s, costs, budgets[which], population, seed)
+        at = _first_new(rows, ok, torch.zeros(len(rows), 0, dtype=torch.long), population)
+        rows = pick(rows, at)
+        return rows, scored(rows, at)
     G, D, born, best, generator = len(budgets), len(s.names), population - parents, [], seeded(seed, 'evolve')
-    for _ in range(generations):
+    rows, value = begin(torch.arange(G), seed)
+    kept, peak, stale = (rows, torch.full_like(value, -torch.inf)), value.max(1).values, torch.zeros(G)
+    def merged(): # the best of this population and of those before it, each once
+        r, v = torch.cat([rows, kept[0]], 1), torch.cat([value, kept[1]], 1)
+        v, order = v.sort(dim=1, descending=True, stable=True)
+        r = pick(r, order); h = _hash(r.flatten(0, 1)).view(v.shape)
+        v = v.masked_fill(((h[:, :, None] == h[:, None, :]).tril(-1)).any(2), -torch.inf)
+        v, order = v.sort(dim=1, descending=True, stable=True)
+        return pick(r, order)[:, :population], v[:, :population]
+    for generation in range(generations):
         value, order = value.sort(dim=1, descending=True, stable=True)
-        rows = pick(rows, order); best.append(value[:, 0].tolist())
+        rows = pick(rows, order); best.append(torch.maximum(value[:, 0], kept[1][:, 0]).tolist())
+        stale = torch.where(value[:, 0] > peak, 0, stale + 1); peak = torch.maximum(peak, value[:, 0])
+        if (again := stale >= patience).any() and generation + patience <= generations: # it has converged: another beginning may end higher
+            kept = tuple(torch.where(again.view(-1, *[1]*(new.ndim - 1)), new, old) for new,old in zip(merged(), kept))
+            which = again.nonzero().flatten()
+            fresh, v = begin(which, seed_of(seed, 'again', generation))
+            rows, value = rows.index_copy(0, which, fresh), value.index_copy(0, which, v)
+            value, order = value.sort(dim=1, descending=True, stable=True); rows = pick(rows, order)
+            peak, stale = torch.where(again, value[:, 0], peak), torch.where(again, 0, stale)
         n, elite = 4 * born, (value[:, :parents] > -torch.inf).sum(1, keepdim=True)
         def some(): return pick(rows, (torch.rand(G, n, generator=generator) * elite).long()).flatten(0, 1)
         half, old, children, fits = (torch.arange(n) % 2 == 0).repeat(G)[:, None], _hash(rows.flatten(0, 1)).view(G, -1), [], []
         for _ in range(2): # a tight budget lets few pass
             a, b = some(), some()
-            born_now = torch.where(half, mutate(s, a, mutation, generator), crossover(s, a, b, generator))
+            rate = mutation * 4**(2*torch.rand(len(a), 1, generator=generator) - 1) # small steps and large ones
+            born_now = torch.where(half, mutate(s, a, rate, generator), crossover(s, a, b, generator))
             children.append(born_now.view(G, n, D)); fits.append((_spend(born_now, costs) <= budgets.repeat_interleave(n, 0)).all(1).view(G, n))
             at = _first_new(torch.cat(children, 1), torch.cat(fits, 1), old, born)
             if (at >= 0).all(): break
         children = torch.cat(children, 1)
         new = pick(children, at)
-        keep = rows[:, :parents]
-        rows, value = torch.cat([keep, new], 1), torch.cat([value[:, :parents], scored(new, at)], 1)
-    value, order = value.sort(dim=1, descending=True, stable=True)
+        rows, value = torch.cat([rows[:, :parents], new], 1), torch.cat([value[:, :parents], scored(new, at)], 1)
+    rows, value = merged()
     best.append(value[:, 0].tolist())
-    return pick(rows, order), value, best
+    return rows, value, best
 
 # %% ../../nbs/strategies/02_evolution.ipynb #34c09142
 def random_search(space, score, costs: list, budgets, n: int = 10000, seed: int = 0) -> tuple:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AlphaOptimizer', 'weight_step', 'architecture_gradients', 'cost_gradients', 'reinforce_gradients', 'derive', 'Gated']
 
-# %% ../../nbs/strategies/00_gated.ipynb #8a76fc56
+# %% ../../nbs/strategies/00_gated.ipynb #42e2e108
 import time, torch
 from pathlib import Path
 from torch import nn, Tensor
@@ -14,7 +14,7 @@ from ..choices import Selection, active, alphas, decode, selecting, structure, w
 from ..costs import LatencyAwareLoss, minimise
 from ..layers import still
 from ..relaxation import draw_gates, draw_path, entropy, modes, probabilities
-from ..training import batches, cosine, image_format, load_checkpoint, save_checkpoint, seed_of, seeded, sgd
+from ..training import batches, cosine, head_of, image_format, load_checkpoint, save_checkpoint, seed_of, seeded, sgd
 
 # %% ../../nbs/strategies/00_gated.ipynb #23176ca9
 class AlphaOptimizer:
@@ -123,7 +123,7 @@ def derive(space, limits: list, probs: dict = None) -> dict:
         if v.max() <= v[0] + 1e-12: return decode(s, row)[0]
         row = rows[v.argmax()][None]
 
-# %% ../../nbs/strategies/00_gated.ipynb #7b115f92
+# %% ../../nbs/strategies/00_gated.ipynb #36fbf8f4
 class Gated:
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
     def __init__(self,
@@ -155,30 +155,33 @@ class Gated:
         "Train weights and alphas; the history, a list of dicts."
         form = image_format(space)
         space.to(device=device, memory_format=form).train()
-        run = lambda x: space(x.to(memory_format=form) if x.ndim == 4 else x)
         s, losses = structure(space), [LatencyAwareLoss(c, b, self.form, self.strength).to(device) for c,b in limits]
         per_epoch = max(1, len(task.train) // min(self.batch_size, len(task.train)))
         steps = self.epochs * per_epoch
         first = int(self.warmup * steps)
-        opt = sgd(space, self.lr, weight_decay=self.weight_decay)
+        head = head_of(task, seed, device)
+        run = lambda x: head(space(x.to(memory_format=form) if x.ndim == 4 else x))
+        opt = sgd(nn.ModuleList([space, head]), self.lr, weight_decay=self.weight_decay)
         arch_opt = AlphaOptimizer(space, self.alpha_lr or 12 * self.every / max(1, steps - first))
         now = dict(step=0, baseline=None, history=[], spent=dict(seconds=0., cpu_seconds=0.))
         with torch.no_grad():
             for c,a in zip(s.choices, torch.split(1e-3*torch.randn(sum(map(len, s.choices)), generator=seeded(seed, 'alpha')), list(map(len, s.choices)))): c.alpha.copy_(a)
-        def state(): return dict(now, space=space.state_dict(), opt=opt.state_dict(), arch_opt=arch_opt.state_dict(), losses=[f.multiplier for f in losses])
+        def state(): return dict(now, space=space.state_dict(), head=head.state_dict(), opt=opt.state_dict(), arch_opt=arch_opt.state_dict(), losses=[f.multiplier for f in losses])
         if checkpoint is not None and Path(checkpoint).exists():
             saved = load_checkpoint(checkpoint)
-            space.load_state_dict(saved['space']); opt.load_state_dict(saved['opt']); arch_opt.load_state_dict(saved['arch_opt'])
+            space.load_state_dict(saved['space']); head.load_state_dict(saved['head']); opt.load_state_dict(saved['opt']); arch_opt.load_state_dict(saved['arch_opt'])
             for f,m in zip(losses, saved['losses']): f.multiplier.copy_(m)
             now.update({k: saved[k] for k in now})
         train = batches(task.train, self.batch_size, seed, start=now['step'], augment=task.augment, device=device)
         arch_steps = lambda step: max(0, (step - first + self.every - 1) // self.every)
-        valid = batches(task.valid, self.batch_size, seed + 1, start=arch_steps(now['step']), augment=task.augment, device=device)
+        held = getattr(task, 'held', None) or task.valid # where validation data has no labels of the training's, some of that
+        valid = batches(held, self.batch_size, seed + 1, start=arch_steps(now['step']), augment=task.augment, device=device)
         saved_at, note, clock = time.monotonic(), max(1, steps // 200), (time.monotonic(), time.process_time())
         bar = tqdm(total=steps, initial=now['step'], desc='search', disable=not progress, unit='step')
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             for step in range(now['step'], steps):
                 torch.manual_seed(seed_of(seed, 'dropout', step))
+                task.progress = step / steps
                 for g in opt.param_groups: g['lr'] = cosine(step, steps, self.lr)
                 x, y = next(train)
                 row = dict(step=step, loss=weight_step(space, draw_path(s, seeded(seed, 'path', step), step < first), lambda: task.loss(run(x), y), opt))
