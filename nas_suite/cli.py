@@ -495,7 +495,7 @@ def extract_command(
     finally: shutil.rmtree(draft, ignore_errors=True)
     print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
-# %% ../nbs/core/09_cli.ipynb #c7c91100
+# %% ../nbs/core/09_cli.ipynb #59aeeaa1
 _network_files = ('arch.json', 'model.pt2', 'model.onnx', 'model.onnx.data', 'model.safetensors')
 
 def _copy_network(run, folder):
@@ -514,7 +514,7 @@ def _extract_other(run, path, folder):
     net, task = extract(space_of(run), arch), config['task']
     try: data = classification(task['name'], seed=config['seed'])
     except ValueError: _say(f"note: the data {task['name']!r} is not here, so batch norm keeps the supernet's statistics: recalibrate the network before it is used")
-    else: calibrated(net, data, data.full, config['seed'])
+    else: calibrated(net, data, data.full, seed=config['seed'])
     search.export(net, tuple(task['input_shape']), folder)
     (folder/'arch.json').write_text(json.dumps(arch, indent=1))
 

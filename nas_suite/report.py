@@ -9,8 +9,8 @@ __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milli
            'draw_entropy', 'draw_multiplier', 'course', 'training', 'draw_front', 'front', 'stage_table', 'figures',
            'plot', 'chance', 'page', 'report']
 
-# %% ../nbs/core/07_report.ipynb #da058904
-import colorsys, html, io, json, math, os, re, tempfile
+# %% ../nbs/core/07_report.ipynb #2704d88d
+import base64, colorsys, html, io, json, math, os, re, tempfile
 from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 # %% ../nbs/core/07_report.ipynb #0d2e10bb
 _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict, specialized=list)
@@ -111,7 +112,7 @@ def summary(
     widths = [max(map(len, column)) for column in zip(head, *body)]
     return '\n'.join('  '.join(c.ljust(w) for c,w in zip(line, widths)).rstrip() for line in [head, *body])
 
-# %% ../nbs/core/07_report.ipynb #a7f64508
+# %% ../nbs/core/07_report.ipynb #6df2a9a6
 ink, faint, accent, alarm = '#1f2730', '#8c96a3', '#3f7fe0', '#d9534f'
 _hues = ['#3f7fe0', '#e2953b', '#b9558f', '#3aa58f', '#8a6bd6', '#7c9a35', '#d2643f', '#4aa3c7', '#a07a58', '#c9a227']
 _style = {'font.size': 9, 'font.family': 'sans-serif', 'text.color': ink, 'axes.edgecolor': faint, 'axes.labelcolor': ink, 'axes.titlesize': 9.5, 'axes.titlecolor': ink,
@@ -123,9 +124,13 @@ class Picture(Figure):
     "A matplotlib figure that a notebook shows, whether pyplot is loaded or not."
     def __init__(self, *args, **kwargs): super().__init__(*args, **kwargs); FigureCanvasAgg(self)
     def _repr_png_(self):
-        out = io.BytesIO()
-        with matplotlib.rc_context(_style): self.savefig(out, format='png', dpi=80, bbox_inches='tight')
-        return out.getvalue()
+        whole, small = io.BytesIO(), io.BytesIO()
+        with matplotlib.rc_context(_style): self.savefig(whole, format='png', dpi=80, bbox_inches='tight')
+        Image.open(whole).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(small, 'png', optimize=True) # drawings have few colours
+        return small.getvalue()
+    def _ipython_display_(self): # else pyplot's own way comes first, with twice the pixels
+        from IPython.display import display
+        display({'image/png': base64.b64encode(self._repr_png_()).decode(), 'text/plain': repr(self)}, raw=True)
 
 # %% ../nbs/core/07_report.ipynb #466215fe
 def short(names) -> list:

@@ -135,7 +135,7 @@ def _settle(space, strategy, limits, tries=8) -> dict:
     if best: return dict(arch=best['arch'], tried=tried, **{k: best[k] for k in ('latency_ms', 'latency_interval', 'raw_ms', 'warnings')})
     raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {min(t['latency_interval'][1] for t in tried):.4g} ms: the machine is too busy to measure, or the budget too small")
 
-# %% ../nbs/core/08_search.ipynb #d5314d6a
+# %% ../nbs/core/08_search.ipynb #fa8478c1
 strategies = dict(gated=Gated, evolution=Evolution)
 
 def _strategy(strategy, **settings):
@@ -243,7 +243,7 @@ def _take_over(source: Path, run_dir: Path, config: dict):
 
 def _calibrated(space, arch, task, seed, device):
     "The network of an architecture with the supernet's weights, batch norm re-calibrated."
-    return calibrated(extract(space, arch), task, task.full, seed, device)
+    return calibrated(extract(space, arch), task, task.full, seed=seed, device=device)
 
 def _fresh(space, run_dir, arch):
     "The network of an architecture with the weights the search started from."

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'sgd', 'cosine', 'image_format', 'save_checkpoint', 'load_checkpoint', 'evaluate',
-           'recalibrate', 'calibrated', 'worth', 'head_of', 'launched', 'averaged', 'fit']
+           'recalibrate', 'Calibration', 'calibrated', 'worth', 'head_of', 'launched', 'averaged', 'fit']
 
-# %% ../nbs/core/06_training.ipynb #eeb68f77
+# %% ../nbs/core/06_training.ipynb #b35d745e
 import hashlib, math, os, random, time, numpy as np, torch
+from itertools import islice
 from pathlib import Path
 from lightning_fabric import Fabric
 from torch import nn, Tensor
@@ -25,14 +26,14 @@ def seed_of(*parts) -> int:
     "The seed of `seeded(*parts)`."
     return seeded(*parts).initial_seed()
 
-# %% ../nbs/core/06_training.ipynb #1ce60a11
+# %% ../nbs/core/06_training.ipynb #4d6cbc72
 class _Items(Dataset):
     "Items of a data set, each under a random state of its own."
     def __init__(self, dataset, seed): self.dataset, self.seed = dataset, seed
     def __getitem__(self, key):
         epoch, i = key
         states, s = (random.getstate(), np.random.get_state(), torch.get_rng_state()), seed_of(self.seed, 'item', epoch, i)
-        random.seed(s); np.random.seed(s % 2**32); torch.manual_seed(s)
+        random.seed(s); np.random.seed(s % 2**32); torch.default_generator.manual_seed(s) # items are made on the CPU, and torch.manual_seed is slow
         try: return self.dataset[i]
         finally: random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
 
@@ -138,11 +139,27 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         m.running_mean.copy_(mean); m.running_var.copy_(var * count / max(1, count - 1))
     return model
 
-# %% ../nbs/core/06_training.ipynb #4cd0bc2f
-def calibrated(net: nn.Module, task, data=None, seed: int = 0, device='cpu', n: int = 8, batch_size: int = 256) -> nn.Module:
-    "A plain network with batch norm re-calibrated on `n` batches of `data` (default: the task's training data), or on as many as there are."
-    data = task.train if data is None else data
-    return recalibrate(net, batches(data, batch_size, seed, augment=getattr(task, 'prepare', None), device=device), min(n, -(-len(data) // batch_size)))
+# %% ../nbs/core/06_training.ipynb #f4d99c91
+class Calibration:
+    "The first `n` batches of `data` (default: the task's training data) as networks see them, or as many as there are: the same each time one goes over them, and kept where they are small."
+    def __init__(self, task, data=None, seed: int = 0, device='cpu', n: int = 8, batch_size: int = 256, keep: int = 2**28): # bytes
+        data = task.train if data is None else data
+        self.n, self.room, self.kept = min(n, -(-len(data) // batch_size)), keep, None
+        self.begin = lambda: batches(data, batch_size, seed, augment=getattr(task, 'prepare', None), device=device)
+    def __len__(self) -> int: return self.n
+    def __iter__(self):
+        if self.kept is not None: yield from self.kept; return
+        kept, room = [], self.room
+        for i,batch in enumerate(islice(self.begin(), self.n)):
+            room -= sum(t.numel() * t.element_size() for t in batch)
+            if room >= 0: kept.append(batch)
+            if room >= 0 and i == self.n - 1: self.kept = kept
+            yield batch
+
+def calibrated(net: nn.Module, task, data=None, **settings) -> nn.Module:
+    "A plain network with batch norm re-calibrated on `Calibration(task, data, **settings)`."
+    found = Calibration(task, data, **settings)
+    return recalibrate(net, found, len(found))
 
 # %% ../nbs/core/06_training.ipynb #6e51b303
 def worth(task, value: float) -> float:

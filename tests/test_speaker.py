@@ -280,6 +280,10 @@ def test_command_line(run, tmp_path):
     e = np.load(tmp_path/'e.npz')
     assert r.returncode == 0 and 'bad.wav' in r.stderr and len(e['paths']) == 18 and e['embeddings'].shape == (18, 16), r.stderr
     assert any(p.endswith('voice003/01.wav') for p in e['paths'])
+    assert cli('embed', found.run_dir, root/'voice000', '--out', tmp_path/'e.parquet').returncode == 0
+    import pyarrow.parquet
+    t = pyarrow.parquet.read_table(tmp_path/'e.parquet').to_pydict()
+    for q,v in zip(t['path'], t['embedding']): assert np.allclose(v, e['embeddings'][[p.endswith(Path(q).name) and 'voice000' in p for p in e['paths']].index(True)], atol=1e-5)
     (root/'t.txt').write_text('\n'.join(f'{int(a == b)} voice00{a}/0{i}.wav voice00{b}/0{j}.wav' for a in range(4) for b in range(4) for i in range(2) for j in range(2, 3)) + '\n1 voice000/bad.wav voice000/00.wav\n')
     r = cli('score-trials', found.run_dir, root/'t.txt', '--out', tmp_path/'scores.txt', '--plot', tmp_path/'det.png', '--cohort', root, '--top', '5')
     lines = (tmp_path/'scores.txt').read_text().splitlines()

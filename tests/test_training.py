@@ -1,5 +1,6 @@
 "Batches that begin anywhere, training that is cut off anywhere, statistics put right, and evaluation of each item once."
 import random
+from copy import deepcopy
 import numpy as np, pytest, torch
 from torch import nn
 from torch.nn import functional as F
@@ -7,7 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 from nas_suite.choices import one_of
 from nas_suite.layers import ElasticConv2d
 from nas_suite.tasks.classification import Classification
-from nas_suite.training import batches, cosine, evaluate, fit, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
+from nas_suite.training import Calibration, batches, cosine, evaluate, fit, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
 class Noisy(Dataset):
     "Items that draw from every global generator there is."
@@ -106,6 +107,18 @@ def test_later_layers_are_calibrated_on_what_they_will_see():
     recalibrate(model, [(x, None)], 1)
     with torch.no_grad(): y = model(x)
     assert y.mean((0, 2, 3)).abs().max() < 1e-3 and (y.var((0, 2, 3)) - 1).abs().max() < 1e-2
+
+def test_batches_for_calibration_are_the_same_each_time_and_kept_where_small():
+    task = Classification('x', TensorDataset(torch.randn(20, 3), torch.arange(20) % 3), None, None, 3, (3,))
+    small, large = Calibration(task, batch_size=8, n=5), Calibration(task, batch_size=8, n=5, keep=100)
+    assert len(small) == len(large) == 3
+    first = [x for x,_ in small]
+    assert small.kept and [id(x) for x,_ in small] == [id(x) for x in first]
+    assert all(torch.equal(a, b) for data in (large, large) for a,(b,_) in zip(first, data, strict=True)) and large.kept is None
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)); nets = [one, deepcopy(one)]
+    for n,data in zip(nets, (small, large)): recalibrate(n, data, len(data))
+    assert torch.equal(nets[0][1].running_mean, nets[1][1].running_mean)
 
 # ---------------------------------------------------------------- evaluation, checkpoints
 

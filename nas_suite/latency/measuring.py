@@ -371,7 +371,7 @@ def plot(self:Measured,
     right.set_yticks(range(len(middle)), self.names)
     return left.figure
 
-# %% ../../nbs/core/05_latency.ipynb #80038e78
+# %% ../../nbs/core/05_latency.ipynb #a2612884
 class BusyMachine(UserWarning):
     "A latency was measured under conditions that speak against it"
 
@@ -390,7 +390,8 @@ def doubts(
     if threads > cores: found.append(f"{threads} threads share {cores:g} cores, which slows each of them down; threads={max(1, int(cores))} fits")
     wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
     if wide:
-        names = ", ".join(f"{str(n) if len(str(n)) < 50 else str(n)[:47] + '...'} ({s:.0%})" for s, n in wide[:3]) # units are named by all that is in them + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
+        shown = lambda n: str(n) if len(str(n)) < 50 else str(n)[:47] + "..." # units are named by all that is in them
+        names = ", ".join(f"{shown(n)} ({s:.0%})" for s, n in wide[:3]) + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
         found.append(f"the middle half of the samples spreads over more than 5 % of the median for {names}: is the machine busy?")
     if rounds is not None and rounds < 6: found.append(f"{rounds} rounds cannot bound a median with 95 % confidence; at least 6 can")
     return found

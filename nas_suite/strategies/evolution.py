@@ -6,9 +6,8 @@
 __all__ = ['Accuracy', 'AccuracyPredictor', 'evolve', 'random_search', 'successive_halving', 'dominated', 'pareto', 'hypervolume',
            'Evolution']
 
-# %% ../../nbs/strategies/02_evolution.ipynb #e4f92e16
+# %% ../../nbs/strategies/02_evolution.ipynb #4b58b46a
 import json, math, os, torch
-from itertools import islice
 from pathlib import Path
 from scipy.stats import kendalltau
 from torch import nn, Tensor
@@ -17,9 +16,9 @@ from ..choices import active, canonical, crossover, decode, encode, largest, mut
 from ..costs import cheapest, feasible
 from ..extraction import extract
 from .supernet import Supernet
-from ..training import batches, evaluate, image_format, recalibrate, seed_of, seeded, worth
+from ..training import Calibration, evaluate, image_format, recalibrate, seed_of, seeded, worth
 
-# %% ../../nbs/strategies/02_evolution.ipynb #ef34b612
+# %% ../../nbs/strategies/02_evolution.ipynb #e837d467
 class Accuracy:
     "The metric of networks with a supernet's weights on validation data, batch norm re-calibrated; `rows -> Tensor[N]`, each architecture evaluated once."
     def __init__(self, space: nn.Module, task, data=None, # Default: the task's validation data
@@ -28,22 +27,15 @@ class Accuracy:
         batch_size: int = 256, device='cpu', seed: int = 0
     ):
         if calibrate < 1: raise ValueError(f"re-calibration needs at least one batch; found {calibrate}: say uncalibrated=True to do without")
-        self.space, self.task, self.data, self.calibrate, self.batch_size, self.device, self.seed = space, task, task.valid if data is None else data, calibrate, batch_size, device, seed
+        self.space, self.task, self.data, self.device = space, task, task.valid if data is None else data, device
         self.uncalibrated = uncalibrated
         if not len(self.data): raise ValueError("the validation data is empty")
-        self.known, self.kept = {}, None
-    def _batches(self):
-        "What networks are calibrated on: the same for each, so kept where it is small."
-        if self.kept is not None: return self.kept
-        n = min(self.calibrate, -(-len(self.task.train) // self.batch_size))
-        found = list(islice(batches(self.task.train, self.batch_size, self.seed, augment=getattr(self.task, 'prepare', None), device=self.device), n))
-        if sum(x.numel() * x.element_size() for x,_ in found) < 2**28: self.kept = found
-        return found
+        self.known, self.batches = {}, Calibration(task, seed=seed, device=device, n=calibrate, batch_size=batch_size)
     def network(self, arch: dict) -> nn.Module:
         "The calibrated network of an architecture."
         net = extract(self.space, arch)
         net = net.to(device=self.device, memory_format=image_format(net))
-        return net.eval() if self.uncalibrated else recalibrate(net, self._batches(), self.calibrate).eval()
+        return net.eval() if self.uncalibrated else recalibrate(net, self.batches, len(self.batches)).eval()
     def __call__(self, rows: Tensor) -> Tensor:
         for row in canonical(self.space, rows):
             if (key := tuple(row.tolist())) not in self.known:

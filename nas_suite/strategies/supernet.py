@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'kinds', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'probes', 'Supernet']
 
-# %% ../../nbs/strategies/01_supernet.ipynb #4e52288e
+# %% ../../nbs/strategies/01_supernet.ipynb #30abed69
 import time, torch
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..choices import Choice, choices, decode, largest, restrict, sample, selected, smallest, structure, weights
 from ..extraction import extract
 from ..layers import ElasticBatchNorm, ElasticDepth, ElasticLinear, ElasticResolution, Concat, Either, Grouped, Scaled, Width, _ElasticConv, make_divisible, most, values, variables
-from ..training import averaged, batches, calibrated, cosine, evaluate, head_of, image_format, launched, load_checkpoint, save_checkpoint, seed_of, seeded, sgd
+from ..training import Calibration, averaged, batches, cosine, evaluate, head_of, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
 # %% ../../nbs/strategies/01_supernet.ipynb #ac5d22d8
 def kinds(space: nn.Module) -> dict:
@@ -114,7 +114,7 @@ def sort_channels(space: nn.Module, widths=None) -> list:
 def _combines(m, width): # a layer's channels have other places where widths are put together
     return any(isinstance(v, (Concat, Either, Grouped)) and width in set(v.modules()) for v in (getattr(m, n, None) for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width')))
 
-# %% ../../nbs/strategies/01_supernet.ipynb #95bbb774
+# %% ../../nbs/strategies/01_supernet.ipynb #3cff85c8
 def soft_cross_entropy(output: Tensor, teacher: Tensor) -> Tensor:
     "Distillation: cross entropy of an output with a teacher's soft predictions, logits (B, classes, ...), a scalar."
     return -(teacher.softmax(1) * output.log_softmax(1)).sum(1).mean()
@@ -246,4 +246,5 @@ class Supernet:
 
     def report(self, space, task, seed=0, device='cpu', calibrate: int = 8) -> dict:
         "The metric of the probes on validation data, batch norm re-calibrated."
-        return {name: evaluate(calibrated(extract(space, arch), task, seed=seed, device=device, n=calibrate), task.valid, task, device)[task.metric_name] for name,arch in probes(space, seed=seed).items()}
+        data = Calibration(task, seed=seed, device=device, n=calibrate)
+        return {name: evaluate(recalibrate(extract(space, arch), data, len(data)), task.valid, task, device)[task.metric_name] for name,arch in probes(space, seed=seed).items()}
