@@ -18,7 +18,7 @@ from ..extraction import extract
 from .supernet import Supernet
 from ..training import Calibration, evaluate, image_format, recalibrate, seed_of, seeded, worth
 
-# %% ../../nbs/strategies/02_evolution.ipynb #e837d467
+# %% ../../nbs/strategies/02_evolution.ipynb #da38ba8e
 class Accuracy:
     "The metric of networks with a supernet's weights on validation data, batch norm re-calibrated; `rows -> Tensor[N]`, each architecture evaluated once."
     def __init__(self, space: nn.Module, task, data=None, # Default: the task's validation data
@@ -42,7 +42,7 @@ class Accuracy:
                 self.known[key] = worth(self.task, evaluate(self.network(decode(self.space, row)[0]), self.data, self.task, self.device)[self.task.metric_name])
         return torch.tensor([self.known[tuple(r)] for r in canonical(self.space, rows).tolist()], dtype=torch.float64)
 
-# %% ../../nbs/strategies/02_evolution.ipynb #63eccdd6
+# %% ../../nbs/strategies/02_evolution.ipynb #dcd52d19
 class AccuracyPredictor:
     "Predicts the score of architectures of a space from those of a few: `rows -> Tensor[N]`."
     def __init__(self, space: nn.Module): self.structure = structure(space)
@@ -75,7 +75,7 @@ class AccuracyPredictor:
             self.model = GaussianProcessRegressor(kernel, random_state=0).fit(x.numpy(), ((y - self.shift) / self.scale).numpy())
     def __call__(self, rows: Tensor) -> Tensor: return torch.from_numpy(self.model.predict(self.features(rows).numpy())) * self.scale + self.shift
 
-# %% ../../nbs/strategies/02_evolution.ipynb #367eeda4
+# %% ../../nbs/strategies/02_evolution.ipynb #be9accaf
 def _spend(rows, costs): return torch.stack([c.batch(rows) for c in costs], 1) # (N, costs)
 def _hash(rows): return (rows * torch.randint(1, 2**60, (rows.shape[1],), generator=torch.Generator().manual_seed(0))).sum(1) # equal for equal rows; int64 wraps
 
@@ -165,7 +165,7 @@ def evolve(space: nn.Module,
     best.append(value[:, 0].tolist())
     return rows, value, best
 
-# %% ../../nbs/strategies/02_evolution.ipynb #34c09142
+# %% ../../nbs/strategies/02_evolution.ipynb #b10fd886
 def random_search(space, score, costs: list, budgets, n: int = 10000, seed: int = 0) -> tuple:
     "The best of `n` random architectures within each budget: rows LongTensor[G, D] and scores Tensor[G]."
     budgets, s = torch.as_tensor(budgets, dtype=torch.float64).reshape(-1, len(costs)), structure(space)
@@ -184,7 +184,7 @@ def random_search(space, score, costs: list, budgets, n: int = 10000, seed: int 
         out.append((best, top))
     return torch.stack([r for r,_ in out]), torch.tensor([v for _,v in out], dtype=torch.float64)
 
-# %% ../../nbs/strategies/02_evolution.ipynb #08e00f03
+# %% ../../nbs/strategies/02_evolution.ipynb #04ddddf0
 def successive_halving(rows: Tensor,
     score, # function(LongTensor[N, D], effort: int) -> Tensor[N]
     effort: int = 1, keep: float = 1/3 # Of the candidates after each round, for as many times more effort
@@ -198,7 +198,7 @@ def successive_halving(rows: Tensor,
         if len(rows) == 1: return rows[0], float(v[0]), rounds
         rows, effort = rows[v.argsort(dim=0, descending=True, stable=True)[:max(1, int(len(rows) * keep))]], math.ceil(effort / keep)
 
-# %% ../../nbs/strategies/02_evolution.ipynb #8ad8de3e
+# %% ../../nbs/strategies/02_evolution.ipynb #2c6a774c
 def dominated(values: Tensor) -> Tensor:
     "Which of N points, each to be small in all of its K values, are beaten by another. (N, K) -> BoolTensor[N]."
     better = (values[:, None] <= values[None]).all(2) & (values[:, None] < values[None]).any(2)
@@ -263,7 +263,7 @@ def hypervolume(scores: Tensor, costs: Tensor, worst_score: float, worst_cost: f
         if v > best: area += (v - best) * (worst_cost - c); best = v
     return area
 
-# %% ../../nbs/strategies/02_evolution.ipynb #40c29e8b
+# %% ../../nbs/strategies/02_evolution.ipynb #bfcbb189
 class Evolution:
     "Once-for-All's search (Cai et al., 2020): a supernet trained once, then evolution by predicted accuracy, and real accuracy of the finalists."
     inherits = True # The network found keeps the supernet's weights

@@ -19,7 +19,7 @@ from ..extraction import extract
 from ..layers import ElasticBatchNorm, ElasticDepth, ElasticLinear, ElasticResolution, Concat, Either, Grouped, Scaled, Width, _ElasticConv, make_divisible, most, values, variables
 from ..training import Calibration, averaged, batches, cosine, evaluate, head_of, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
-# %% ../../nbs/strategies/01_supernet.ipynb #ac5d22d8
+# %% ../../nbs/strategies/01_supernet.ipynb #3d3b9e3b
 def kinds(space: nn.Module) -> dict:
     "What each choice of a space decides: name -> 'resolution', 'kernel', 'depth', 'width' or 'operator'."
     s, out = structure(space), {}
@@ -33,7 +33,7 @@ def kinds(space: nn.Module) -> dict:
                 for c in variables(getattr(m, n, 1)): out.setdefault(c, 'width')
     return {n: out.get(c, 'operator') for n,c in zip(s.names, s.choices)}
 
-# %% ../../nbs/strategies/01_supernet.ipynb #54ae9c30
+# %% ../../nbs/strategies/01_supernet.ipynb #644ab10b
 @dataclass
 class Stage:
     "A part of training: which options are alive, and for how long."
@@ -78,7 +78,7 @@ def sandwich(epochs: float = 40, lr: float = .05, subnets: int = 2) -> list:
     "All networks from the first step on: the schedule of BigNAS."
     return [Stage('all', {}, epochs, lr, subnets)]
 
-# %% ../../nbs/strategies/01_supernet.ipynb #ef7f21ae
+# %% ../../nbs/strategies/01_supernet.ipynb #299b4e85
 def _users(space, width):
     "Layers that write, carry (depthwise, batch norm) and read a width."
     write, carry, read = [], [], []
@@ -114,7 +114,7 @@ def sort_channels(space: nn.Module, widths=None) -> list:
 def _combines(m, width): # a layer's channels have other places where widths are put together
     return any(isinstance(v, (Concat, Either, Grouped)) and width in set(v.modules()) for v in (getattr(m, n, None) for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width')))
 
-# %% ../../nbs/strategies/01_supernet.ipynb #3cff85c8
+# %% ../../nbs/strategies/01_supernet.ipynb #b601fc9d
 def soft_cross_entropy(output: Tensor, teacher: Tensor) -> Tensor:
     "Distillation: cross entropy of an output with a teacher's soft predictions, logits (B, classes, ...), a scalar."
     return -(teacher.softmax(1) * output.log_softmax(1)).sum(1).mean()
