@@ -6,7 +6,7 @@
 __all__ = ['tabulate', 'survey', 'sizes', 'distribution', 'CostModel', 'is_fixed', 'count_macs', 'count_params', 'macs', 'params',
            'minimise', 'cheapest', 'amount', 'feasible', 'LatencyAwareLoss']
 
-# %% ../nbs/core/03_costs.ipynb #c3680743
+# %% ../nbs/core/03_costs.ipynb #9ef2fcda
 import math, torch
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from itertools import product
 from torch import nn, Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from .choices import Choice, Selection, Structure, check_rows, decode, encode, largest, sample, selecting, selection, structure
+from .choices import Choice, Selection, Structure, active, canonical, check_rows, decode, encode, largest, sample, selecting, selection, structure
 from .extraction import extract
-from .layers import Concat, Either, ElasticDepth, Grouped, MixedOp, Scaled, Width, Zero, concat, kept, most, size, values, variables
+from .layers import Concat, Either, ElasticDepth, Grouped, MixedOp, Rest, Scaled, Width, Zero, concat, kept, most, size, values, variables
 
 # %% ../nbs/core/03_costs.ipynb #9eb7b59c
 class _Unselected(Exception):
@@ -171,12 +171,13 @@ def survey(
     for m in copy.modules(): m.__dict__.pop('forward', None)
     return copy, _total(records)
 
-# %% ../nbs/core/03_costs.ipynb #4649266f
+# %% ../nbs/core/03_costs.ipynb #9a825a13
 def sizes(width, index) -> Tensor:
     "The size of a width in each row; `index[choice]` is a LongTensor[N]."
     if isinstance(width, int): return torch.tensor(width)
     if isinstance(width, Choice): return torch.tensor(width.options)[index[width]]
     if isinstance(width, Grouped): return sizes(width.parts[0], index)
+    if isinstance(width, Rest): return width.total - sizes(width.parts[0], index)
     if isinstance(width, Concat): return sum(sizes(p, index) for p in width.parts)
     if isinstance(width, Either):
         parts = torch.stack(torch.broadcast_tensors(*(sizes(p, index) for p in width.parts), index[width.choice])[:-1])
@@ -199,6 +200,7 @@ def distribution(width, p) -> Tensor:
     split = [set(variables(q)) for q in parts]
     disjoint = sum(map(len, split)) == len(set().union(*split)) if split else True
     if isinstance(width, Grouped): return distribution(width.parts[0], p)
+    if isinstance(width, Rest): return distribution(width.parts[0], p).flip(0)
     if isinstance(width, Either) and not any(width.choice in s for s in split):
         return put((torch.tensor(values(width.parts[i])), p[width.choice][i] * (distribution(width.parts[i], p) if variables(width.parts[i]) else p[width.choice].new_ones(1))) for i in width.choice.survivors)
     if isinstance(width, Concat) and disjoint and len(parts) == len(width.parts):
@@ -270,7 +272,7 @@ def _merged(terms) -> list:
         else: host.table += _aligned(t.table, list(t.axes), list(host.axes))
     return out
 
-# %% ../nbs/core/03_costs.ipynb #2d80518f
+# %% ../nbs/core/03_costs.ipynb #818e0a2c
 class CostModel:
     "What architectures of a space cost: a number for one, a tensor for many, and an expectation under probabilities."
     def __init__(self, structure: Structure, column: dict, terms: list, name: str, offset: float = 0., scale: float = 1.):
@@ -288,15 +290,18 @@ class CostModel:
         "The cost of each row of option indices. LongTensor[N, D] -> Tensor[N]."
         check_rows(self.structure, rows)
         out = torch.full((len(rows),), self.offset, dtype=torch.float64, device=rows.device)
-        for t in self.merged: out += self.scale * self._look(t, rows)
+        known = {}
+        for t in self.merged: out += self.scale * self._look(t, rows, known)
         if out.isnan().any(): raise ValueError(f"the table of {self.name} lacks entries for some of these architectures: {self.missing(rows)}")
         return out
-    def _look(self, t, rows):
+    def _look(self, t, rows, known=None): # known: width -> position of its size in each row
+        known = {} if known is None else known
         flat = torch.zeros(len(rows), dtype=torch.long, device=rows.device) if len(t.axes) != 1 or not isinstance(t.axes[0], int) else None
         if flat is None: return t.table.to(rows.device)[rows[:, t.axes[0]]]
         for a,n in zip(t.axes, t.table.shape):
             if isinstance(a, int): i = rows[:, a]
-            else: i = torch.searchsorted(torch.tensor(values(a)), sizes(a, {c: rows[:, d] for c,d in self.column.items()}))
+            elif a in known: i = known[a]
+            else: i = known[a] = torch.searchsorted(torch.tensor(values(a)), sizes(a, {c: rows[:, d] for c,d in self.column.items()}))
             flat = flat * n + i
         return t.table.to(rows.device).flatten()[flat]
     def missing(self, rows) -> list:
@@ -307,8 +312,13 @@ class CostModel:
         if unknown := [n for n in self.structure.names if n not in probs]: raise ValueError(f"probabilities are missing for {', '.join(unknown)}")
         p = [probs[n].double() for n in self.structure.names]
         out = torch.full((), self.offset, dtype=torch.float64, device=p[0].device if p else None)
+        of, known = {c: p[d] for c,d in self.column.items()}, {}
+        def belief(a):
+            if isinstance(a, int): return p[a]
+            if a not in known: known[a] = distribution(a, of)
+            return known[a]
         def mean(t, axes):
-            for a in axes: t = torch.tensordot(p[a] if isinstance(a, int) else distribution(a, {c: p[d] for c,d in self.column.items()}), t, dims=([0], [0]))
+            for a in axes: t = torch.tensordot(belief(a), t, dims=([0], [0]))
             return t
         for t,gaps in zip(self.merged, self._gaps):
             if gaps is not None and float(mean(gaps.to(out.device), t.axes).detach()) > 0: raise ValueError(f"the table of {self.name} lacks entries for options that have a probability: {[t.label for t in self.terms if t.table.isnan().any()]}")
@@ -390,7 +400,7 @@ def params(space: nn.Module, input_shape: tuple = None) -> CostModel:
     if input_shape is None and not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give params one")
     return _verified(_count(space, input_shape or space.input_shape)[1], space, count_params)
 
-# %% ../nbs/core/03_costs.ipynb #e7457d1e
+# %% ../nbs/core/03_costs.ipynb #a13e141d
 def minimise(
     s: Structure,
     costs: list, # Pairs (cost model, factor)
@@ -399,33 +409,35 @@ def minimise(
     "The row of option indices with the smallest sum of costs and scores, among options that are alive: LongTensor[1, D]."
     dead = [torch.where(c.alive.cpu(), 0., torch.inf).double() for c in s.choices]
     scores = [v + (scores[d].double().cpu() if scores else 0.) for d,v in enumerate(dead)]
-    value = lambda rows: sum(f * cost.batch(rows) for cost,f in costs) + sum(v[rows[:, d]] for d,v in enumerate(scores))
+    value = lambda rows: sum(f * cost.batch(rows) for cost,f in costs) + sum(torch.where(on, v[rows[:, d]], 0.) for d,(v,on) in enumerate(zip(scores, active(s, rows).T)))
     factors = [((d,), v) for d,v in enumerate(scores)] + [(t.axes, (f * cost.scale * t.table).masked_fill(t.table.isnan(), torch.inf)) for cost,f in costs if f for t in cost.merged]
-    if any(not isinstance(a, int) for axes,_ in factors for a in axes): return _descend(s, value)
+    if any(not isinstance(a, int) for axes,_ in factors for a in axes): return _descend(s, value, scores)
     left, steps, row = set(range(len(s.choices))), [], torch.zeros(1, len(s.choices), dtype=torch.long)
     while left:
         scope = lambda d: set().union(*(a for a,_ in factors if d in a))
         d = min(left, key=lambda d: math.prod(len(s.choices[a]) for a in scope(d)))
         axes = [d, *sorted(scope(d) - {d})]
-        if math.prod(len(s.choices[a]) for a in axes) > 10**7: return _descend(s, value)
+        if math.prod(len(s.choices[a]) for a in axes) > 10**7: return _descend(s, value, scores)
         low, index = sum(_aligned(t, list(a), axes) for a,t in factors if d in a).min(0)
         factors = [f for f in factors if d not in f[0]] + [(tuple(axes[1:]), low)]
         steps.append((d, axes[1:], index)); left.remove(d)
     for d,axes,index in reversed(steps): row[0, d] = index[tuple(row[0, a] for a in axes)]
     return row
 
-def _descend(s, value, starts=64):
-    "Coordinate descent from random rows: for tables too large to eliminate."
-    rows = sample(s, starts, torch.Generator().manual_seed(0))
+def _descend(s, value, scores, starts=8):
+    "Coordinate descent, for tables too large to eliminate: from the best scores, from the first options and from random rows."
+    live = [c.survivors for c in s.choices]
+    rows = torch.cat([torch.tensor([[min(v, key=lambda i: float(q[i])) for v,q in zip(live, scores)], [v[0] for v in live]]), sample(s, starts - 2, torch.Generator().manual_seed(0))])
     best, old = value(rows), None
     while old is None or bool((best < old).any()):
         old = best.clone()
-        for d,c in enumerate(s.choices):
-            for i in c.survivors:
-                new = rows.clone(); new[:, d] = i
-                v = value(new); better = v < best
-                rows[better], best = new[better], torch.where(better, v, best)
-    return rows[best.argmin()][None]
+        for d,v in enumerate(live):
+            if len(v) == 1 or not bool((on := active(s, rows)[:, d]).any()): continue
+            new = rows[on].repeat_interleave(len(v), 0); new[:, d] = torch.tensor(v).repeat(int(on.sum()))
+            low, at = value(new).view(-1, len(v)).min(1)
+            at = torch.arange(len(at)) * len(v) + at
+            rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on]); best[on] = torch.minimum(low, best[on])
+    return canonical(s, rows[best.argmin()][None])
 
 def cheapest(cost: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture."
