@@ -17,7 +17,7 @@ exclude_patterns = ['_build','**.ipynb_checkpoints']
 html_show_sourcelink = False
 html_sidebars = {'index': []}
 if html_theme=='pydata_sphinx_theme':
-    html_theme_options = dict(show_toc_level=2, navigation_with_keys=False, secondary_sidebar_items=['page-toc'], header_links_before_dropdown=6, show_prev_next=True, search_as_you_type=True)
+    html_theme_options = dict(show_toc_level=2, navigation_with_keys=False, secondary_sidebar_items=['page-toc'], header_links_before_dropdown=7, show_prev_next=True, search_as_you_type=True)
 
 def docments_params(app, what, name, obj, options, lines):
     "Carry nbdev docments (the comment beside each parameter) into the reference"

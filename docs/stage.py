@@ -6,7 +6,7 @@ from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
 TAGS = {('echo','false'):'remove-input', ('hide_input','true'):'remove-input', ('code-fold','true'):'hide-input', ('output','false'):'remove-output'}
-SECTIONS = dict(tutorials='Tutorials', core='Core', spaces='Spaces', tasks='Tasks', strategies='Strategies') # order of the top bar
+SECTIONS = dict(tutorials='Tutorials', core='Core', latency='Latency', spaces='Spaces', tasks='Tasks', strategies='Strategies') # order of the top bar
 
 def symbols(lib):
     "Each documented name, short and long, with its dotted path; and by page the short names of its own module, which go first there"
