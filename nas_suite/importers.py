@@ -411,6 +411,9 @@ def _tdnn_names(space) -> dict:
     out.update({f'aggregate.bnpool.{n}': f'bnpool.bn.{n}' for n in _own_names(space.aggregate.bnpool)} | {f'linear.{w}': f'linear.linear.{w}' for w in ('weight', 'bias')} | {f'bnembed.{n}': f'bnembed.{n}' for n in _own_names(space.bnembed)})
     return out
 
+def _ordinary(space):
+    if space.config['dynamic'] != [1]: raise ValueError(f"published weights are of ordinary convolutions; this space has dynamic={space.config['dynamic']}")
+
 def _turned(mine, tensor): return tensor.T if '.transforms.' in mine else tensor
 
 def _network_part(weights) -> dict:
@@ -426,6 +429,7 @@ def load_efficient_tdnn(
 ) -> EfficientTDNN:
     "An EfficientTDNN space with published weights, in eval mode. ValueError that lists what is missing, unexpected or of another shape."
     if not isinstance(space, EfficientTDNN): raise ValueError(f"a published EfficientTDNN supernet fits efficient_tdnn; found a {type(space).__name__}")
+    _ordinary(space)
     if not isinstance(state_dict, dict): state_dict = _read_file(state_dict)
     names, found, mine = _tdnn_names(space), _network_part(read_weights(state_dict)), space.state_dict()
     _faults({v: mine[k].shape for k,v in names.items()}, found, "these weights are not of this space")
@@ -435,6 +439,7 @@ def load_efficient_tdnn(
 
 def to_efficient_tdnn(space: EfficientTDNN) -> dict:
     "The weights of an EfficientTDNN space in the published format: a state_dict."
+    _ordinary(space)
     mine = space.state_dict()
     return {f'module.__S__.{v}': _turned(k, mine[k]).detach().clone() for k,v in _tdnn_names(space).items()}
 

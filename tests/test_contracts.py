@@ -43,6 +43,7 @@ SPACES = {
     'once-for-all': (lambda: ofa_mobilenet_v3(classes=3, image_size=8, in_channels=1, widths=(8,), depths=(1, 2), kernels=(3, 5), expands=(2, 3), stem=8, first=8, last=(16, 16)), 4 + 4*4),
     'resnet': (lambda: ofa_resnet50(classes=3, image_size=8, in_channels=1, widths=(32,), base_depths=(1,), depths=(0, 1), strides=(1,), ratios=(.5, 1.), expands=(.5,), stem=32, stem_block=False), 2*2*2 * 2),
     'tdnn': (lambda: efficient_tdnn(4, 3, widths=(8, 16), last=(8, 12), kernels=(3,), depths=(1, 2), scale=4, attention=4, frames=12), 2*2 * (2 + 2*2)),
+    'tdnn, dynamic': (lambda: efficient_tdnn(4, 3, widths=8, last=8, kernels=(1, 3), depths=2, scale=4, attention=4, frames=12, dynamic=(1, 2)), 2 * (2*2)**2),
     'tutorial': (tutorial, 3*2*3*4),
     'all kinds': (fixed, 2*2 * ((1+2+2) + (3*3 + 2*(4*4-3*3)))), # a kernel that two blocks share counts where one of them is a conv
     'operators': (lambda: drawn(10, 1), 3*(1+1+2)),

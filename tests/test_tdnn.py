@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from nas_suite.choices import choices, count, decode, encode, largest, restrict, sample, selected, smallest
 from nas_suite.costs import count_macs, count_params, macs, params
 from nas_suite.extraction import check, extract
+from nas_suite.search import export
 from nas_suite.importers import load_efficient_tdnn, load_efficient_tdnn_subnet, to_efficient_tdnn
 from nas_suite.spaces.tdnn import efficient_tdnn, fine, published, published_macs, small_tdnn, tdnn_arch, tdnn_config
 from nas_suite.training import recalibrate
@@ -203,3 +204,24 @@ def test_forms_of_a_configuration(config):
 @pytest.mark.parametrize('wrong', [dict(widths=(20,)), dict(widths=()), dict(kernels=(2,)), dict(scale=1), dict(features=0), dict(depths=(0, 1))])
 def test_bad_sizes(wrong):
     with pytest.raises(ValueError): efficient_tdnn(**wrong)
+
+def test_dynamic_convolution_exports_and_mixes_by_recording(tmp_path):
+    space = shaken(make(dynamic=(1, 2, 4)))
+    config = (2, [24, 16, 32], [3, 1, 5], 36)
+    arch = tdnn_arch(space, config)
+    assert tdnn_config(space, arch) == config and [v for n,v in arch.items() if n.endswith('dynamic')] == [1, 1]
+    arch |= {'blocks.blocks.0.dynamic': 4, 'blocks.blocks.1.dynamic': 2}
+    net, x = extract(space, arch).eval(), torch.randn(3, 16, 40)
+    assert check(space, arch, net) == 0 and export(net, (16, 40), tmp_path) < 1e-3
+    assert torch.allclose(net(x)[1:2], net(x[1:2]), atol=1e-4) # each recording its own kernels
+    plain = tdnn_arch(space, config)
+    more = {n: f(extract(space, arch)) / f(extract(space, plain)) for n,f in dict(macs=lambda n: count_macs(n, (16, 300)), params=count_params).items()}
+    assert more['macs'] < 1.05 < more['params']
+
+def test_one_kernel_is_an_ordinary_convolution():
+    a, b = make(), make(dynamic=(1, 2))
+    assert not any('dynamic' in n for n in choices(a)) and count(make(dynamic=(1, 2), depths=(2,))) == 4 * count(make(depths=(2,)))
+    for f in (lambda: load_efficient_tdnn(b, to_efficient_tdnn(a)), lambda: to_efficient_tdnn(b)):
+        with pytest.raises(ValueError, match='dynamic'): f()
+    with pytest.raises(ValueError, match='dynamic'): tdnn_arch(make(dynamic=2), (2, [16, 16, 24], [1, 3, 5], 24))
+    with pytest.raises(ValueError, match='dynamic'): make(dynamic=(0, 1))
