@@ -47,7 +47,7 @@ def _order(n, batch_size, seed, start, draw):
         epoch, i = epoch + 1, 0
 
 def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
-    augment=None, # function(x, generator) -> x, applied to the batch on the device
+    augment=None, # function(x, y, generator) -> (x, y), applied to the batch on the device
     device='cpu', workers: int = 0
 ):
     "Endless pairs (x, y) on `device`, the same from step `start` on whether the steps before it were taken or not. A data set smaller than a batch is one batch."
@@ -61,7 +61,7 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     else: found = DataLoader(_Items(dataset, seed), batch_sampler=([(e, j) for j in i] for e,i in order), num_workers=workers, generator=seeded(seed, 'loader'))
     for step,(x,y) in enumerate(found, start):
         x, y = x.to(device), y.to(device)
-        yield (x if augment is None else augment(x, seeded(seed, 'augment', step))), y
+        yield (x, y) if augment is None else augment(x, y, seeded(seed, 'augment', step))
 
 # %% ../nbs/core/06_training.ipynb #fa07ed33
 def sgd(model: nn.Module, lr: float, momentum: float = .9, weight_decay: float = 0.) -> torch.optim.SGD:

@@ -90,13 +90,14 @@ def test_loss_score_and_metric():
 
 def test_augmentation():
     task, x = classification('digits'), torch.rand(64, 1, 8, 8)
-    a, b = (task.augment(x, torch.Generator().manual_seed(s)) for s in (0, 0))
-    assert torch.equal(a, b) and a.shape == x.shape and not torch.equal(a, x)
+    y = torch.arange(64)
+    (a, same), (b, _) = (task.augment(x, y, torch.Generator().manual_seed(s)) for s in (0, 0))
+    assert torch.equal(a, b) and a.shape == x.shape and not torch.equal(a, x) and torch.equal(same, y)
     for one,moved in zip(x, a): # each is a shift by up to one pixel
         p = F.pad(one, (1,)*4)
         assert any(torch.equal(moved, p[:, i:i+8, j:j+8]) for i in range(3) for j in range(3))
     task.shift, task.flip = 0, True
-    flipped = task.augment(x, torch.Generator().manual_seed(0))
+    flipped, _ = task.augment(x, y, torch.Generator().manual_seed(0))
     n = sum(torch.equal(f, o.flip(2)) for f,o in zip(flipped, x))
     assert 16 < n < 48 and all(torch.equal(f, o.flip(2)) or torch.equal(f, o) for f,o in zip(flipped, x))
 

@@ -21,7 +21,7 @@ data = TensorDataset(torch.arange(22.).view(11, 2), torch.arange(11))
 @pytest.mark.parametrize('dataset', [data, Noisy()])
 @pytest.mark.parametrize('start', [1, 3, 7])
 def test_batches_begin_anywhere(dataset, start):
-    augment = lambda x, g: x + torch.rand((), generator=g)
+    augment = lambda x, y, g: (x + torch.rand((), generator=g), y)
     whole = take(batches(dataset, 3, seed=5, augment=augment), 12)
     assert same(whole[start:], take(batches(dataset, 3, seed=5, start=start, augment=augment), 12 - start))
     assert not same(whole, take(batches(dataset, 3, seed=6, augment=augment), 12))

@@ -336,10 +336,10 @@ class Speaker:
     def loss(self, logits, target): return margin_loss(logits, target, self.margin * min(1., self.progress / self.ramp) if self.ramp else self.margin, self.scale)
     def score(self, logits, target): return F.cross_entropy(logits, target)
     def reward(self, logits, target): return (logits.argmax(1) == target).float().mean()
-    def prepare(self, x: Tensor, generator=None) -> Tensor:
-        "Samples (B, n) -> features (B, bands, T), on their device."
-        with torch.no_grad(): return self.front.to(x.device)(x)
-    def augment(self, x, generator): return self.prepare(x if self.disturb is None else self.disturb(x, generator))
+    def prepare(self, x: Tensor, y: Tensor, generator=None) -> tuple:
+        "Samples (B, n) -> features (B, bands, T), on their device; labels stay."
+        with torch.no_grad(): return self.front.to(x.device)(x), y
+    def augment(self, x, y, generator): return self.prepare(x if self.disturb is None else self.disturb(x, generator), y)
     def scores(self, network, trials: Trials, device='cpu') -> Tensor:
         "The cosine of each trial, (N,)."
         e = embeddings(network, trials.features(self.front), device)

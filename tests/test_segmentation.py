@@ -1,0 +1,268 @@
+"Semantic segmentation: figures by hand, recipes and what they refuse, pairs that stay pairs, and the whole way from data to masks."
+import math, numpy as np, pytest, torch
+from pathlib import Path
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
+from data_recipes.segmentation_folders import ignored
+from nas_suite.tasks.segmentation import class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
+from nas_suite.training import batches, evaluate
+
+def matrix(pred, true, classes):
+    m = confusion(classes); m.update(torch.tensor([pred]), torch.tensor([true])); return m.compute()
+
+# ---------------------------------------------------------------- figures
+
+def test_iou_by_hand():
+    m = matrix([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], 3)
+    assert m.tolist() == [[2, 0, 0], [1, 1, 0], [0, 1, 1]]
+    s = scores(m)
+    assert s['iou'] == [2/3, 1/3, 1/2] and s['miou'] == pytest.approx(.5) and s['pixel_accuracy'] == pytest.approx(4/6) and s['class_accuracy'] == pytest.approx((1 + .5 + .5)/3)
+
+def test_ignored_and_absent_classes():
+    s = scores(matrix([0, 1, 2, 2, 0], [0, 1, ignored, ignored, 0], 4)) # 2 is said only where nobody asks, 3 is nowhere
+    assert s['iou'] == [1, 1, None, None] and s['miou'] == 1 == s['pixel_accuracy'] == s['class_accuracy']
+    s = scores(matrix([0, 2], [0, 0], 3)) # absent, but predicted: 0, and it counts
+    assert s['iou'] == [.5, None, 0] and s['miou'] == .25 and s['class_accuracy'] == .5
+    assert scores(matrix([0, 1], [ignored, ignored], 2)) == dict(miou=0., pixel_accuracy=0., class_accuracy=0., iou=[None, None])
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2, 3, ignored])), min_size=1, max_size=60), st.integers(1, 20))
+def test_one_matrix_whatever_the_batches(pixels, cut):
+    p, t = zip(*pixels)
+    m = confusion(4)
+    for part in (slice(0, cut), slice(cut, None)):
+        if p[part]: m.update(torch.tensor([p[part]]), torch.tensor([t[part]]))
+    for c,v in enumerate(scores(m.compute())['iou']):
+        hit = sum(a == b == c for a,b in pixels); union = sum(b != ignored and (a == c or b == c) for a,b in pixels)
+        assert v is None if not union else v == pytest.approx(hit / union)
+
+def test_weights_of_the_published_code():
+    assert class_weights(torch.tensor([1, 99]), 1.02).tolist() == pytest.approx([1/math.log(1.02 + .01), 1/math.log(1.02 + .99)])
+    assert class_weights(torch.tensor([0, 0]), 1.1).tolist() == pytest.approx([1/math.log(1.1)]*2)
+
+def tiny(n=8, size=(24, 32), classes=3, **more):
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(0, classes, (2*n, *(s // 8 for s in size)), generator=g).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    x = F.one_hot(y, 3).permute(0, 3, 1, 2).float() + .1*torch.randn(2*n, 3, *size, generator=g)
+    y[:, :2] = ignored
+    return segmentation((TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:])), classes=['a', 'b', 'c'], **more)
+
+def test_loss_by_hand():
+    task = tiny()
+    y, out = torch.stack([task.train[i][1] for i in range(3)]), torch.randn(3, 3, 24, 32)
+    ok = y != ignored
+    nll = -out.log_softmax(1).gather(1, y.clamp(max=2)[:, None])[:, 0]
+    w = task.weights[y.clamp(max=2)] * ok
+    torch.testing.assert_close(task.score(out, y), (nll * w).sum() / w.sum())
+    torch.testing.assert_close(task.score(out, y), F.cross_entropy(out, y, task.weights, ignore_index=ignored))
+    whole = torch.full_like(y, ignored) # nothing counts
+    z = out.requires_grad_(); task.loss(z, whole).backward()
+    assert float(task.loss(out, whole).detach()) == 0 and z.grad.isfinite().all()
+    small = F.avg_pool2d(out.detach(), 2) # logits of half the size are resized
+    torch.testing.assert_close(task.score(small, y), task.score(F.interpolate(small, size=(24, 32), mode='bilinear', align_corners=False), y))
+    assert float(task.reward(F.one_hot(y.clamp(max=2), 3).permute(0, 3, 1, 2).float(), y)) == 1
+
+def test_evaluation_is_over_all_pixels():
+    task, net = tiny(), nn.Conv2d(3, 3, 1)
+    found = evaluate(net, task.test, task)
+    x, y = task.test.tensors
+    m = matrix(net(x).argmax(1).flatten().tolist(), y.flatten().tolist(), 3)
+    assert found['confusion'] == m.tolist() and found['miou'] == scores(m)['miou'] and found['n'] == 8 and net.training
+    assert found['loss'] == pytest.approx(float(task.score(net(x), y).detach()), rel=1e-4) # of all pixels together
+
+# ---------------------------------------------------------------- pairs stay pairs
+
+@pytest.mark.parametrize('change', [dict(shift=3), dict(shift=0, flip=True), dict(crop=(16, 20), shift=2), dict(crop=(24, 8), flip=False), dict(shift=0, flip=False)])
+def test_images_and_labels_move_together(change):
+    task = tiny(**change)
+    y = torch.arange(5*24*32).view(5, 24, 32) % 200
+    x = y[:, None].float().repeat(1, 3, 1, 1)
+    a, b = task.augment(x, y, torch.Generator().manual_seed(1))
+    inside = b != ignored
+    assert tuple(a.shape[2:]) == tuple(b.shape[1:]) == (change.get('crop') or (24, 32)) and torch.equal(a[:, 0][inside], b[inside].float()) and (a[:, 0][~inside] == 0).all()
+    again = task.augment(x, y, torch.Generator().manual_seed(1))
+    assert torch.equal(a, again[0]) and torch.equal(b, again[1]) and inside.float().mean() > .7
+    assert torch.equal(b, y) == (change == dict(shift=0, flip=False))
+    if change.get('shift') == 3: # each is one shift, perhaps flipped
+        for one,moved in zip(y, b):
+            p = F.pad(one, (3,)*4, value=ignored)
+            assert any(torch.equal(moved, q) for i in range(7) for j in range(7) for q in (p[i:i+24, j:j+32], p[i:i+24, j:j+32].flip(1)))
+
+def test_batches_are_pairs_from_any_step():
+    task = tiny()
+    take = lambda start: [next(it) for it in [batches(task.train, 2, 3, start=start, augment=task.augment)] for _ in range(3)]
+    for (x, y), (u, v) in zip(take(0)[2:], take(2)):
+        assert torch.equal(x, u) and torch.equal(y, v)
+        seen = (y != ignored) & (x.abs().sum(1) > 0)
+        assert (x.argmax(1)[seen] == y[seen]).float().mean() > .95 # the colour of a pixel tells its class
+
+# ---------------------------------------------------------------- recipes
+
+def picture(path, size=(24, 32), value=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(str(path)))
+    Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8) if value is None else np.full(size, value, np.uint8)).save(path)
+    return path
+
+def folders(root, n=6, labels=(0, 1, 2), size=(24, 32), names=('sky', 'road', 'car')):
+    for i in range(n):
+        picture(root/'images'/f'{i}.jpg', size)
+        m = np.zeros(size, np.uint8)
+        for k,v in enumerate(labels): m[:, k::len(labels)] = v
+        (root/'masks').mkdir(exist_ok=True); Image.fromarray(m).save(root/'masks'/f'{i}.png')
+    if names: (root/'classes.txt').write_text('\n'.join(names))
+    return root
+
+def test_any_pair_of_folders(tmp_path):
+    root = folders(tmp_path/'a', 10, (0, 1, 2, 255))
+    task = segmentation(root)
+    assert (len(task.full), len(task.test), task.names, task.input_shape, task.name) == (8, 2, ['sky', 'road', 'car'], (3, 24, 32), 'a')
+    x, y = task.full[0]
+    assert x.dtype == torch.float32 and y.unique().tolist() == [0, 1, 2, 255] and len(set(task.weights.tolist())) == 1
+    of = lambda d: {f for f,_ in (d.dataset.files[i] for i in d.indices)}
+    assert not of(task.train) & of(task.valid) and len(of(task.train) | of(task.valid)) == 8
+    pair = segmentation((root/'images', root/'masks'), classes=['sky', 'road', 'car'])
+    assert [str(f) for f in pair.test.files] == [str(f) for f in task.test.files]
+    for part in ('train', 'val'): folders(tmp_path/'b'/part, 4)
+    (tmp_path/'b'/'classes.txt').write_text('x\ny\nz\n')
+    assert (len(segmentation(tmp_path/'b').full), len(segmentation(tmp_path/'b').test)) == (4, 4)
+
+def test_tested_at_the_size_of_the_mask(tmp_path):
+    task = segmentation(folders(tmp_path/'a', 10, size=(48, 64)), image_size=(24, 32))
+    assert [tuple(t.shape) for t in task.train[0]] == [(3, 24, 32), (24, 32)] and [tuple(t.shape) for t in task.test[0]] == [(3, 24, 32), (48, 64)]
+    found = evaluate(nn.Conv2d(3, 3, 1), task.test, task)
+    assert sum(map(sum, found['confusion'])) == 2*48*64
+
+def hidden(*names): # files taken away, one by one
+    def change(root):
+        for n in names: (root/n).unlink()
+    return change
+def put(name, value, size=(24, 32)): return lambda root: picture(root/name, size, value)
+def text(name, content): return lambda root: (root/name).write_text(content)
+
+@pytest.mark.parametrize('change, what', [
+    (put('masks/3.png', 7), r'masks/3\.png has label 7; the list of 3 classes knows labels 0 to 2, and 255'),
+    (put('masks/3.png', None), r'masks/3\.png is a colour picture'),
+    (put('masks/3.png', 1, (24, 31)), r'images/3\.jpg and its mask .*masks/3\.png differ in size: 32 x 24 and 31 x 24'),
+    (lambda root: (picture(root/'images/3.jpg', (30, 32)), picture(root/'masks/3.png', (30, 32), 1)), r'images/0\.jpg and .*images/3\.jpg differ in size.*give image_size'),
+    (hidden('masks/3.png'), r'images/3\.jpg has no mask in .*masks \(1 of 6'),
+    (hidden('images/3.jpg'), r'masks/3\.png has no image in'),
+    (text('classes.txt', 'sky\nroad\n'), r'masks/\d\.png has label 2; the list of 2 classes knows labels 0 to 1'),
+    (text('classes.txt', 'sky\n'), r'classes\.txt names 1 classes; there are at least two'),
+    (text('classes.txt', 'sky\nroad\nsky'), r"'sky' twice"),
+    (hidden('classes.txt'), r'there is no class list .*classes\.txt'),
+    (text('images/3.jpg', 'no picture'), r'images/3\.jpg cannot be read as an image'),
+    (text('masks/3.png', 'no picture'), r'masks/3\.png cannot be read as an image'),
+    (lambda root: [p.unlink() for p in (root/'images').iterdir()], r'images holds no images'),
+    (lambda root: [p.unlink() for n in range(3) for p in (root/f'images/{n}.jpg', root/f'masks/{n}.png')], r'holds 3 pairs; at least 4')])
+def test_one_clear_error(tmp_path, change, what):
+    change(folders(tmp_path/'a'))
+    with pytest.raises(ValueError, match=what) as e: segmentation(tmp_path/'a')
+    assert e.value.__cause__ is None and '\n' not in str(e.value)
+
+def test_a_picture_that_ends_too_early(tmp_path):
+    root = folders(tmp_path/'a')
+    p = root/'masks'/'2.png'; p.write_bytes(p.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r'masks/2\.png cannot be read'): segmentation(root)
+
+def data(x=torch.zeros(4, 3, 16, 16), y=torch.zeros(4, 16, 16, dtype=torch.long)): return TensorDataset(x, y), TensorDataset(x, y)
+
+@pytest.mark.parametrize('given, more, what', [
+    ('nothing', {}, "give 'digit scenes'"), (data(), {}, 'need the names'), (data(), dict(classes=['a']), '2 to 254 classes'),
+    (data(torch.zeros(4, 1, 16, 16)), dict(classes=['a', 'b']), r'float tensor \(3, H, W\)'), (data(y=torch.zeros(4, 16, 16)), dict(classes=['a', 'b']), 'int64'),
+    (data(y=torch.full((4, 16, 16), 2)), dict(classes=['a', 'b']), 'item 0 of the training data has label 2; there are 2 classes, 0 to 1'), (data(y=torch.full((4, 16, 16), ignored)), dict(classes=['a', 'b']), 'every pixel'),
+    ((data()[0], TensorDataset(torch.zeros(2, 3, 16, 20), torch.zeros(2, 16, 20, dtype=torch.long))), dict(classes=['a', 'b']), 'differ in shape'),
+    (data(), dict(classes=['a', 'b'], crop=(20, 16)), 'a crop'), (data(), dict(classes=['a', 'b'], valid=1.), 'valid is a share'), ('digit scenes', dict(image_size=(8, 8)), 'at least 16 pixels'),
+    ('digit scenes', dict(image_size=(500, 500)), '24 x 24 to 400 x 210')])
+def test_bad_data(given, more, what):
+    with pytest.raises(ValueError, match=what): segmentation(given, **more)
+
+def camvid_folder(root, parts=('train', 'val'), n=3):
+    for p in parts:
+        for i in range(n):
+            picture(root/p/f'{i}.png', (18, 24)); picture(root/f'{p}annot'/f'{i}.png', (18, 24), i if i < 2 else 11)
+        (root/f'{p}.txt').write_text(''.join(f'/SegNet/CamVid/{p}/{i}.png /SegNet/CamVid/{p}annot/{i}.png\n' for i in range(n)))
+    return root
+
+def test_camvid(tmp_path):
+    root = camvid_folder(tmp_path/'a')
+    d = camvid.load(root)
+    assert set(d) == {'train', 'val', 'classes', 'palette'} and len(d['classes']) == 11 == len(d['palette']) and [int(d['val'][i][1].unique()) for i in range(3)] == [0, 1, ignored]
+    task = segmentation(root)
+    assert (task.name, task.tested_on, task.classes) == ('CamVid', 'val', 11) and segmentation(camvid_folder(root, ('test',))).tested_on == 'test'
+    (root/'train.txt').write_text('train/0.png trainannot/9.png')
+    with pytest.raises(ValueError, match=r'train\.txt, line 1: there is no file .*trainannot/9\.png'): camvid.load(root)
+    (root/'train.txt').unlink()
+    assert len(camvid.load(root)['train']) == 3
+    picture(root/'trainannot'/'1.png', (18, 24), 12)
+    with pytest.raises(ValueError, match=r'trainannot/1\.png has label 12; the list of 11 classes knows labels 0 to 10, and 11'): segmentation(root)
+
+def test_real_camvid(shared):
+    task = segmentation(shared('data/camvid'))
+    assert (len(task.full), task.classes, task.input_shape) == (367, 11, (3, 180, 240)) and task.tested_on in ('val', 'test')
+    share = [.176, .242, .010, .328, .047, .101, .012, .012, .061, .007, .003]
+    assert torch.allclose(task.weights, 1/(1.1 + torch.tensor(share)).log(), atol=.05)
+
+def test_cityscapes(tmp_path):
+    root, ids = tmp_path/'a', [7, 0, 33, 11, 255, 26, -1]
+    for part in ('train', 'val'):
+        for i in range(2):
+            at = f'{part}/bonn/bonn_{i}'
+            picture(root/'leftImg8bit'/f'{at}_leftImg8bit.png', (16, 28)); (root/f'gtFine/{part}/bonn').mkdir(parents=True, exist_ok=True)
+            m = np.array(ids[:6])[np.arange(28) % 6].astype(np.uint8)[None].repeat(16, 0)
+            Image.fromarray(m).save(root/'gtFine'/f'{at}_gtFine_labelIds.png'); picture(root/'gtFine'/f'{at}_gtFine_color.png', (16, 28))
+    with pytest.raises(ValueError, match='holds 2 images; the official part has 2975'): segmentation(root)
+    d = cityscapes.load(root, None, count=False)
+    assert d['train'][0][1][0, :6].tolist() == [0, ignored, 18, 2, ignored, 13] and len(d['classes']) == 19 == len(cityscapes.ids) == len(d['palette'])
+    assert sorted(set(cityscapes.table[:34].tolist())) == [*range(19), ignored] and (cityscapes.table[34:255] == -1).all()
+    task = segmentation(d)
+    assert task.tested_on == 'val' and task.classes == 19
+    other = root/'gtFine/train/bonn/bonn_0_gtFine_labelTrainIds.png'
+    Image.fromarray(d['train'].mask(0)).save(other)
+    cityscapes.load(root, None, count=False)
+    picture(other, (16, 28), 3)
+    with pytest.raises(ValueError, match='labelTrainIds.*does not hold what'): cityscapes.load(root, None, count=False)
+    picture(root/'gtFine/val/bonn/bonn_1_gtFine_labelIds.png', (16, 28), 40)
+    other.unlink()
+    with pytest.raises(ValueError, match='bonn_1_gtFine_labelIds.png has label 40'): segmentation(cityscapes.load(root, None, count=False))
+    (root/'gtFine/train/bonn/bonn_1_gtFine_labelIds.png').unlink()
+    with pytest.raises(ValueError, match='bonn_1_leftImg8bit.png has no mask'): cityscapes.load(root, count=False)
+
+def test_digit_scenes():
+    a, b, other = digit_scenes.load(20, 6), digit_scenes.load(20, 6), digit_scenes.load(20, 6, seed=1)
+    x, y = a['train'].tensors
+    assert torch.equal(x, b['train'].tensors[0]) and torch.equal(y, b['train'].tensors[1]) and not torch.equal(x, other['train'].tensors[0])
+    assert x.shape == (20, 3, 64, 96) and y.shape == (20, 64, 96) and set(y.unique().tolist()) == {0, 1, 2, 3, 4, ignored} and a['classes'] == ['background', '0', '1', '4', '7']
+    assert .02 < ((y > 0) & (y < 5)).float().mean() < .3 and 0 < (y == ignored).float().mean() < .15
+
+# ---------------------------------------------------------------- pictures, and how many a second
+
+class Bright(nn.Module): # class 1 where the image is bright
+    def __init__(self): super().__init__(); self.p = nn.Parameter(torch.zeros(()))
+    def forward(self, x): return torch.cat([-x[:, :1], x[:, :1]], 1) + self.p
+
+def test_a_mask_at_the_size_of_the_image(tmp_path):
+    im = np.zeros((50, 70, 3), np.uint8); im[:, 35:] = 255
+    Image.fromarray(im).save(tmp_path/'a.png'); net = Bright()
+    for source in (tmp_path/'a.png', str(tmp_path/'a.png'), Image.fromarray(im), torch.from_numpy(im).permute(2, 0, 1), torch.from_numpy(im).permute(2, 0, 1) / 255):
+        mask = segment(net, source, (25, 35), (.5,)*3, (.5,)*3)
+        assert mask.dtype == torch.uint8 and mask.shape == (50, 70) and (mask == torch.from_numpy(im[..., 0] > 0)).float().mean() > .97
+    assert segment(net, Image.fromarray(im[..., 0]), (50, 70), (.5,)*3, (.5,)*3).float().mean() == .5 # grey is read as colour
+    assert coloured(torch.tensor([[0, 1, 255]]), [(1, 2, 3), (4, 5, 6)]).tolist() == [[[1, 2, 3], [4, 5, 6], [255, 255, 255]]]
+    assert np.asarray(overlay(Image.fromarray(im), mask, [(0, 0, 0), (0, 0, 255)]))[0, -1].tolist() == [115, 115, 255]
+    (tmp_path/'b.png').write_text('none')
+    for bad,what in ((tmp_path/'b.png', 'b.png cannot be read'), (tmp_path/'c.png', 'no file'), (torch.zeros(1, 4, 4), r'\(3, H, W\)'), (torch.full((3, 4, 4), 2.), '0 to 1')):
+        with pytest.raises(ValueError, match=what): read_image(bad)
+
+@pytest.mark.filterwarnings('ignore')
+def test_frames_a_second_say_what_is_in_them():
+    calls = []
+    class Net(Bright):
+        def forward(self, x): calls.append(tuple(x.shape)); return super().forward(x)
+    found = fps(Net(), (3, 16, 24), threads=1)
+    assert set(calls) == {(1, 3, 16, 24)} and len(calls) >= 120 and found['runs'] == 100 and found['warm_up'] == 20 and found['size'] == [16, 24] and found['batch'] == 1
+    assert found['argmax'] and not found['resize'] and found['threads'] == 1 and found['precision'] == 'float32' and 'load_before' in found and found['median_ms'] <= found['p95_ms']
