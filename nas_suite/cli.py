@@ -111,6 +111,7 @@ def folder_for(data, strategy, budget: dict, seed=0) -> Path:
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', w) for w in words + [f'seed{seed}']*bool(seed))
 
 # %% ../nbs/core/09_cli.ipynb #f5dac8d1
+_Table = Annotated[Optional[Path], typer.Option(help='Latency table of the device the network is for; by default this machine, measured.', show_default=False)]
 _Data = Annotated[str, typer.Argument(metavar='DATA', help='"digits", "cifar10", or a folder with one folder of images a class.', show_default=False)]
 
 @searches.command('classification')
@@ -125,6 +126,7 @@ def search_classification(
     seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
     device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
     threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    table: _Table = None,
     run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
     fixed: Annotated[Optional[list[str]], typer.Option(metavar='CHOICE=OPTION', help='Decide a choice beforehand; may be repeated, and * stands for anything.', show_default=False)] = None,
     quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
@@ -141,12 +143,13 @@ def search_classification(
       nas-suite search classification cifar10 --latency-ms 5 --params 2M --epochs 60
       nas-suite search classification photos/ --macs 50M --run-dir runs/photos
       nas-suite search classification digits --macs 2M --fixed 'blocks.1.*=mb3_k3'
+      nas-suite search classification photos/ --latency-ms 20 --table phone.json
     """
     from nas_suite import search
     from nas_suite.report import summary
     budget = dict(latency_ms=latency_ms, macs=macs, params=params)
     if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads).items() if v is not None}
+    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
     run_dir = run_dir or folder_for(data, strategy, budget, seed)
     found = search.classification(data, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir, fixed=dict(map(option_of, fixed or [])) or None, progress=not quiet, **more)
     print(summary(found.run_dir))
@@ -230,7 +233,7 @@ def specialize(
         m = f.metrics
         name = next(iter(m['extracted']))
         said = dict(predicted=m['predicted'].get(name), validation=m['validation'].get(name), test=m['extracted'][name])
-        print(f"network {i+1}  " + ', '.join(f'{k} {score(v)}' for k,v in said.items() if v is not None) + f"; {amount(f.costs['macs'])} MACs, {amount(f.costs['params'])} parameters" + (f", {milliseconds(f.costs['latency_table'])} by table" if 'latency_table' in f.costs else ''))
+        print(f"network {i+1}  " + ', '.join(f'{k} {score(v)}' for k,v in said.items() if v is not None) + f"; {amount(f.costs['macs'])} MACs, {amount(f.costs['params'])} parameters" + (f", {milliseconds(f.costs['latency_ms'], f.costs['latency_interval'])} {'measured' if f.costs['latency_measured'] else 'predicted'}" if 'latency_ms' in f.costs else ''))
         if out is not None: f.save(out/f'network-{i+1}')
     print(f"\nreport  {run/'report.html'}" + (f'\nfiles   {out}' if out is not None else ''))
 
@@ -250,6 +253,7 @@ def search_speaker(
     seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
     device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
     threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    table: _Table = None,
     run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
     quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
 ):
@@ -268,7 +272,7 @@ def search_speaker(
     from nas_suite.tasks.speaker import speaker
     budget = dict(latency_ms=latency_ms, macs=macs, params=params)
     if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads).items() if v is not None}
+    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
     task = speaker(data, trials, noise=noise, rooms=rooms, seed=seed, held=0. if strategy == 'evolution' else .3)
     found = search.speaker(task, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
     print(summary(found.run_dir))

@@ -545,6 +545,7 @@ def _tiles(run):
         notes, limit = [], budget.get(n)
         interval = costs.get('latency_interval') if n == 'latency_ms' else None
         if interval and all(map(_known, interval)): notes.append(f"{milliseconds(costs[n], interval).split('(')[1][:-1]}, 95 %")
+        if n == 'latency_ms' and costs.get('latency_measured') is False: label = f"latency, predicted for {costs.get('latency_device', 'a device')}"; notes += [] if interval else ['its error is not known']
         if _known(limit): notes.append(f"budget {_cost(n, limit)}: " + ('met' if within.get(n) else 'not met'))
         out.append(_tile(label, _cost(n, costs[n]), ' · '.join(notes), costs[n]/limit if _known(limit) and limit else None, within.get(n, True)))
     return '<div class=tiles>' + ''.join(out) + '</div>'
@@ -633,7 +634,9 @@ def page(run) -> str:
     names = dict(steps='steps', seconds='time, s', cpu_seconds='CPU time, s', peak_memory_mb='peak memory, MB')
     more |= {names.get(k, k): v for k,v in search.items()}
     if _known((result.get('onnx') or {}).get('difference')): more['ONNX, largest difference'] = f"{result['onnx']['difference']:.1e}"
-    if _known((result.get('costs') or {}).get('latency_table')): more['latency predicted by the table'] = milliseconds(result['costs']['latency_table'])
+    costs = result.get('costs') or {}
+    if _known(costs.get('latency_table')): more['latency predicted by the table'] = milliseconds(costs['latency_table'], costs.get('latency_predicted'))
+    if costs.get('latency_measured'): more['latency measured'] = milliseconds(costs.get('latency_ms'), costs.get('latency_interval'))
     arch = f"<details><summary>As JSON</summary><pre><code>{html.escape(json.dumps(run['arch'], indent=1))}</code></pre></details>" if run['arch'] else ''
     watched, given = stage_table(run), [[_flat(r['budget']), score(r['measured']), score(r.get('predicted')), score(r.get('test')), *(amount(r['costs'].get(k)) for k in ('macs', 'params')), milliseconds(r['costs'].get('latency_table'))] for r in run['specialized']]
     parts = [_head(run), _tiles(run) + _verdict(run) if result else '', _section(title['tradeoff'], _drawn('tradeoff', figs, captions['tradeoff'])),

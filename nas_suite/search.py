@@ -7,7 +7,7 @@ __all__ = ['strategies', 'Found', 'run', 'export', 'load', 'speaker', 'default_s
            'train_supernet', 'specialize', 'front', 'equals', 'compare']
 
 # %% ../nbs/core/08_search.ipynb #96a6747d
-import hashlib, inspect, json, os, resource, shutil, sys, tempfile, time, warnings, torch
+import hashlib, inspect, json, os, resource, shutil, statistics, sys, tempfile, time, warnings, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import nas_suite
 from .choices import canonical, choices, decode, encode, largest, restrict, sample, structure
 from .costs import amount, cheapest, count_macs, count_params, feasible, macs, params
 from .extraction import check, extract
-from .latency import LatencyTable, environment, load_table, save_table, table
+from .latency import LatencyTable, environment, key, load_table, save_table, table
 from .report import plot, report
 from .spaces.mobile import mobilenet_v2_like, ofa_mobilenet_v3, ofa_proxyless, proxyless
 from .spaces.resnet import ofa_resnet50
@@ -115,25 +115,39 @@ class Found:
         return plot(self.run_dir)
 
 # %% ../nbs/core/08_search.ipynb #acf8d069
-def _settle(space, strategy, limits, tries=8) -> dict:
-    "Derive an architecture that meets every budget, latency by measuring it: the architecture and what was measured."
+def _timed(cost, space, arch, budget) -> dict:
+    "The latency of a network with its interval: measured where the device is here, else predicted."
+    if not cost.here():
+        ms, interval = cost(arch), cost.interval(arch)
+        return dict(latency_ms=ms, latency_interval=None if interval is None else list(interval), latency_measured=False, warnings=[] if interval else ["the error of this latency table is not known: calibrate it on whole networks"])
+    found = cost.measure(space, [arch], rounds=40)[0]
+    if found['latency_ms'] <= budget < found['latency_interval'][1]: found = cost.measure(space, [arch], rounds=160)[0] # too close to tell
+    return dict(found, latency_measured=True)
+
+def _upper(found) -> float: return (found['latency_interval'] or [found['latency_ms']])[-1]
+
+def _settle(space, strategy, limits, derive=None, tries=8) -> dict:
+    "Derive an architecture that meets every budget, latency with the upper end of its interval: what `derive(limits)` gave and what its latency is."
+    derive = derive or (lambda limits: dict(arch=strategy.derive(space, limits)))
     target, tried, best = {c.name: b for c,b in limits}, [], None
     timed = next((c for c,_ in limits if c.name == 'latency_ms'), None)
     bound = target.get('latency_ms')
     for _ in range(tries):
-        arch = strategy.derive(space, [(c, bound if c is timed else b) for c,b in limits])
-        if timed is None: return dict(arch=arch, tried=tried)
+        found = derive([(c, bound if c is timed else b) for c,b in limits])
+        if timed is None: return dict(found, tried=tried)
+        arch = found['arch']
         if any(t['arch'] == arch for t in tried): break
-        found = timed.measure(space, [arch], rounds=40)[0]
-        if found['latency_ms'] <= target['latency_ms'] < found['latency_interval'][1]: found = timed.measure(space, [arch], rounds=160)[0] # too close to tell
-        tried.append(dict(arch=arch, table=timed(arch), **found))
-        ratio = target['latency_ms'] / found['latency_interval'][1]
+        tried.append(dict(found, table=timed(arch), **_timed(timed, space, arch, target['latency_ms'])))
+        ratio = target['latency_ms'] / _upper(tried[-1])
         if ratio >= 1: best = tried[-1]
-        if best and not 1.03 < ratio: break # met and well used, or the step up was too large
+        if best and (not 1.03 < ratio or not best['latency_measured']): break # met and well used, or the step up was too large
+        if not tried[-1]['latency_measured'] and ratio < 1: bound = min(.999 * bound, target['latency_ms'] * timed(arch) / _upper(tried[-1])); continue # the upper end is nearly proportional
         bound = bound * min(1.1, ratio) if ratio >= 1 else min(bound, timed(arch)) * max(.8, min(.99, ratio))
         if bound < cheapest(timed)[0] or any(t['table'] <= bound and t is not best for t in tried): break
-    if best: return dict(arch=best['arch'], tried=tried, **{k: best[k] for k in ('latency_ms', 'latency_interval', 'raw_ms', 'warnings')})
-    raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {min(t['latency_interval'][1] for t in tried):.4g} ms: the machine is too busy to measure, or the budget too small")
+    if best: return dict({k: v for k,v in best.items() if k != 'table'}, tried=tried)
+    closest = min(map(_upper, tried))
+    if not timed.here(): raise ValueError(f"no network was found whose latency is within {target['latency_ms']:.4g} ms with 95 % confidence; the closest of {len(tried)} reaches {closest:.4g} ms: raise the budget, or calibrate the device's table on more networks")
+    raise ValueError(f"no network was measured within {target['latency_ms']:.4g} ms; the closest of {len(tried)} took {closest:.4g} ms: the machine is too busy to measure, or the budget too small")
 
 # %% ../nbs/core/08_search.ipynb #fa8478c1
 strategies = dict(gated=Gated, evolution=Evolution)
@@ -149,6 +163,47 @@ def _peak(device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 2**20)
 
 def _device(device): return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else str(torch.device(device))
+
+def _target(device, latency_table=None) -> tuple:
+    "Where to compute, and the table, file or predictor of the device that the network is for (None: this machine)."
+    try:
+        if device == 'auto' or isinstance(device, (str, torch.device)) and torch.device(device): return _device(device), latency_table
+    except RuntimeError: pass
+    if latency_table is not None: raise ValueError("the device is given twice, as device and as latency_table")
+    if not isinstance(device, (str, os.PathLike)) and not hasattr(device, 'batch') and not hasattr(device, 'cost_model'):
+        raise ValueError(f"a device is a name that PyTorch knows, a latency table, its file, or a predictor; found {device!r}")
+    return _device('auto'), device
+
+def _clock(given, space, shape):
+    "A cost model of latency from a table, a file or a predictor."
+    if isinstance(given, (str, os.PathLike)): return load_table(given, space, shape)
+    if not hasattr(given, 'cost_model'): return given
+    cost = given.cost_model(space)
+    if not hasattr(cost, 'here'): cost.here = lambda: False
+    if not hasattr(cost, 'interval'): # predict gives means and standard deviations
+        def interval(arch, level=.95):
+            mean, sd = (float(v[0]) for v in given.predict([arch]))
+            z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+            return max(0., mean - z*sd), mean + z*sd
+        cost.interval = interval
+    return cost
+
+def _about_target(given) -> dict:
+    "What tells a device that is not this machine from others, for the configuration of a run."
+    if given is None or getattr(given, 'here', lambda: False)(): return {}
+    if isinstance(given, (str, os.PathLike)):
+        if not Path(given).is_file(): raise ValueError(f"there is no latency table {given}")
+        return dict(table=hashlib.sha256(Path(given).read_bytes()).hexdigest()[:16])
+    return dict(table=key(given.environment) if getattr(given, 'environment', None) else type(given).__name__)
+
+def _reachable(cost, budget) -> float:
+    "The budget as a number; ValueError if not even the smallest network meets it with confidence."
+    b = feasible(cost, budget)
+    if cost.name != 'latency_ms' or cost.here(): return b
+    low, arch = cheapest(cost)
+    if (interval := cost.interval(arch)) and interval[1] > b:
+        raise ValueError(f"no architecture of this space is within {b:.4g} ms with 95 % confidence: the smallest is predicted to take {low:.4g} ms, and may take {interval[1]:.4g}; raise the budget, or calibrate the device's table on more networks")
+    return b
 
 def _budget(budget: dict) -> dict:
     "A budget with numbers, or a ValueError."
@@ -168,22 +223,23 @@ def run(
     space: nn.Module, task, strategy, # A space, a task, and a strategy or its name
     budget: dict, # latency_ms, macs, params: the most each may be
     run_dir=None, # A folder to write to and to go on from; default: a temporary one
-    seed: int = 0, device: str = 'auto',
+    seed: int = 0,
+    device = 'auto', # A device of PyTorch; or the latency table, its file, or a predictor of the device that the network is for
     fixed: dict = None, # Choices that are decided beforehand: name or pattern -> option
     retrain_epochs: int = None, # Of the network found, on all training data: from scratch (default: 60), or where it keeps the supernet's weights from these (default: 0)
-    latency_table = None, # A table of this space, or its file, instead of measuring one
+    latency_table = None, # A table of this space, or its file, instead of measuring one; where `device` says where to compute
     supernet = None, # Folder of a run whose trained supernet is taken over, instead of training one
-    backend: str = 'eager', threads: int = None, # How latency is measured
+    backend: str = 'eager', threads: int = None, batch: int = 1, # How latency is measured
     progress: bool = True
 ) -> Found:
     "Search a space for the most accurate network within a budget. ValueError for anything that cannot be, before anything is computed."
-    strategy, budget, device = _strategy(strategy), _budget(budget), _device(device)
+    strategy, budget, (device, target) = _strategy(strategy), _budget(budget), _target(device, latency_table)
     inherits = getattr(strategy, 'inherits', False)
     if retrain_epochs is None: retrain_epochs = 0 if inherits else 60
     if fixed: space = restrict(space, fixed)
     shape = tuple(task.input_shape)
-    settings = dict(backend=backend, device='cpu' if device == 'cpu' else device, threads=threads)
-    config = _configuration(space, task, strategy, budget, seed, fixed or {}, retrain_epochs, settings)
+    settings = dict(backend=backend, device=device, threads=threads, batch=batch)
+    config = _configuration(space, task, strategy, budget, seed, fixed or {}, retrain_epochs, settings | _about_target(target))
     run_dir = _folder(run_dir, config)
     if (run_dir/'result.json').exists():
         if not (run_dir/'report.html').exists(): report(run_dir) # it was cut off just before
@@ -191,14 +247,13 @@ def run(
     costs = dict(macs=macs(space, shape), params=params(space, shape))
     limits = [(costs[k], feasible(costs[k], b)) for k,b in budget.items() if k != 'latency_ms']
     if 'latency_ms' in budget:
-        given = run_dir/'latency.json' if (run_dir/'latency.json').exists() else latency_table
-        if given is None: given = table(space, shape, progress=progress, seed=seed, **settings)
-        costs['latency_ms'] = given if isinstance(given, LatencyTable) else load_table(given, space, shape)
-        limits.append((costs['latency_ms'], feasible(costs['latency_ms'], budget['latency_ms'])))
+        if (run_dir/'latency.json').exists(): target = run_dir/'latency.json'
+        costs['latency_ms'] = table(space, shape, progress=progress, seed=seed, **settings) if target is None else _clock(target, space, shape)
+        limits.append((costs['latency_ms'], _reachable(costs['latency_ms'], budget['latency_ms'])))
     run_dir.mkdir(parents=True, exist_ok=True) # nothing is left of a search that cannot be
     _once(run_dir/'config.json', lambda: config)
     _once(run_dir/'environment.json', lambda: environment(**settings))
-    if 'latency_ms' in costs and not (run_dir/'latency.json').exists(): save_table(costs['latency_ms'], run_dir/'latency.json')
+    if isinstance(costs.get('latency_ms'), LatencyTable) and not (run_dir/'latency.json').exists(): save_table(costs['latency_ms'], run_dir/'latency.json')
     if not (run_dir/'start.pt').exists(): save_checkpoint(run_dir/'start.pt', dict(space=space.state_dict()))
     space.load_state_dict(load_checkpoint(run_dir/'start.pt')['space'])
     if supernet is not None: _take_over(Path(supernet), run_dir, config)
@@ -222,7 +277,9 @@ def run(
         return out
     metrics = _once(run_dir/'metrics.json', gap)
     figures = {k: c(arch) for k,c in costs.items() if k != 'latency_ms'}
-    if 'latency_ms' in costs: figures.update(latency_ms=settled['latency_ms'], latency_interval=settled['latency_interval'], latency_table=costs['latency_ms'](arch))
+    if 'latency_ms' in costs:
+        guess = costs['latency_ms'].interval(arch)
+        figures.update({k: settled[k] for k in ('latency_ms', 'latency_interval', 'latency_measured')}, latency_table=costs['latency_ms'](arch), latency_predicted=guess and list(guess), latency_device=_name_of(costs['latency_ms']))
     if 'latency_ms' in costs and hasattr(task, 'front'): figures['real_time_factor'] = settled['latency_ms'] / 1000 / (task.train.n / task.front.rate)
     parity = export(model, shape, run_dir, _metadata(task))
     result = dict(arch=arch, options={n: c.options for n,c in choices(space).items()}, costs=figures, budget=budget, metrics=metrics,
@@ -230,6 +287,8 @@ def run(
     _once(run_dir/'result.json', lambda: result)
     report(run_dir)
     return load(run_dir, space, task)
+
+def _name_of(cost) -> str: return (getattr(cost, 'environment', None) or {}).get('device') or 'a predicted device'
 
 def _take_over(source: Path, run_dir: Path, config: dict):
     "Begin a run where another one's supernet training ended. ValueError if that was of another space, task, seed or training."
@@ -303,8 +362,8 @@ def speaker(
     trials=None, # A trial list of the folder, or one of VoxCeleb's by name
     strategy='evolution', space: nn.Module = None, # Default: EfficientTDNN's, in its small size for few speakers
     epochs: float = None, # Of the training in all; default: 40
-    seed: int = 0, device: str = 'auto', run_dir=None,
-    **more # As in `run`
+    seed: int = 0, device='auto', run_dir=None,
+    **more # As in `run`, and so is `device`
 ) -> Found:
     "Search a speaker-embedding network within a budget."
     _budget(dict(latency_ms=latency_ms, macs=macs, params=params))
@@ -336,7 +395,7 @@ def classification(
     strategy='gated', # A name, or a strategy with its settings
     space: nn.Module = None, # Default: ProxylessNAS's, or for evolution Once-for-All's, in a size that suits the images
     epochs: int = None, # Of the search; the network found is retrained for twice as many
-    seed: int = 0, device: str = 'auto', run_dir=None,
+    seed: int = 0, device='auto', run_dir=None, # `device` as in `run`
     **more # `fixed`, `backend`, `threads`, `retrain_epochs`, `progress` as in `run`
 ) -> Found:
     "Search an image classifier within a budget."
@@ -404,11 +463,13 @@ def _trained(run_dir, space, task, device):
 def specialize(
     run_dir, # Of a search with strategy='evolution'
     latency_ms=None, macs=None, params=None, # Budgets: a number each, or lists of the same length
-    device_table=None, # A latency table of the space, or its file; or a list, one a network. Default: the table of the run, or one measured now
+    device_table=None, # A latency table of the space, its file, or a predictor; or a list, one a network. Default: the table of the run, or one measured now
     space: nn.Module = None, task=None, # Default: those of the run, where it used a data set's name and the default space
-    device: str = 'auto'
+    device='auto' # As of `run`; a list of tables too
 ) -> list:
-    "A network for each budget, with the weights of a trained supernet (a `Found` each), in seconds. Latency is the table's. ValueError if a budget is out of reach."
+    "A network for each budget, with the weights of a trained supernet (a `Found` each), in seconds. Latency is measured where the table's device is this machine, else predicted, and the upper end of its interval is within the budget. ValueError if a budget is out of reach."
+    if isinstance(device, list): device, device_table = 'auto', device
+    device, device_table = _target(device, device_table)
     given = {k: list(v) if isinstance(v, (list, tuple)) else v for k,v in dict(latency_ms=latency_ms, macs=macs, params=params, device_table=device_table).items() if v is not None}
     lengths = {k: len(v) for k,v in given.items() if isinstance(v, list)}
     if len(set(lengths.values())) > 1: raise ValueError(f"lists of budgets have the same length; found {', '.join(f'{k}: {n}' for k,n in lengths.items())}")
@@ -416,21 +477,23 @@ def specialize(
     n = next(iter(lengths.values()), 1)
     budgets = [_budget({k: v[i] if isinstance(v, list) else v for k,v in given.items()}) for i in range(n)]
     tables = tables if isinstance(tables, list) else [tables] * n
-    run_dir, device = Path(run_dir), _device(device)
+    run_dir = Path(run_dir)
     c, space, task, strategy = _trained(run_dir, space, task, device)
     shape, known, out = tuple(task.input_shape), {}, []
+    settings = {k: v for k,v in c['latency'].items() if k != 'table'}
     costs = dict(macs=_macs(space, shape), params=_params(space, shape))
     def clock(t):
-        if isinstance(t, LatencyTable): return t
         if t is None and (run_dir/'latency.json').exists(): t = run_dir/'latency.json'
-        if (key := str(t)) not in known: known[key] = table(space, shape, progress=False, **c['latency']) if t is None else load_table(t, space, shape)
-        return known[key]
+        if (k := id(t) if hasattr(t, 'cost_model') else str(t)) not in known or isinstance(t, LatencyTable): known[k] = table(space, shape, progress=False, **settings) if t is None else _clock(t, space, shape)
+        return known[k]
     for budget,t in zip(budgets, tables):
         mine = costs | (dict(latency_ms=clock(t)) if 'latency_ms' in budget else {})
-        best = strategy.specialise(space, [mine[k] for k in budget], [list(budget.values())])[0]
+        limits = [(mine[k], _reachable(mine[k], b)) for k,b in budget.items()]
+        best = _settle(space, strategy, limits, lambda limits: strategy.specialise(space, [f for f,_ in limits], [[b for _,b in limits]])[0])
         model = _calibrated(space, best['arch'], task, c['seed'], device)
         metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])}, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
-        out.append(Found(model, best['arch'], {('latency_table' if k == 'latency_ms' else k): f(best['arch']) for k,f in mine.items()}, metrics, [], None, space, task))
+        figures = {('latency_table' if k == 'latency_ms' else k): f(best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
+        out.append(Found(model, best['arch'], figures, metrics, [], None, space, task))
     old = _read(run_dir/'specialized.json') if (run_dir/'specialized.json').exists() else []
     new = [dict(budget=b, arch=f.arch, costs=f.costs, measured=f.metrics['validation'][task.metric_name], predicted=f.metrics['predicted'][task.metric_name], test=f.metrics['extracted'][task.metric_name]) for b,f in zip(budgets, out)]
     _write(run_dir/'specialized.json', json.dumps([r for r in old if r not in new] + new, indent=1))
@@ -445,21 +508,24 @@ def front(
     widths=(), # Width multipliers of the hand-designed network, trained alone
     epochs: float = None, # Of these; default: as many as the supernet had
     device_table=None, space: nn.Module = None, task=None, # As of `specialize`
-    device: str = 'auto', progress: bool = True
+    device='auto', progress: bool = True
 ) -> dict:
-    "The Pareto front of a supernet, written to front.json and into the report: dict(by, points, predicted, by_hand), each row with cost and accuracy."
+    "The Pareto front of a supernet, written to front.json and into the report: dict(by, points, predicted, by_hand), each row with cost and accuracy. The latency of its points is measured where the table's device is here."
     if by not in ('macs', 'params', 'latency_ms'): raise ValueError(f"there is no cost {by!r}; the costs are macs, params, latency_ms")
-    run_dir, device = Path(run_dir), _device(device)
+    run_dir, (device, device_table) = Path(run_dir), _target(device, device_table)
     c, space, task, strategy = _trained(run_dir, space, task, device)
     shape = tuple(task.input_shape)
     given = run_dir/'latency.json' if device_table is None and (run_dir/'latency.json').exists() else device_table
-    cost = dict(macs=_macs, params=_params)[by](space, shape) if by != 'latency_ms' else given if isinstance(given, LatencyTable) else table(space, shape, progress=progress, **c['latency']) if given is None else load_table(given, space, shape)
+    cost = dict(macs=_macs, params=_params)[by](space, shape) if by != 'latency_ms' else table(space, shape, progress=progress, **{k: v for k,v in c['latency'].items() if k != 'table'}) if given is None else _clock(given, space, shape)
     rows, value, spent = pareto(space, strategy.accuracy if strategy.score == 'accuracy' else strategy.predictor, [cost], generations=strategy.breeding['generations'] if strategy.score == 'predictor' else 3, population=strategy.breeding['population'], seed=c['seed'])
     at = torch.linspace(0, len(rows) - 1, min(points, len(rows))).round().long().unique()
     real = strategy.accuracy(rows[at])
     found = dict(by=by, predicted=[dict(cost=float(x), accuracy=worth(task, float(v))) for x,v in zip(spent[:, 0], value)] if strategy.score == 'predictor' else [],
                  points=[dict(cost=float(spent[i, 0]), accuracy=worth(task, float(r)), predicted=worth(task, float(value[i])), arch=decode(space, rows[i])[0]) for i,r in zip(at, real)], by_hand=[])
     about = {k: v for k,v in c['space'].items() if k in inspect.signature(ofa_mobilenet_v3).parameters}
+    if widths and by == 'latency_ms' and not cost.here(): raise ValueError("the hand-designed networks cannot be measured on a device that is not here: leave widths out")
+    if by == 'latency_ms' and cost.here():
+        for p,m in zip(found['points'], cost.measure(space, [p['arch'] for p in found['points']])): p.update(table=p['cost'], cost=m['latency_ms'], latency_interval=m['latency_interval'])
     if widths and c['space'].get('family') != 'ofa_mobilenet_v3': raise ValueError("widths are of the space ofa_mobilenet_v3; this run is of another: leave them out")
     for w in widths:
         with torch.random.fork_rng(devices=[]):
@@ -497,23 +563,26 @@ def compare(
     found: Found,
     random: int = 3, # Random networks of equal measured latency (or of equal MACs, where latency was no budget)
     seed: int = 0, progress: bool = True,
-    space: nn.Module = None, task=None # Default: those of the search, if it ran in this process
+    space: nn.Module = None, task=None, # Default: those of the search, if it ran in this process
+    predictor=None # Of the device, where the search was given one
 ) -> list:
     "Train a MobileNetV2-like network and random networks of equal cost like the one found: rows of name, accuracy and costs; written to baselines.json and into the report."
     space, task = space or found.space, task or found.task
     if space is None or task is None: raise ValueError("a run that was loaded from its folder is compared with its space and task: give both")
     run_dir, shape, config = found.run_dir, tuple(task.input_shape), _read(found.run_dir/'config.json')
-    settings, by = config['latency'], next(k for k in ('latency_ms', 'macs', 'params') if k in config['budget'])
+    settings, by = {k: v for k,v in config['latency'].items() if k != 'table'}, next(k for k in ('latency_ms', 'macs', 'params') if k in config['budget'])
     def rows():
-        clock = load_table(run_dir/'latency.json', space, shape) if by == 'latency_ms' else table(space, shape, progress=False, **settings)
+        if by == 'latency_ms' and not (run_dir/'latency.json').exists() and predictor is None: raise ValueError("the search was for a predicted device: give its predictor")
+        clock = table(space, shape, progress=False, **settings) if by != 'latency_ms' else _clock(run_dir/'latency.json' if predictor is None else predictor, space, shape)
+        said = lambda archs, **more: clock.measure(space, archs, **more) if clock.here() else [_timed(clock, space, a, 0) for a in archs]
         cost = clock if by == 'latency_ms' else dict(macs=macs, params=params)[by](space, shape)
-        near = (lambda archs: [m['latency_ms'] for m in clock.measure(space, archs)]) if by == 'latency_ms' else None
+        near = (lambda archs: [m['latency_ms'] for m in said(archs)]) if by == 'latency_ms' else None
         archs = {'found': found.arch}
         if (hand := mobilenet_v2_like(space)) is not None: archs['MobileNetV2-like'] = hand
         peers = equals(space, found.arch, cost, random, seed, measured=near)
         archs.update({f'random {i+1}': a for i,a in enumerate(peers)})
         if len(peers) < random: warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
-        out, timed = [], clock.measure(space, list(archs.values()), rounds=60)
+        out, timed = [], said(list(archs.values()), rounds=60)
         for (name,arch),t in zip(archs.items(), timed):
             inherits = not config['retrain_epochs'] # all with the supernet's weights
             net = _calibrated(space, arch, task, config['seed'], 'cpu') if inherits else _fresh(space, run_dir, arch)

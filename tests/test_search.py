@@ -362,6 +362,7 @@ def test_the_smallest_network_can_be_asked_for():
 
 class Clock(LatencyTable):
     "A table by MACs; whole networks take `factor(arch, times measured)` of what it says, give or take 2 %."
+    def here(self): return True
     def measure(self, space, archs, **more):
         self.seen += archs
         ms = [self(a) * self.factor(a, len(self.seen)) for a in archs]
@@ -389,6 +390,56 @@ def test_no_network_is_returned_that_was_measured_above_the_budget():
     with pytest.raises(ValueError, match=r'no network was measured within 1 ms; the closest of \d+ took \d+'): search._settle(space, Gated(), [(c, 1.)])
     got = search._settle(space, Gated(), [(macs(space, shape), budget)])   # where latency is no budget nothing is measured
     assert got == dict(arch=got['arch'], tried=[]) and macs(space, shape)(got['arch']) <= budget
+
+# ---------------------------------------------------------------- latency of a device that is not here: predicted, and met with the upper end of the interval
+
+def phone(space, error, n=8):
+    "A table by MACs of a made-up phone, known to about `error`."
+    m = macs(space, shape)
+    c = LatencyTable(m.structure, m.column, m.terms, 'latency_ms', 0., 1e-4)
+    c.environment = dict(device='a made-up phone')
+    c.calibration = dict(measured=[1.]*n, loo_ms=[1 + error*(-1)**i for i in range(n)]) if error is not None else {}
+    return c
+
+@pytest.mark.parametrize('error', [.01, .05, .2])
+def test_a_predicted_latency_is_within_the_budget_with_its_interval(error):
+    space = believing(mobile(expands=(1, 2, 3), kernels=(3, 5), depths=(3,)), 0)
+    c = phone(space, error)
+    b = c(largest(space))
+    got = search._settle(space, Gated(), [(c, b)])
+    low, high = got['latency_interval']
+    assert low < got['latency_ms'] == c(got['arch']) < high <= b and got['latency_measured'] is False and (low, high) == c.interval(got['arch'])
+    assert high > .5*b and got['arch'] == got['tried'][-1]['arch'] and len(got['tried']) <= 4   # and used, in few steps
+    assert c.interval(got['arch'], .5)[1] < high < phone(space, error, 4).interval(got['arch'])[1]  # fewer networks, wider
+
+def test_a_device_given_in_each_form_is_one(tmp_path):
+    space = mobile()
+    c = phone(space, .05)
+    b = .9 * c(largest(space))
+    class Predictor:
+        def cost_model(self, space): return phone(space, .05).calibrated(1., 0.)
+        def predict(self, archs): return [c(a) for a in archs], [.05*c(a) for a in archs]
+    by_table = go(tmp_path/'a', budget=dict(latency_ms=b), device=c)
+    by_predictor = go(tmp_path/'b', budget=dict(latency_ms=b), device=Predictor())
+    for f in (by_table, by_predictor):
+        assert f.costs['latency_interval'][1] <= b and f.costs['latency_measured'] is False and f.costs['latency_predicted'] == f.costs['latency_interval']
+    assert (tmp_path/'a'/'latency.json').exists() and not (tmp_path/'b'/'latency.json').exists()
+    page = (tmp_path/'a'/'report.html').read_text()
+    assert 'predicted for a made-up phone' in page and 'latency predicted by the table' in page
+    again = go(tmp_path/'a', budget=dict(latency_ms=b), device=c)
+    assert again.arch == by_table.arch
+    other = phone(space, .05); other.environment = dict(device='another phone')
+    with pytest.raises(ValueError, match='holds another run; it differs in latency'): go(tmp_path/'a', budget=dict(latency_ms=b), device=other)
+    for device,said in ((phone(space, .5), 'no architecture of this space is within'), (tmp_path/'nowhere.json', 'there is no latency table'), ('nowhere', 'there is no latency table'), (3, 'a device is a name')):
+        with pytest.raises(ValueError, match=said): go(tmp_path/'c', budget=dict(latency_ms=1.05*cheapest(c)[0]), device=device)
+    with pytest.raises(ValueError, match='given twice'): go(tmp_path/'c', budget=dict(latency_ms=b), device=c, latency_table=c)
+    assert not (tmp_path/'c').exists()
+
+def test_a_table_whose_error_nobody_knows_says_so():
+    space = mobile()
+    c = phone(space, None)
+    got = search._settle(space, Gated(), [(c, c(largest(space)))])
+    assert c.interval(got['arch']) is None and got['latency_interval'] is None and 'is not known' in got['warnings'][0]
 
 # ---------------------------------------------------------------- what the search is made of
 

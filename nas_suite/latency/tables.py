@@ -6,9 +6,10 @@
 __all__ = ['signature', 'LatencyTable', 'measure_archs', 'table', 'save_table', 'load_table']
 
 # %% ../../nbs/latency/01_tables.ipynb #7b93f18f
-import hashlib, json, os, torch
+import hashlib, json, math, os, torch
 from copy import deepcopy
 from pathlib import Path
+from fastcore.basics import patch
 from torch import fx, nn
 from ..choices import Choice, decode, largest, sample, smallest, structure
 from ..costs import CostModel, _on_meta, _term, cheapest, is_fixed, survey, tabulate
@@ -128,10 +129,31 @@ def table(space: nn.Module, input_shape: tuple,
         a, b, report = affine(sums, ms)
         b = max(b, -a * min(sums) * .99)
         model = _model(space, found, entries, a, b)
-        report = dict({k: v for k,v in report.items() if k != 'loo_ms'}, scale=a, offset=b, sums=sums, measured=ms, reference_ms=float(torch.tensor(timed.reference).median()))
+        report = dict(report, scale=a, offset=b, sums=sums, measured=ms, reference_ms=float(torch.tensor(timed.reference).median()))
         if progress: print(f"latency table: {len(entries)} units, calibrated on {len(archs)} networks: {a:.3g} x sum + {b:.3g} ms, leave-one-out error {report['loo_error_percent']:.1f} %, Spearman {report['spearman']:.2f}")
     model.environment, model.calibration, model.input_shape, model.batch_size = env, report, tuple(input_shape), batch
     return model
+
+# %% ../../nbs/latency/01_tables.ipynb #ad5a5cbe
+@patch
+def here(self: LatencyTable) -> bool:
+    "Whether this machine is the device of the table, in its setting."
+    e = self.environment
+    try: return bool(e) and key(environment(e['backend'], e['kind'], e['threads'], e['batch'], e['precision'])) == key(e)
+    except (KeyError, RuntimeError, AssertionError): return False # of another maker's table; of a GPU that is not here
+
+@patch
+def interval(self: LatencyTable, arch: dict,
+    level: float = .95 # Confidence
+) -> tuple: # low and high in ms, or None
+    "What the latency of a network lies in, by the errors of networks that the calibration had left out; None without calibration."
+    from scipy.stats import t
+    c = self.calibration
+    if 'loo_ms' not in c: return None
+    n = len(c['measured'])
+    s = math.sqrt(sum(math.log(m / max(p, 1e-9 * m))**2 for m,p in zip(c['measured'], c['loo_ms'])) / n)
+    factor = math.exp(float(t.ppf((1 + level) / 2, max(1, n - 2))) * s * math.sqrt(1 + 1/n))
+    return self(arch) / factor, self(arch) * factor
 
 # %% ../../nbs/latency/01_tables.ipynb #bb87db92
 def save_table(model: LatencyTable, path) -> Path:
