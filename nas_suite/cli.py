@@ -208,6 +208,7 @@ def specialize(
     table: Annotated[Optional[list[Path]], typer.Option(help='Latency table of a device; may be repeated, one for each budget. By default that of the run, or one measured now.', show_default=False)] = None,
     front: Annotated[Optional[str], typer.Option(help='Also draw the whole front by this cost: macs, params or latency_ms.', show_default=False)] = None,
     data: Annotated[Optional[str], typer.Option(help='The data of the run, where it was a folder.', show_default=False)] = None,
+    trials: Annotated[Optional[str], typer.Option(help='Its trial list, where it is of recordings.', show_default=False)] = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder to write the networks to, one folder each; it must not exist yet.', show_default=False)] = None,
     device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
     quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
@@ -221,12 +222,11 @@ def specialize(
     """
     from nas_suite import search
     from nas_suite.report import amount, milliseconds, score
-    from nas_suite.tasks.classification import classification
     _run(run)
     if out is not None and out.exists(): raise ValueError(f"{out} exists already: choose another folder")
     budget = dict(latency_ms=_strings(latency_ms), macs=_strings(macs), params=_strings(params))
     if not any(v is not None for v in budget.values()): raise ValueError("give one or more budgets: --latency-ms, --macs, --params")
-    task = None if data is None else classification(data, seed=json.loads((run/'config.json').read_text())['seed'])
+    task = None if data is None else search.task_of(json.loads((run/'config.json').read_text()), data, trials)
     found = search.specialize(run, **budget, device_table=_strings(table), task=task, device=device)
     if front is not None: search.front(run, front, device_table=table[0] if table else None, task=task, device=device, progress=not quiet)
     for i,f in enumerate(found):
@@ -247,6 +247,7 @@ def search_speaker(
     trials: Annotated[Optional[str], typer.Option(help='A trial list; or O-cleaned, O-original, E, H for a folder as VoxCeleb\'s.', show_default=False)] = None,
     noise: Annotated[Optional[str], typer.Option(help='Folder of noise, as MUSAN\'s; by default it is made.', show_default=False)] = None,
     rooms: Annotated[Optional[str], typer.Option(help='Folder of impulse responses; by default they are made.', show_default=False)] = None,
+    p_target: Annotated[float, typer.Option(help='Prior of the same speaker in the detection cost.')] = .01,
     strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'evolution',
     epochs: Annotated[Optional[float], typer.Option(help='Passes over the training data, over all stages.', show_default=False)] = None,
     retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in a further training of the network found.', show_default=False)] = None,
@@ -273,16 +274,24 @@ def search_speaker(
     budget = dict(latency_ms=latency_ms, macs=macs, params=params)
     if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
     more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
-    task = speaker(data, trials, noise=noise, rooms=rooms, seed=seed, held=0. if strategy == 'evolution' else .3)
+    task = speaker(data, trials, noise=noise, rooms=rooms, p_target=p_target, seed=seed, held=0. if strategy == 'evolution' else .3)
     found = search.speaker(task, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
     print(summary(found.run_dir))
     print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
 
-def _network(run):
-    "The network of a run of speaker verification, its features, and its threshold."
+_Device = Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')]
+
+def _network(run, device):
+    "What embeds recordings by the network of a run: files -> as `embed_files`; and its threshold."
     from nas_suite import search
-    found = search.load(_run(run))
-    return found, found._speech(), (found.metrics.get('validation') or {}).get('threshold')
+    from nas_suite.tasks.speaker import embed_files
+    found, device = search.load(_run(run)), search._device(device)
+    net, front = found.model.to(device), found._speech()
+    def embed(files):
+        out = embed_files(net, files, front, device)
+        for text in out[2].values(): _say(f'note: {text}')
+        return out
+    return embed, (found.metrics.get('validation') or {}).get('threshold')
 
 def _recordings(places) -> list:
     from data_recipes.speaker_folders import suffixes
@@ -297,7 +306,8 @@ def _recordings(places) -> list:
 def embed(
     run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a run of speaker verification.', show_default=False)],
     places: Annotated[list[Path], typer.Argument(metavar='FILES', help='Recordings, and folders of them.', show_default=False)],
-    out: Annotated[Path, typer.Option('--out', '-o', help='File to write, .npz or .parquet; it must not exist yet.', show_default=False)]
+    out: Annotated[Path, typer.Option('--out', '-o', help='File to write, .npz or .parquet; it must not exist yet.', show_default=False)],
+    device: _Device = 'auto'
 ):
     """Write the embeddings of recordings, by their paths.
 
@@ -308,15 +318,12 @@ def embed(
       nas-suite embed runs/speaker recordings/ --out embeddings.npz
     """
     import numpy as np
-    from nas_suite.tasks.speaker import embed_files
     if out.suffix not in ('.npz', '.parquet'): raise ValueError(f"--out is a .npz or .parquet file; found {out}")
     if out.exists(): raise ValueError(f"{out} exists already: choose another file")
     if out.suffix == '.parquet':
         try: import pyarrow, pyarrow.parquet
         except ImportError: raise ImportError("writing .parquet needs pyarrow: pip install pyarrow, or write .npz") from None
-    found, front, _ = _network(run)
-    names, e, said = embed_files(found.model, _recordings(places), front)
-    for text in said.values(): _say(f'note: {text}')
+    names, e, _ = _network(run, device)[0](_recordings(places))
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f'.{os.getpid()}.{out.name}')
     try:
@@ -331,7 +338,8 @@ def verify(
     run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a run of speaker verification.', show_default=False)],
     a: Annotated[Path, typer.Argument(help='A recording.', show_default=False)],
     b: Annotated[Path, typer.Argument(help='Another.', show_default=False)],
-    threshold: Annotated[Optional[float], typer.Option(help='By default that of the equal error rate on the validation trials.', show_default=False)] = None
+    threshold: Annotated[Optional[float], typer.Option(help='By default that of the equal error rate on the validation trials.', show_default=False)] = None,
+    device: _Device = 'auto'
 ):
     """Say whether two recordings are of one speaker: the score, the threshold, and the decision.
 
@@ -339,12 +347,10 @@ def verify(
     Example:
       nas-suite verify runs/speaker a.wav b.flac
     """
-    from nas_suite.tasks.speaker import embed_files
-    found, front, usual = _network(run)
-    used, e, said = embed_files(found.model, [a, b], front)
-    for f in (a, b):
-        if str(f) not in used: raise ValueError(said[str(f)])
-        if str(f) in said: _say(f'note: {said[str(f)]}')
+    from nas_suite.tasks.speaker import read_wave
+    for f in (a, b): read_wave(f) # what is wrong with it
+    embed, usual = _network(run, device)
+    _, e, _ = embed([a, b])
     score, threshold = float(e[0] @ e[-1]), usual if threshold is None else threshold
     if threshold is None: raise ValueError(f"{run} holds no threshold: give --threshold")
     print(f"{'the same speaker' if score >= threshold else 'two speakers'}  score {score:.4f}, threshold {threshold:.4f}")
@@ -360,11 +366,13 @@ def score_trials(
     c_miss: Annotated[float, typer.Option(help='Cost of a miss.')] = 1.,
     c_fa: Annotated[float, typer.Option(help='Cost of a false alarm.')] = 1.,
     cohort: Annotated[Optional[Path], typer.Option(help='Folder of recordings of others, to normalise scores by (AS-norm).', show_default=False)] = None,
-    top: Annotated[int, typer.Option(help='Nearest of the cohort that count.')] = 300
+    top: Annotated[int, typer.Option(help='Nearest of the cohort that count.')] = 300,
+    device: _Device = 'auto'
 ):
     """Score a trial list: a file of scores, the equal error rate, the minimum detection cost.
 
-    The interval is from a bootstrap over speakers, whose names are the first folders of the paths.
+    Intervals are from a bootstrap over speakers, whose names are the folders of the paths that go
+    with the labels.
 
     \b
     Example:
@@ -372,21 +380,25 @@ def score_trials(
     """
     import torch
     from data_recipes.speaker_folders import read_trials
-    from nas_suite.tasks.speaker import as_norm, embed_files, equal_error_rate, interval, min_dcf, plot_det, plot_scores
+    from functools import partial
+    from nas_suite.tasks.speaker import as_norm, equal_error_rate, interval, min_dcf, plot_det, plot_scores, speakers_of
     if out.exists(): raise ValueError(f"{out} exists already: choose another file")
     if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
     pairs, root = read_trials(trials), root or trials.parent
-    found, front, _ = _network(run)
-    names, e, said = embed_files(found.model, [root/p for _,a,b in pairs for p in (a, b)], front)
-    for text in said.values(): _say(f'note: {text}')
+    embed, _ = _network(run, device)
+    names, e, _ = embed([root/p for _,a,b in pairs for p in (a, b)])
     at = {n: i for i,n in enumerate(names)}
     left = [(same, a, b) for same,a,b in pairs if str(root/a) in at and str(root/b) in at]
     if len(left) < len(pairs): _say(f'note: {len(pairs) - len(left)} of {len(pairs)} trials are left out, their recordings cannot be used')
     x, y = (e[[at[str(root/t[k])] for t in left]] for k in (1, 2))
     scores, same = (x * y).sum(1), torch.tensor([t[0] for t in left])
-    if cohort is not None: scores = as_norm(scores, x, y, embed_files(found.model, _recordings([cohort]), front)[1], top)
-    (eer, threshold), cost = equal_error_rate(scores, same), min_dcf(scores, same, p_target, c_miss, c_fa)
-    low, high = interval(scores, same, [(Path(a).parts[0], Path(b).parts[0]) for _,a,b in left])
+    if cohort is not None: scores = as_norm(scores, x, y, embed(_recordings([cohort]))[1], top)
+    detection = partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
+    (eer, threshold), cost, speakers = equal_error_rate(scores, same), detection(scores, same), speakers_of(left)
+    def between(scale, digits, *metric): # an interval as text
+        if speakers is None: return ''
+        low, high = interval(scores, same, speakers, *metric)
+        return f' ({scale*low:.{digits}f} to {scale*high:.{digits}f}, 95 % over speakers)'
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f'.{out.name}.{os.getpid()}')
     draft.write_text(''.join(f'{float(v):.6f} {int(t[0])} {t[1]} {t[2]}\n' for v,t in zip(scores, left)), encoding='utf-8'); os.replace(draft, out)
@@ -395,7 +407,8 @@ def score_trials(
         import matplotlib.pyplot as plt
         fig, (one, two) = plt.subplots(1, 2, figsize=(9, 3.6), layout='constrained')
         plot_scores(scores, same, threshold, one); plot_det(scores, same, two); fig.savefig(plot)
-    print(f"{len(left)} trials{', AS-norm' if cohort is not None else ''}\nEER     {100*eer:.2f} % ({100*low:.2f} to {100*high:.2f}, 95 % over speakers), at {threshold:.4f}\nminDCF  {cost:.3f} (p_target {p_target:g}, a miss costs {c_miss:g}, a false alarm {c_fa:g})\n\nscores  {out}")
+    print(f"{len(left)} trials{', AS-norm' if cohort is not None else ''}\nEER     {100*eer:.2f} %{between(100, 2)}, at {threshold:.4f}\nminDCF  {cost:.3f}{between(1, 3, detection)}; p_target {p_target:g}, a miss costs {c_miss:g}, a false alarm {c_fa:g}\n\nscores  {out}")
+    if speakers is None: _say('note: no folder of the paths tells the speakers apart as the labels do, so there are no intervals')
 
 # %% ../nbs/core/09_cli.ipynb #de130952
 def program(
@@ -510,16 +523,15 @@ def _copy_network(run, folder):
 def _extract_other(run, path, folder):
     from nas_suite import search
     from nas_suite.extraction import extract
-    from nas_suite.tasks.classification import classification
     from nas_suite.training import calibrated
     config = json.loads((run/'config.json').read_text())
     try: arch = json.loads(path.read_text())
     except ValueError as e: raise ValueError(f"{path} is not JSON: {e}") from None
     net, task = extract(space_of(run), arch), config['task']
-    try: data = classification(task['name'], seed=config['seed'])
+    try: data = search.task_of(config)
     except ValueError: _say(f"note: the data {task['name']!r} is not here, so batch norm keeps the supernet's statistics: recalibrate the network before it is used")
     else: calibrated(net, data, data.full, seed=config['seed'])
-    search.export(net, tuple(task['input_shape']), folder)
+    search.export(net, tuple(task['input_shape']), folder, search.metadata_of(task))
     (folder/'arch.json').write_text(json.dumps(arch, indent=1))
 
 # %% ../nbs/core/09_cli.ipynb #fd4128f9

@@ -1,5 +1,5 @@
 "Speaker verification: recordings, features, loss, metrics by hand, trials, data on disk, and the whole way from data to a decision."
-import json, math, os, subprocess, sys, numpy as np, pytest, soundfile, torch
+import contextlib, io, json, math, types, warnings, numpy as np, pytest, soundfile, torch
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from torch import nn
@@ -7,13 +7,14 @@ from torch.nn import functional as F
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
 from nas_suite import search
 from nas_suite.choices import choices, count, restrict
+from nas_suite.cli import main
 from nas_suite.costs import macs
 from nas_suite.spaces.tdnn import efficient_tdnn, fine, published_macs
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.supernet import Supernet, five_stages
 from nas_suite.tasks.speaker import (CosineHead, Disturb, LogMel, Recordings, Trials, as_norm, embed_files, embeddings, equal_error_rate, error_curve, interval, margin_loss, min_dcf, plot_det, plot_scores,
-                                     published_front, read_wave, speaker, wrapped)
+                                     published_front, UnusualRecording, read_part, read_wave, speaker, wrapped)
 
 voices = synthetic_voices.load(voices=12, utterances=4)
 def tiny_space(**more): return efficient_tdnn(**(dict(features=24, embedding=16, widths=(8, 16), last=(16, 24), kernels=(1, 3), depths=(1, 2), scale=4, attention=8, frames=51) | more))
@@ -132,6 +133,36 @@ def test_bad_files_are_named(tmp_path):
     assert used == [str(good), str(short)] and e.shape == (2, 8) and set(said) == {str(f) for f in [*bad, short]} and '0.20 s repeated' in said[str(short)]
     with pytest.raises(ValueError, match='none of 4'): embed_files(net, bad, LogMel(24))
 
+def test_a_part_is_read_without_the_rest(tmp_path):
+    w = voices['waves']['voice000/00'].numpy()[:16000]
+    f, slow, short = write(tmp_path/'a.flac', w), write(tmp_path/'b.wav', np.stack([w[::2], w[::2]], 1), 8000), write(tmp_path/'c.ogg', w[:3000])
+    part = read_part(f, 4000, pick=lambda k: k - 1)
+    assert torch.allclose(part, torch.from_numpy(w[-4000:]), atol=1e-3)
+    for g in (f, slow, short): assert read_part(g, 4000).shape == (4000,) and read_part(g, 4000).abs().max() > 1e-3
+    whole = f.read_bytes(); f.write_bytes(whole[:len(whole)//3])
+    with pytest.raises(ValueError, match='a.flac'): [read_part(f, 4000, pick=lambda k: k - 1) for _ in range(2)]
+
+@pytest.mark.parametrize('keep', [True, False])
+def test_training_does_without_bad_recordings(tmp_path, keep):
+    root = folder(tmp_path, 2, 3)
+    (root/'voice000'/'01.wav').write_text('no sound')
+    files = [(str(f), f.parent.name) for f in sorted(root.rglob('*.wav'))]
+    d = Recordings(files, ['voice000', 'voice001'], .5); d.keep = keep
+    with pytest.warns(UnusualRecording, match='voice000/01.wav'): x, label = d[1]
+    assert x.shape == (8000,) and label == 0 and d[2][1] == 0
+    with warnings.catch_warnings(): # named once
+        warnings.simplefilter('error'); d[1]
+    for f in root.glob('voice000/*.wav'): f.write_text('no sound')
+    d = Recordings(files, ['voice000', 'voice001'], .5)
+    with pytest.raises(ValueError, match='voice000'), pytest.warns(UnusualRecording): d[0]
+
+def test_bad_trials_are_named_before_anything_runs(tmp_path):
+    root = folder(tmp_path)
+    (root/'t.txt').write_text('1 voice000/00.wav voice000/01.wav\n0 voice000/00.wav voice001/00.wav\n')
+    assert len(speaker(root, root/'t.txt', valid=.5).test) == 2
+    (root/'voice001'/'00.wav').write_text('no sound')
+    with pytest.raises(ValueError, match='1 of 3 recordings of the trials.*voice001/00.wav'): speaker(root, root/'t.txt', valid=.5)
+
 def test_same_base_names_are_different_files(tmp_path):
     a, b = (write(tmp_path/n/'00001.wav', voices['waves'][f'voice00{i}/00'].numpy()) for i,n in enumerate('ab'))
     net = nn.Sequential(nn.Conv1d(24, 8, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
@@ -198,14 +229,24 @@ def vox(tmp_path):
     (tmp_path/'veri_test2.txt').write_text('1 id10000/a/00000.wav id10000/b/00000.wav\n0 id10000/a/00000.wav id10001/a/00001.wav\n')
     return tmp_path
 
-def test_voxceleb(tmp_path):
+def test_voxceleb(tmp_path, monkeypatch):
     root = vox(tmp_path)
     with pytest.raises(ValueError, match='2 trials; O-cleaned has 37611'): voxceleb.load(root)
     found = voxceleb.load(root, count=False)
-    assert len(found['train']) == 3 and set(found['speakers'].values()) == {'id10000', 'id10001'} and len(found['trials']) == 2
+    assert len(found['train']) == 3 and {s for _,s in found['train']} == {'id00000', 'id00001', 'id00002'} and set(found['speakers'].values()) == {'id10000', 'id10001'} and len(found['trials']) == 2
     assert {s for _,s in voxceleb.load(root, train='voxceleb1', count=False)['train']} == {'id10002', 'id10003'}
     with pytest.raises(ValueError, match='veri_test.txt'): voxceleb.load(root, 'O-original')
-    with pytest.raises(ValueError, match='training speakers'): voxceleb.load(root, 'E', 'voxceleb1')
+    for name,(file,_) in voxceleb.lists.items():
+        (root/file).write_text('id10000/a/00000.wav id10000/b/00000.wav target\nid10000/a/00000.wav id10001/a/00001.wav nontarget\n')
+        assert len(voxceleb.load(root, name, 'voxceleb2', count=False)['trials']) == 2
+        if name[0] != 'O':
+            with pytest.raises(ValueError, match='training speakers'): voxceleb.load(root, name, 'voxceleb1', count=False)
+    monkeypatch.setitem(voxceleb.lists, 'O-cleaned', ('veri_test2.txt', 2))
+    with pytest.raises(ValueError, match='3 speakers for training; voxceleb2 has 5994'): voxceleb.load(root)
+    monkeypatch.setattr(voxceleb, 'people', dict(voxceleb1=2, voxceleb2=3))
+    with pytest.raises(ValueError, match='no validation trials'): speaker(root, valid=['id00000'])
+    (root/'voxceleb2').rename(root/'away')
+    assert {s for _,s in voxceleb.load(root)['train']} == {'id10002', 'id10003'}
     (root/'voxceleb1'/'wav'/'id10001'/'a'/'00001.wav').unlink()
     with pytest.raises(ValueError, match='1 of 3 recordings'): voxceleb.load(root, count=False)
 
@@ -220,6 +261,7 @@ def test_embeddings_of_mixed_lengths():
     net = extract(net, largest(net))
     fs = [torch.randn(24, n) for n in (40, 60, 40, 33)]
     e = embeddings(net, fs)
+    assert torch.equal(embeddings(net, iter(fs), room=1), embeddings(net, fs, batch_size=1)) and torch.allclose(embeddings(net, iter(fs), room=1), e, atol=1e-6)
     for f,v in zip(fs, e): assert torch.allclose(F.normalize(net.eval()(f[None]))[0], v, atol=1e-5)
 
 def test_synthetic_voices_are_seeded():
@@ -242,13 +284,16 @@ def run(tmp_path_factory):
 
 def test_search_verify_embed(run, tmp_path):
     found, budget = run
-    assert found.costs['macs'] <= budget and 0 <= found.metrics['extracted']['eer'] <= 1 and found.metrics['validation']['threshold'] is not None
+    m = found.metrics['extracted']
+    assert m['eer_interval'][0] <= m['eer'] <= m['eer_interval'][1] and m['min_dcf_interval'][0] <= m['min_dcf'] <= m['min_dcf_interval'][1] and 'eer_interval' not in found.metrics['validation']
+    assert found.costs['macs'] <= budget and 0 <= m['eer'] <= 1 and found.metrics['validation']['threshold'] is not None
     a, b = (write(tmp_path/f'{n}.wav', voices['waves'][n.replace('-', '/')].numpy()) for n in ('voice010-00', 'voice011-00'))
     same = found.verify(a, a)
     assert same['score'] > .999 and same['same'] and same['threshold'] == found.metrics['validation']['threshold']
     loaded = search.load(found.run_dir)
     one, two = found.verify(a, b), loaded.verify(a, b)
     assert math.isclose(one['score'], two['score'], abs_tol=1e-4) and one == found.verify(a, b) and one['same'] == (one['score'] >= one['threshold'])
+    with pytest.warns(UnusualRecording, match='s.wav: 2 channels.*8000 Hz.*0.20 s repeated'): assert found.embed(write(tmp_path/'s.wav', np.random.default_rng(0).normal(size=(1600, 2)) * .1, 8000)).shape == (16,)
     assert found.embed(a).shape == (16,) and math.isclose(float(found.embed(a).norm()), 1., abs_tol=1e-5)
     assert found.verify(a, b, threshold=-1.)['same'] and not found.verify(a, b, threshold=1.1)['same']
 
@@ -268,7 +313,10 @@ def test_stage_report_is_an_error_rate(run):
     assert [h['stage'] for h in probes] == ['largest', 'kernel', 'depth', 'width 1', 'width 2'] and all(0 <= v <= 1 for h in probes for v in h['probes'].values())
     assert 'eer' in (found.run_dir/'report.html').read_text()
 
-def cli(*args): return subprocess.run([sys.executable, '-m', 'nas_suite', *map(str, args)], capture_output=True, text=True)
+def cli(*args): # in this process: torch takes seconds to import
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop: main(list(map(str, args)))
+    return types.SimpleNamespace(returncode=stop.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 def test_command_line(run, tmp_path):
     found, _ = run
@@ -285,9 +333,11 @@ def test_command_line(run, tmp_path):
     t = pyarrow.parquet.read_table(tmp_path/'e.parquet').to_pydict()
     for q,v in zip(t['path'], t['embedding']): assert np.allclose(v, e['embeddings'][[p.endswith(Path(q).name) and 'voice000' in p for p in e['paths']].index(True)], atol=1e-5)
     (root/'t.txt').write_text('\n'.join(f'{int(a == b)} voice00{a}/0{i}.wav voice00{b}/0{j}.wav' for a in range(4) for b in range(4) for i in range(2) for j in range(2, 3)) + '\n1 voice000/bad.wav voice000/00.wav\n')
+    r = cli('specialize', found.run_dir, '--macs', '100M')
+    assert r.returncode == 2 and 'give the task' in r.stderr
     r = cli('score-trials', found.run_dir, root/'t.txt', '--out', tmp_path/'scores.txt', '--plot', tmp_path/'det.png', '--cohort', root, '--top', '5')
     lines = (tmp_path/'scores.txt').read_text().splitlines()
-    assert r.returncode == 0 and 'EER' in r.stdout and 'p_target 0.01' in r.stdout and '1 of 33 trials are left out' in r.stderr and len(lines) == 32 and (tmp_path/'det.png').stat().st_size > 1000, r.stderr
+    assert r.returncode == 0 and 'EER' in r.stdout and 'p_target 0.01' in r.stdout and '1 of 33 trials are left out' in r.stderr and r.stdout.count('over speakers') == 2 and len(lines) == 32 and (tmp_path/'det.png').stat().st_size > 1000, r.stderr
     for args, word in ((('verify', found.run_dir, bad, root/'voice001'/'00.wav'), 'bad.wav'), (('embed', found.run_dir, root, '--out', tmp_path/'e.npz'), 'exists'), (('embed', found.run_dir, root, '--out', tmp_path/'e.txt'), '.npz'),
                        (('search', 'speaker', root), 'budget'), (('search', 'speaker', tmp_path/'none', '--macs', '1M'), 'none'), (('score-trials', found.run_dir, tmp_path/'none.txt', '--out', tmp_path/'s2.txt'), 'none.txt')):
         r = cli(*args)
