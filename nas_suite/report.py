@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milliseconds', 'score', 'metric_name', 'rows', 'met',
-           'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff', 'draw_parts',
-           'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses', 'draw_budget',
-           'draw_entropy', 'draw_multiplier', 'course', 'training', 'draw_front', 'front', 'stage_table', 'figures',
-           'plot', 'chance', 'page', 'report']
+           'of_speakers', 'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff',
+           'draw_parts', 'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses',
+           'draw_budget', 'draw_entropy', 'draw_multiplier', 'course', 'training', 'draw_front', 'front', 'stage_table',
+           'figures', 'plot', 'chance', 'page', 'report']
 
 # %% ../nbs/core/07_report.ipynb #2704d88d
 import base64, colorsys, html, io, json, math, os, re, tempfile
@@ -103,14 +103,26 @@ def _cells(run):
     columns = [(h, f) for h,f in columns if any(f(r) != '–' for r in table)]
     return [h for h,_ in columns], [[f(r) for _,f in columns] for r in table]
 
+def of_speakers(run) -> dict:
+    "What there is to say of a run of speaker verification besides its table: name -> text; empty for other tasks."
+    t, result = run['config'].get('task') or {}, run['result']
+    if 'front' not in t or not result: return {}
+    m, costs = next((m for s in reversed(stages) if (m := (result.get('metrics') or {}).get(s))), {}), result.get('costs') or {}
+    between = lambda k, show: f" ({' to '.join(map(show, m[k]))}, 95 % over speakers)" if m.get(k) else ''
+    out = {'EER': score(m.get('eer')) + between('eer_interval', score), 'minDCF': f"{m.get('min_dcf', math.nan):.3f}" + between('min_dcf_interval', '{:.3f}'.format) + f"; p_target {t.get('p_target', .01):g}, a miss costs {t.get('c_miss', 1):g}, a false alarm {t.get('c_fa', 1):g}",
+           'threshold': f"{(result['metrics'].get('validation') or {}).get('threshold', math.nan):.4f}, of the equal error rate on the validation trials", 'costs are for': f"{t['seconds']:g} s of speech"}
+    return out | ({'real-time factor': f"{costs['real_time_factor']:.2g}"} if _known(costs.get('real_time_factor')) else {})
+
 def summary(
     run # folder of a run, or what a search returned
 ) -> str:
     "The found network beside the baselines, as a table for a terminal."
-    head, body = _cells(run if isinstance(run, dict) else read(run))
+    run = run if isinstance(run, dict) else read(run)
+    head, body = _cells(run)
     if not body: return 'the run has not finished; nothing is found yet'
     widths = [max(map(len, column)) for column in zip(head, *body)]
-    return '\n'.join('  '.join(c.ljust(w) for c,w in zip(line, widths)).rstrip() for line in [head, *body])
+    more = of_speakers(run)
+    return '\n'.join(['  '.join(c.ljust(w) for c,w in zip(line, widths)).rstrip() for line in [head, *body]] + ['']*bool(more) + [f'{k:<17} {v}' for k,v in more.items()])
 
 # %% ../nbs/core/07_report.ipynb #6df2a9a6
 ink, faint, accent, alarm = '#1f2730', '#8c96a3', '#3f7fe0', '#d9534f'
@@ -540,6 +552,7 @@ def _tiles(run):
     costs, budget, out = result.get('costs') or {}, run['config'].get('budget') or {}, []
     n = _samples(run)
     out.append(_tile(metric_name(run), score(found['score']), f'on {n} test samples' if n else 'on test data'))
+    spoken = of_speakers(run)
     for n,label in _costs.items():
         if not _known(costs.get(n)): continue
         notes, limit = [], budget.get(n)
@@ -547,6 +560,7 @@ def _tiles(run):
         if interval and all(map(_known, interval)): notes.append(f"{milliseconds(costs[n], interval).split('(')[1][:-1]}, 95 %")
         if n == 'latency_ms' and costs.get('latency_measured') is False: label = f"latency, predicted for {costs.get('latency_device', 'a device')}"; notes += [] if interval else ['its error is not known']
         if _known(limit): notes.append(f"budget {_cost(n, limit)}: " + ('met' if within.get(n) else 'not met'))
+        if spoken and n != 'params': notes.append(f"for {run['config']['task']['seconds']:g} s")
         out.append(_tile(label, _cost(n, costs[n]), ' · '.join(notes), costs[n]/limit if _known(limit) and limit else None, within.get(n, True)))
     return '<div class=tiles>' + ''.join(out) + '</div>'
 
@@ -625,7 +639,7 @@ def page(run) -> str:
     head, body = _cells(run)
     metrics = [(s, m) for s in stages if (m := (result.get('metrics') or {}).get(s))]
     columns = list(dict.fromkeys(k for _,m in metrics for k in m))
-    shown = lambda k, v: (f'{v:.3f}' if 'loss' in k else score(v)) if _known(v) and isinstance(v, float) else _flat(v)
+    shown = lambda k, v: (f'{v:.3f}' if 'loss' in k or k.startswith('min_dcf') or k == 'threshold' else score(v)) if _known(v) and isinstance(v, float) else _flat(v)
     gap = _table(['the found architecture', *columns], [[s, *(shown(k, m.get(k)) for k in columns)] for s,m in metrics]) if metrics else ''
     title = _titles | dict(tradeoff=f"{metric_name(run).capitalize()} against {'latency' if any(_known(r['latency_ms']) for r in rows(run)) else 'cost'}")
     captions = _captions | ({} if any(_known(r['latency_ms']) for r in rows(run)) else dict(tradeoff='Up and to the left is better; all networks were trained in the same way.'))
@@ -643,7 +657,7 @@ def page(run) -> str:
              _section(title['front'], _drawn('front', figs, captions['front']) + (_table(['budget', 'measured', 'predicted', 'on test data', 'MACs', 'parameters', 'latency by table'], given) if given else '')),
              _section('The supernet after each stage', _table(*watched) + '<p class=note>On validation data, each network with batch norm re-calibrated.</p>' if watched[1] else ''),
              _section('Against the baselines', _table(head, body, strong={0}) + f'<p class=note>{note}</p>' if len(body) > 1 else ''),
-             _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
+             _section('Speaker verification', _facts(of_speakers(run))), _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
              _section('Use it', _code(run) if result and run['folder'] else ''),
              _section('How it was made', '<div class=two>' + ''.join(f'<div><h3>{h}</h3>{_facts(f)}</div>' for h,f in (('Configuration', config), ('Environment', run['environment']), ('The search', more)) if f) + '</div>')]
     name = html.escape((config.get('task') or {}).get('name') or 'a search')

@@ -31,11 +31,11 @@ def finished(folder):
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     "What a search was asked for; `asked.answer` is what it does"
-    from nas_suite.search import space_of
+    from nas_suite.search import metadata_of, space_of, task_of
     seen = types.SimpleNamespace(calls=[], answer=lambda data, **more: types.SimpleNamespace(run_dir=finished(tmp_path/'found')))
     fake = types.ModuleType('nas_suite.search')
     def classification(data, **more): seen.calls.append((data, more)); return seen.answer(data, **more)
-    fake.classification, fake.space_of = classification, space_of
+    fake.classification, fake.space_of, fake.task_of, fake.metadata_of = classification, space_of, task_of, metadata_of
     monkeypatch.setitem(sys.modules, 'nas_suite.search', fake)
     monkeypatch.setattr(nas_suite, 'search', fake, raising=False)
     return seen
