@@ -181,7 +181,7 @@ def test_extract_another_architecture(sh, tmp_path, asked):
     space = proxyless(**settings)
     (run/'config.json').write_text(json.dumps(config | dict(space=dict(name='Proxyless', networks_digest='x', **space.config))))
     save_checkpoint(run/'search.pt', dict(space=space.state_dict(), step=1))
-    nas_suite.search.export = lambda net, shape, folder: written.update(net=net, shape=shape)
+    nas_suite.search.export = lambda net, shape, folder, metadata: written.update(net=net, shape=shape)
     arch = sample(space, generator=torch.Generator().manual_seed(0))
     (tmp_path/'arch.json').write_text(json.dumps(arch))
     code, out, err = sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')
