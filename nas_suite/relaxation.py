@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['normalisations', 'modes', 'regularizers', 'logits', 'probabilities', 'entropy', 'draw_path', 'draw_gates', 'soften',
-           'dimensions', 'reachable', 'undecided', 'regularization']
+           'dimensions', 'reachable', 'undecided', 'entropies', 'regularization']
 
 # %% ../nbs/core/04_relaxation.ipynb #51a379ef
 import torch
@@ -109,6 +109,16 @@ def undecided(space) -> list:
     "Names of the choices that are reachable and have more than one option left."
     s = structure(space)
     return [n for n in reachable(s) if int(s.choices[s.names.index(n)].alive.sum()) > 1]
+
+@torch.no_grad()
+def entropies(space: nn.Module, weights: str = 'softmax') -> dict:
+    "Mean entropy of the reachable choices of each dimension, as a part of that of all their options alike: dimension -> 0 (one-hot) to 1."
+    s, kind, by = structure(space), dimensions(space), {}
+    log, there = _log_beliefs(s, weights)
+    every = torch.tensor([float(max(2, len(c))) for c in s.choices], device=log.device).log()
+    h = -(log.exp() * log * there).sum(1) / every
+    for n in reachable(s): by.setdefault(kind[n], []).append(s.names.index(n))
+    return {d: float(h[i].mean()) for d,i in by.items()}
 
 # %% ../nbs/core/04_relaxation.ipynb #730a1be1
 regularizers = 'ssr', 'entropy', 'zero-one', 'none'

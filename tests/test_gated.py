@@ -8,7 +8,7 @@ from nas_suite.choices import *
 from nas_suite.costs import CostModel, LatencyAwareLoss, macs, params
 from nas_suite.layers import *
 from nas_suite.relaxation import draw_gates, draw_path, modes, probabilities
-from nas_suite.strategies.gated import AlphaOptimizer, Gated, architecture_gradients, cost_gradients, derive, reinforce_gradients, weight_step
+from nas_suite.strategies.gated import AlphaOptimizer, Gated, added_gradients, architecture_gradients, derive, reinforce_gradients, weight_step
 from nas_suite.tasks.classification import Classification
 
 class Times(nn.Module):
@@ -148,15 +148,15 @@ def test_reinforce_is_unbiased():
     for g,e in zip(grads, exact): torch.testing.assert_close(g, e, rtol=0, atol=5 * 4 / n**.5)
     assert baseline == pytest.approx(.1 * mean)
 
-def test_cost_gradients_come_from_all_probabilities():
+def test_added_gradients_come_from_all_probabilities():
     space = net(); s = structure(space)
     cost = macs(space, (3, 6, 6))
     loss = LatencyAwareLoss(cost, .3 * cost(largest(space)), strength=.5)
     loss.multiplier.fill_(2.)
-    factor, grads = cost_gradients(space, torch.tensor(1.5), [loss])
+    factor, grads = added_gradients(space, torch.tensor(1.5), [loss], probabilities(space))
     want = torch.autograd.grad(2. * loss.excess(probabilities(space)), alphas(space))
     assert factor == 1 and all(torch.allclose(a, b.to(a.dtype)) for a,b in zip(grads, want)) and all((g != 0).all() for g in grads)
-    factor, grads = cost_gradients(space, torch.tensor(1.5), [LatencyAwareLoss(cost, 1e5, 'power', .6)])
+    factor, grads = added_gradients(space, torch.tensor(1.5), [LatencyAwareLoss(cost, 1e5, "power", .6)], probabilities(space))
     assert factor == pytest.approx(float((cost.expected(probabilities(space))/1e5)**.6), rel=1e-5)
 
 def best_of_all(space, limits):
