@@ -174,12 +174,10 @@ def _sizes(width) -> set:
     at = s.index if isinstance(s, Gates) else [s]
     return {width.options[i] for i in at} if isinstance(width, Choice) else set().union(*(_sizes(width.parts[i]) for i in at))
 
-def _combinations(width):
-    "Pairs (weight, kept channels) over what is selected; one with weight 1 where that is hard."
-    soft = _soft(width)
-    for combo in product(*(range(len(c.state.index)) for c in soft)):
-        index = {c: c.state.index[j] for c,j in zip(soft, combo)}
-        yield math.prod(c.state.weight[j] for c,j in zip(soft, combo)), kept(width, lambda c: index[c] if c in index else c.state)
+def _combinations(width, soft) -> list:
+    "The kept channels for each combination of what is selected of the choices `soft`, the last of them changing first."
+    def one(options): return kept(width, lambda c: options[c] if c in options else c.state)
+    return [one(dict(zip(soft, combo))) for combo in product(*(c.state.index for c in soft))]
 
 def _union(parts):
     parts = list(parts)
@@ -197,7 +195,7 @@ def support(width):
         s = width.choice.state
         return _union(support(width.parts[i]) for i in (s.index if isinstance(s, Gates) else [s]))
     if isinstance(width, Rest): return _tidy(list(range(min(_sizes(width.parts[0])) - least(width.parts[0]), most(width))))
-    return _union(k for _,k in _combinations(width))
+    return _union(_combinations(width, _soft(width)))
 
 def size(width) -> int:
     "The number of channels that the present selection computes."
@@ -221,11 +219,13 @@ def mask(width, like: Tensor):
     if isinstance(width, Rest): # what is not there of the other
         m = mask(width.parts[0], like)
         return torch.cat([1 - m[min(_sizes(width.parts[0])):], like.new_ones(width.total - len(m))])
-    channels = support(width)
-    def indicator(k):
-        if isinstance(k, range): return (torch.arange(len(channels), device=like.device) < len(k)).to(like.dtype)
-        return torch.tensor([float(c in k) for c in channels], device=like.device, dtype=like.dtype)
-    return sum(w.to(like.dtype) * indicator(k) for w,k in _combinations(width))
+    found = _combinations(width, soft := _soft(width))
+    weight = soft[0].state.weight
+    for c in soft[1:]: weight = (weight[:, None] * c.state.weight).flatten()
+    channels = _union(found)
+    if all(isinstance(k, range) for k in found): there = torch.tensor([len(k) for k in found], device=like.device)[:, None] > torch.arange(len(channels), device=like.device)
+    else: there = torch.tensor([[c in k for c in channels] for k in map(set, found)], device=like.device)
+    return weight.to(like.dtype) @ there.to(like.dtype)
 
 def masked(x: Tensor, width, dim=1) -> Tensor:
     "`x` with the soft weights of `width` along `dim`; `x` itself where the selection is hard."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['normalisations', 'modes', 'regularizers', 'logits', 'probabilities', 'entropy', 'draw_path', 'draw_gates', 'soften',
-           'dimensions', 'reachable', 'undecided', 'entropies', 'regularization']
+           'dimensions', 'reachable', 'undecided', 'undecided_by', 'entropies', 'regularization']
 
 # %% ../nbs/core/04_relaxation.ipynb #51a379ef
 import torch
@@ -110,6 +110,12 @@ def undecided(space) -> list:
     s = structure(space)
     return [n for n in reachable(s) if int(s.choices[s.names.index(n)].alive.sum()) > 1]
 
+def undecided_by(space: nn.Module) -> dict:
+    "Columns of the undecided choices, by dimension."
+    kind, by, column = dimensions(space), {}, {n: d for d,n in enumerate(structure(space).names)}
+    for n in undecided(space): by.setdefault(kind[n], []).append(column[n])
+    return by
+
 @torch.no_grad()
 def entropies(space: nn.Module, weights: str = 'softmax') -> dict:
     "Mean entropy of the reachable choices of each dimension, as a part of that of all their options alike: dimension -> 0 (one-hot) to 1."
@@ -123,11 +129,11 @@ def entropies(space: nn.Module, weights: str = 'softmax') -> dict:
 # %% ../nbs/core/04_relaxation.ipynb #730a1be1
 regularizers = 'ssr', 'entropy', 'zero-one', 'none'
 
-def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid') -> dict:
+def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid', groups: dict = None) -> dict: # groups: default `undecided_by(space)`
     "Mean loss of the undecided choices of each dimension: dimension -> scalar, differentiable in alpha."
     if kind not in regularizers: raise ValueError(f"there is no regularizer {kind!r}; they are {', '.join(regularizers)}")
-    s, by = structure(space), {}
-    if kind == 'none': return by
+    if kind == 'none': return {}
+    s = structure(space)
     log, there = _log_beliefs(s, weights)
     n = there.sum(1)
     if kind == 'ssr': each = log.sum(1) / n + n.log()
@@ -135,6 +141,4 @@ def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid'
     else:
         p = logits(s).sigmoid() if weights == 'sigmoid' else log.exp()
         each = -((p - .5)**2 * there).sum(1) / n
-    what = dimensions(space)
-    for name in undecided(s): by.setdefault(what[name], []).append(s.names.index(name))
-    return {d: each[i].mean() for d,i in by.items()}
+    return {d: each[columns].mean() for d,columns in (undecided_by(space) if groups is None else groups).items()}

@@ -14,6 +14,7 @@ from nas_suite.spaces.resnet import ofa_resnet50
 from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.regularized import Regularized
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import load_checkpoint, seeded
 sys.path.insert(0, str(Path(__file__).parent))
@@ -170,8 +171,9 @@ class TestSpace:
         assert macs(ours, space.input_shape)(largest(space)) == count_macs(extract(space, largest(space)), space.input_shape)
 
 STRATEGIES = {f'gated, {mode}': lambda mode=mode, **more: Gated(**dict(epochs=2, batch_size=4, gradient=mode) | more) for mode in (*modes, 'reinforce')}
+STRATEGIES['regularized'] = lambda **more: Regularized(**dict(epochs=2, batch_size=4, shrinks=3) | more)
 STRATEGIES['evolution'] = lambda **more: Evolution(**dict(supernet=dict(epochs=2, batch_size=4), score='accuracy', population=6, parents=2, generations=2, finalists=2) | more)
-CHANGES = dict(evolution=dict(score='predictor', samples=30)) # settings that a config must tell; default: those of gated
+CHANGES = dict(evolution=dict(score='predictor', samples=30), regularized=dict(regularizer='entropy', weights='softmax', strength=dict(operator=1., depth=.3, width=.2))) # settings that a config must tell; default: those of gated
 
 def task_for(space, n=12):
     "Images, or signals, whose class is the sign of their mean."

@@ -5,24 +5,24 @@
 # %% auto #0
 __all__ = ['strengths', 'other', 'levels', 'regularized', 'shrink', 'Regularized']
 
-# %% ../../nbs/strategies/03_regularized.ipynb #4323b5e2
+# %% ../../nbs/strategies/03_regularized.ipynb #f280fe58
 import math, torch
 from contextlib import closing
 from pathlib import Path
 from torch import nn, Tensor
 from ..choices import alphas, choices, decode, encode, restrict, structure, weights
 from ..costs import LatencyAwareLoss, minimise
-from ..relaxation import dimensions, entropies, entropy, normalisations, probabilities, reachable, regularization, regularizers, soften, undecided
+from ..relaxation import dimensions, entropies, entropy, normalisations, probabilities, reachable, regularization, regularizers, soften, undecided, undecided_by
 from .gated import added_gradients, architecture_gradients, derive, weight_step
 from ..training import batches, cosine, head_of, image_format, load_checkpoint, paced, seeded
 
-# %% ../../nbs/strategies/03_regularized.ipynb #98d4e401
+# %% ../../nbs/strategies/03_regularized.ipynb #e2ef1aee
 strengths = dict(operator=.3, depth=.3) # and for every other dimension:
 other = .15
 
-def regularized(space: nn.Module, kind: str, weights: str, strength: dict) -> Tensor:
+def regularized(space: nn.Module, kind: str, weights: str, strength: dict, groups: dict = None) -> Tensor: # groups: as of `regularization`
     "The weighted sum of the regularizer over dimensions, a scalar."
-    parts = regularization(space, kind, weights)
+    parts = regularization(space, kind, weights, groups)
     return sum((strength.get(d, other) * v for d,v in parts.items()), start=torch.zeros(()))
 
 # %% ../../nbs/strategies/03_regularized.ipynb #61e7f28c
@@ -82,7 +82,7 @@ def _drop_unused(optimizer):
     "Delete the state of weights that the last step did not use: of removed branches."
     for p in [p for p in optimizer.state if p.grad is None]: del optimizer.state[p]
 
-# %% ../../nbs/strategies/03_regularized.ipynb #a53dc2d3
+# %% ../../nbs/strategies/03_regularized.ipynb #d1083a95
 class Regularized:
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
     def __init__(self,
@@ -98,7 +98,7 @@ class Regularized:
         batch_size: int = 16,
         lr: float = 2e-3, weight_decay: float = 1e-4, # Of the weights: AdamW, cosine
         alpha_lr: float = None, # Of alpha; default: so that all architecture steps together could move one by about 12
-        alpha_decay: float = 1e-3,
+        alpha_decay: float = 1e-5, clip: float = .05, # Of the gradients of alpha, for a task's loss of weight 1
         budget_form: str = 'constrained', budget_strength: float = None # Of the latency-aware loss
     ):
         if regularizer not in regularizers: raise ValueError(f"there is no regularizer {regularizer!r}; they are {', '.join(regularizers)}")
@@ -141,37 +141,36 @@ class Regularized:
         train = batches(task.train, self.batch_size, seed, start=now['step'], augment=task.augment, device=device)
         held = task.train if not self.held else getattr(task, 'held', None) or task.valid # where validation data has no labels of the training's, some of that
         valid = batches(held, self.batch_size, seed + 1, start=now['arch_steps'], augment=task.augment, device=device)
-        note, open_ = max(1, steps // 100), undecided(view)
+        note, (s, groups) = max(1, steps // 100), _standing(view)
         with closing(paced(now, steps, seed, task, state, checkpoint, save_s, progress)) as loop:
             for step in loop:
                 for g in opt.param_groups: g['lr'] = cosine(step, steps, self.lr)
                 x, y = next(train)
-                row = dict(step=step, loss=weight_step(view, soften(view, self.weights, learn=False), lambda: task.loss(run(x), y), opt))
+                row = dict(step=step, loss=weight_step(view, soften(s, self.weights, learn=False), lambda: task.loss(run(x), y), opt))
                 _drop_unused(opt)
-                if step >= first and open_:
+                if step >= first and groups:
                     x, y = next(valid)
-                    row['arch_loss'] = self._architecture_step(view, lambda: task.score(run(x), y), losses, arch_opt)
+                    row['arch_loss'] = self._architecture_step(view, s, groups, lambda: task.score(run(x), y), losses, arch_opt)
                     now['arch_steps'] += 1
-                if open_ and (step in events or self.shrinks and step == last):
+                if groups and (step in events or self.shrinks and step == last):
                     smaller = shrink(view, limits, self.threshold, self.weights)
                     if step == last and (left := undecided(smaller)): now['forced'], smaller = left, _decided(smaller, limits, self.weights)
-                    if smaller is not view: _forget(view, smaller, arch_opt); view = smaller
-                    open_ = undecided(view)
+                    if smaller is not view: _forget(view, smaller, arch_opt); view = smaller; s, groups = _standing(view)
                 if step % note == 0 or step == steps - 1:
                     now['history'].append(self._noted(row, view, losses) | (dict(forced=now['forced']) if step == steps - 1 else {}))
         space.to(memory_format=torch.contiguous_format)
         return now['history']
 
-    def _architecture_step(self, view, score, losses, optimizer) -> float:
+    def _architecture_step(self, view, s, groups, score, losses, optimizer) -> float:
         "One step of the logits; the task's loss."
-        out, grads = architecture_gradients(view, soften(view, self.weights), score)
-        factor, more = added_gradients(view, out, losses, probabilities(view, self.weights), regularized(view, self.regularizer, self.weights, self.strength))
-        for c,g,m in zip(structure(view).choices, grads, more):
+        out, grads = architecture_gradients(view, soften(s, self.weights), score)
+        factor, more = added_gradients(s, out, losses, probabilities(s, self.weights), regularized(s, self.regularizer, self.weights, self.strength, groups))
+        for c,g,m in zip(s.choices, grads, more):
             parts = [t for t in (None if g is None else factor * g, m) if t is not None]
             c.alpha.grad = None if not parts else (sum(parts) + self.alpha_decay * c.alpha.detach()) * c.alive
-        nn.utils.clip_grad_norm_(alphas(view), 5.)
+        nn.utils.clip_grad_norm_([c.alpha for c in s.choices], self.clip)
         optimizer.step()
-        for f in losses: f.ascend({n: p.detach() for n,p in probabilities(view, self.weights).items()})
+        for f in losses: f.ascend({n: p.detach() for n,p in probabilities(s, self.weights).items()})
         return float(out)
 
     @torch.no_grad()
@@ -184,12 +183,15 @@ class Regularized:
                     probs={n: [round(v, 4) for v in probs[n].tolist()] for n in used},
                     cost={f.cost.name: float(f.cost.expected(probs)) for f in losses}, multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/03_regularized.ipynb #59f9e499
+# %% ../../nbs/strategies/03_regularized.ipynb #d4ddca40
 @torch.no_grad()
 def _begin(space, seed):
     "Logits a little apart: equal ones are a fixed point of the regularizer."
     s = structure(space)
     for c,a in zip(s.choices, torch.split(1e-3*torch.randn(sum(map(len, s.choices)), generator=seeded(seed, 'alpha')), list(map(len, s.choices)))): c.alpha.copy_(a)
+
+def _standing(view): # what every step needs of a view
+    return structure(view), undecided_by(view)
 
 def _alive(space): return {n: [c.options[i] for i in c.survivors] for n,c in choices(space).items()}
 
