@@ -23,6 +23,7 @@ x = torch.randn(a.batch, *shape).to(memory_format=form); y = torch.randint(10, (
 def step(net, arch=None):
     out = net(x) if arch is None else net(x, arch)
     nn.functional.cross_entropy(out, y).backward()
+    net.zero_grad() # as training does; else the gradients of all weights would be added up
 def saved(f):
     "Bytes of distinct storages that are kept for backward, parameters aside."
     own, seen = {p.untyped_storage().data_ptr() for p in space.parameters()}, {}
@@ -30,12 +31,12 @@ def saved(f):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): f()
     return sum(n for p,n in seen.items() if p not in own)
 def timed(*fs):
-    "Seconds of each of several functions, in turns; and the ratio to the first, in each round."
+    "Seconds of this thread's work in each of several functions, in turns; and the ratio to the first, in each round."
     for f in fs: f()
     rounds = []
     for _ in range(a.rounds):
         row = []
-        for f in fs: t = time.perf_counter(); f(); row.append(time.perf_counter() - t)
+        for f in fs: t = time.process_time(); f(); row.append(time.process_time() - t)
         rounds.append(row)
     return [(statistics.median(r[i] for r in rounds), statistics.median(r[i]/r[0] for r in rounds)) for i in range(len(fs))]
 

@@ -12,7 +12,7 @@ from copy import deepcopy
 from threading import RLock, get_ident
 from torch import fx, nn
 from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
-from .layers import Concat, Either, Grouped, Zero
+from .layers import Concat, Either, Grouped, Zero, _twin
 
 # %% ../nbs/core/02_extraction.ipynb #9cf5b586
 class _Mode:
@@ -75,7 +75,7 @@ def _skeleton(space, is_leaf):
 def _clone(m, memo):
     "A copy of an ordinary module; cheaper than deepcopy where it is a single layer."
     if m._modules or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks: return deepcopy(m, memo)
-    new = _shallow(m)
+    new = _twin(m)
     def own(t):
         if t is not None and id(t) not in memo:
             c = t.detach().clone()

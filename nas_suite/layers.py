@@ -11,6 +11,7 @@ __all__ = ['make_divisible', 'Width', 'Scaled', 'Grouped', 'Concat', 'Either', '
 # %% ../nbs/core/01_layers.ipynb #7fd68cb5
 import math, torch
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import product
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -342,8 +343,8 @@ class _ElasticConv(nn.Module):
     def plain(self):
         "The ordinary convolution that the present selection stands for, with a copy of its weights."
         w, b, padding, dilation = self.resolve()
-        new = self.ordinary(size(self.in_channels), size(self.out_channels), w.shape[2] if len(self.dims) == self.n else tuple(w.shape[2:]), self.stride, padding, dilation, size(self.groups), b is not None, device='meta')
-        return _filled(new, self, weight=w, bias=b)
+        args = size(self.in_channels), size(self.out_channels), w.shape[2] if len(self.dims) == self.n else tuple(w.shape[2:]), self.stride, padding, dilation, size(self.groups), b is not None
+        return _filled(self.ordinary, args, self, weight=w, bias=b)
     def out_shape(self, shape):
         "Shape of the output, at the largest width, for an input of this shape."
         if len(shape) != self.n + 2: raise ValueError(f"{type(self).__name__} takes a tensor of {self.n + 2} dimensions; found shape {tuple(shape)}")
@@ -364,13 +365,24 @@ def _own(old, new):
     "A parameter with the values of `new`, trained if `old` was."
     return None if old is None else nn.Parameter(new.detach().clone(memory_format=torch.contiguous_format), requires_grad=old.requires_grad)
 
-def _filled(new, old, **tensors):
-    "Give a module on the meta device copies of `tensors`; keep the mode, and what is trained, of `old`."
+@lru_cache(2**12)
+def _mould(kind, *args): return kind(*args, device='meta') # once: to initialise takes longer than to copy
+
+def _twin(m):
+    "A module like another one, with the same tensors, whose entries and hooks are its own."
+    new = object.__new__(type(m))
+    new.__dict__.update((k, v.copy() if isinstance(v, dict) else v) for k,v in m.__dict__.items())
+    return new
+
+def _filled(kind, args, old, **tensors):
+    "An ordinary module with copies of `tensors`, and the mode, and what is trained, of `old`."
+    new = _twin(_mould(kind, *args))
     for n,t in tensors.items():
         if t is None: continue
         if n in new._parameters: new._parameters[n] = _own(getattr(old, n), t)
         else: new._buffers[n] = t.clone()
-    return new.train(old.training)
+    new.training = old.training
+    return new
 
 class ElasticConv1d(_ElasticConv):
     "A 1-d convolution, (B, C, T) -> (B, C', T'), whose widths, kernel and dilation may be choices."
@@ -408,8 +420,7 @@ class ElasticBatchNorm(nn.modules.batchnorm._BatchNorm):
     def plain(self):
         "The ordinary batch norm that the present selection stands for, with a copy of its weights and statistics."
         kind, idx = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[self.dims-1], support(self.width)
-        new = kind(len(idx), self.eps, self.momentum, self.affine, self.track_running_stats, device='meta')
-        return _filled(new, self, **self.resolve(idx), num_batches_tracked=self.num_batches_tracked)
+        return _filled(kind, (len(idx), self.eps, self.momentum, self.affine, self.track_running_stats), self, **self.resolve(idx), num_batches_tracked=self.num_batches_tracked)
     def narrow(self):
         "Keep only the part of the weights and statistics that the present selection computes."
         r = self.resolve(support(self.width))
@@ -437,7 +448,7 @@ class ElasticLinear(nn.Module):
     def plain(self):
         "The ordinary linear layer that the present selection stands for, with a copy of its weights."
         w, b = self.resolve()
-        return _filled(nn.Linear(*w.shape[::-1], b is not None, device='meta'), self, weight=w, bias=b)
+        return _filled(nn.Linear, (*w.shape[::-1], b is not None), self, weight=w, bias=b)
     def narrow(self):
         "Keep only the part of the weights that the present selection computes."
         self.weight, self.bias = map(_own, (self.weight, self.bias), self.resolve())

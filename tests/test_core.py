@@ -709,3 +709,10 @@ def test_untraceable_spaces_say_where():
         space = nn.Sequential(ElasticLinear(3, w := one_of(2, 3)), m)
         with raises(text): extract(space, {'0.out_features': 2})
         assert all(isinstance(k.training, bool) for k in space.modules())
+
+def test_hooks_of_a_subnet_are_its_own():
+    from nas_suite.spaces.tdnn import small_tdnn
+    space = small_tdnn()
+    one, two = extract(space, smallest(space)), extract(space, smallest(space))
+    for m in one.modules(): m.register_forward_hook(lambda *_: None)
+    assert all(m._forward_hooks for m in one.modules()) and not any(m._forward_hooks for net in (space, two) for m in net.modules())
