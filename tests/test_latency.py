@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas_suite.latency import (BusyMachine, Cache, Measured, affine, available_cores, backends, cache_folder, doubts, environment,
-                               evaluating, key, measure, median_interval, reference_network, stopwatch, warm_up)
+from nas_suite.latency import (Backend, BusyMachine, Cache, Measured, affine, available_cores, backends, cache_folder, doubts, energy_counter, environment,
+                               evaluating, key, measure, measuring, median_interval, peak_memory_mb, reference_network, stopwatch, warm_up)
 
 # ---------------------------------------------------------------- a made-up clock
 
@@ -170,7 +170,7 @@ def test_modes_come_back_after_an_error():
     ({"a": nn.Identity(), "b": nn.Identity()}, {"a": torch.zeros(1)}, {}, "no input for b"),
     (nn.Identity(), (1, 3, 32), {}, "give a tensor"),
     (nn.Identity(), (), {}, "holds nothing"),
-    (nn.Identity(), torch.zeros(1), dict(backend="tvm"), "no back end 'tvm'; the back ends are eager, compile, onnxruntime"),
+    (nn.Identity(), torch.zeros(1), dict(backend="tvm"), "no back end 'tvm'; the back ends are eager, compile.*onnxruntime, executorch"),
     (nn.Identity(), torch.zeros(1), dict(rounds=0), "at least 1"),
     (nn.Identity(), torch.zeros(1), dict(threads=0), "at least 1"),
     (nn.Bilinear(2, 2, 2), torch.zeros(1, 2), {}, "Bilinear does not run"),
@@ -181,6 +181,9 @@ def test_bad_input_is_named(modules, example, options, message):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match="pip install"): measure(nn.Linear(2, 2), torch.zeros(1, 2), backend="onnxruntime")
+    for name in [n for n in sys.modules if n.split(".")[0] == "executorch"]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    with pytest.raises(ImportError, match=r"the extra executorch: pip install 'nas_suite\[executorch\]'"): measure(nn.Linear(2, 2), torch.zeros(1, 2), backend="executorch")
 
 def test_forms_of_modules_and_inputs():
     with warnings.catch_warnings():
@@ -242,20 +245,22 @@ def test_warnings_are_raised_and_kept(timed, monkeypatch):
 
 # ---------------------------------------------------------------- back ends
 
-@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "compile"])
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "compile", "executorch"])
 def test_back_ends_compute_the_same(backend):
+    if backend == "executorch": pytest.importorskip("executorch.runtime", reason="the extra executorch is not installed")
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     x = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
-        try: out = backends[backend](net, (x,))()
+        try: out = backends[backend].prepare(net, (x,))()
         except Exception as e:
             if backend == "compile" and "compiler" in str(e).lower(): pytest.skip("no C++ compiler here")
             raise
     torch.testing.assert_close(torch.as_tensor(out[0] if isinstance(out, (list, tuple)) else out), net(x).detach(), atol=1e-5, rtol=1e-4)
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "compile"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "compile", "executorch"])
 def test_measure_on_back_ends(backend):
+    if backend == "executorch": pytest.importorskip("executorch.runtime", reason="the extra executorch is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BusyMachine)
         try: m = measure(nn.Linear(8, 8).train(), torch.randn(4, 8), rounds=6, backend=backend, block_ms=.1)
@@ -273,7 +278,7 @@ def test_every_module_is_compiled_however_many_share_a_class():
         nets = [nn.Sequential(nn.Linear(4, 4 + i)).eval() for i in range(12)]      # torch's own limit is 8 for one code object
         x = torch.randn(2, 4)
         with torch.inference_mode():
-            runs = [backends["compile"](net, (x,)) for net in nets]
+            runs = [backends["compile"].prepare(net, (x,)) for net in nets]
             for net, run in zip(nets, runs): torch.testing.assert_close(run(), net(x))
     finally: torch.compile = before
     assert counter.frame_count == 12
@@ -285,6 +290,101 @@ def test_on_a_gpu():
         warnings.simplefilter("ignore", BusyMachine)
         m = measure(net, torch.randn(1, 3, 32, 32), device="cuda", rounds=6)
     assert (m.samples > 0).all() and m.environment["kind"] == "cuda" and net.weight.device.type == "cpu"
+
+def test_a_back_end_of_ones_own(monkeypatch):
+    "Four functions: the handle may be anything, what it noted is in the table, its versions are in the key, and its own waiting ends each block"
+    clock, log = Clock(), []
+    class Handle:
+        notes = dict(graph_breaks=2)
+        def __init__(self, module, example): self.module, self.example = module, example
+    def run(h): log.append("run"); clock.spend(2.); return h.module(*h.example)
+    monkeypatch.setitem(backends, "mine", Backend(Handle, run, lambda: log.append("sync"), lambda: dict(mine="1.0")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BusyMachine)
+        m = measure(nn.ReLU(), torch.zeros(1, 4), backend="mine", clock=clock, rounds=10)
+    assert m.median_ms("ReLU") == pytest.approx(2.) and m.table()[0]["graph_breaks"] == 2 and m.environment["libraries"]["mine"] == "1.0"
+    assert key(m.environment) != key(m.environment | dict(libraries=dict(m.environment["libraries"], mine="2.0")))
+    assert log[-5:] == ["sync", "run", "run", "run", "sync"] and m.memory_mb == {}       # blocks of at least 5 ms; another's memory is not known
+
+# ---------------------------------------------------------------- memory, energy, heat
+
+class Twice(nn.Module):
+    def forward(self, x): return (x + 1).mul_(2).view(-1).reshape(2, -1) + 1
+
+@pytest.mark.parametrize("net, x, alive", [
+    (nn.Linear(100, 50, bias=False), torch.zeros(10, 100), 50*100 + 1000 + 500),
+    (nn.Sequential(*[nn.ReLU() for _ in range(9)]), torch.zeros(1000), 3000),                # an input, and two of nine outputs at once
+    (nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), torch.zeros(10, 10), 100),          # nothing new
+    (Twice(), torch.zeros(1000), 3000)], ids=["linear", "chain", "in place", "views"])
+def test_peak_memory_is_what_is_alive_at_once(net, x, alive):
+    with torch.inference_mode(): assert peak_memory_mb(net, (x,)) == pytest.approx(4*alive / 2**20)
+
+def test_memory_is_beside_latency(timed):
+    clock = Clock()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BusyMachine)
+        m = measure(nn.Linear(256, 1024, bias=False), torch.zeros(1, 256), rounds=6, block_ms=.1)
+    assert m.table()[0]["memory_mb"] == pytest.approx(1 + 4*1280/2**20, abs=1e-3) and " MB" in repr(m) and Measured.from_json(m.to_json()).memory_mb == m.memory_mb
+
+def test_energy_is_read_from_a_counter(monkeypatch):
+    clock = Clock()
+    joules = lambda: clock.ns / 1e9 * 40                                                      # 40 W
+    monkeypatch.setattr(measuring, "energy_counter", lambda device: ("RAPL", joules))
+    monkeypatch.setitem(backends, "fake", lambda module, example: (lambda: module(*example)) if isinstance(module, Takes) else (lambda: clock.spend(.5)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BusyMachine)
+        go = lambda **more: measure(dict(a=Takes(clock, 2.), b=Takes(clock, 30.)), torch.zeros(1), backend="fake", clock=clock, rounds=6, **more)
+        m = go(energy_s=.1)
+        assert m.energy_mj == dict(a=pytest.approx(80, rel=1e-4), b=pytest.approx(1200, rel=1e-4)) and m.environment["energy"] == "RAPL" and " mJ" in repr(m)
+        assert go().energy_mj == {} and go().environment["energy"] is None
+        monkeypatch.setattr(measuring, "energy_counter", lambda device: None)
+        m = go(energy_s=.1)
+        assert m.energy_mj == {} and any("no energy counter" in w for w in m.warnings)
+
+def test_counters_of_processors(tmp_path):
+    assert energy_counter(root=tmp_path) is None
+    for i, (n, uj) in enumerate({"intel-rapl:0": 2e6, "intel-rapl:0:0": 5e6, "intel-rapl:1": 3e6}.items()):   # a part of a package is in the package
+        p = tmp_path/"sys/class/powercap"/n; p.mkdir(parents=True)
+        (p/"energy_uj").write_text(f"{uj:.0f}"); (p/"max_energy_range_uj").write_text("4000000")
+    name, read = energy_counter(root=tmp_path)
+    assert (name, read()) == ("RAPL", 5.)
+    (tmp_path/"sys/class/powercap/intel-rapl:0/energy_uj").write_text("1000000")
+    assert read() == 8. and read() == 8.
+
+def test_a_gpu_has_a_counter(monkeypatch):
+    class Library:
+        def nvmlDeviceGetHandleByIndex_v2(self, index, handle): return 0
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle, out): out._obj.value = 12500; return 0
+    monkeypatch.setattr(measuring, "_nvml", Library)
+    name, read = energy_counter("cuda")
+    assert (name, read()) == ("NVML", 12.5)
+    monkeypatch.setattr(Library, "nvmlDeviceGetTotalEnergyConsumption", lambda self, handle, out: 3)         # an old GPU
+    assert energy_counter("cuda") is None
+    monkeypatch.setattr(measuring, "_nvml", lambda: None)
+    assert energy_counter("cuda") is None
+
+def test_heat_and_batteries_are_named(tmp_path, monkeypatch):
+    assert measuring._throttles(tmp_path) == 0 and not measuring._on_battery(tmp_path)
+    for path, text in {"sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "3", "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count": "4",
+                       "sys/class/power_supply/BAT0/type": "Battery", "sys/class/power_supply/BAT0/status": "Discharging"}.items():
+        (tmp_path/path).parent.mkdir(parents=True, exist_ok=True); (tmp_path/path).write_text(text)
+    assert measuring._throttles(tmp_path) == 7 and measuring._on_battery(tmp_path)
+    said = doubts(throttled=True, battery=True)
+    assert "hot" in said[0] and "battery" in said[1]
+    counts = iter((7, 9))
+    monkeypatch.setattr(measuring, "_throttles", lambda: next(counts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BusyMachine)
+        assert any("hot" in w for w in measure(nn.ReLU(), torch.zeros(1), rounds=6, block_ms=.01).warnings)
+
+def test_cold_calls_are_single_and_follow_a_flush(timed, monkeypatch):
+    clock, log = Clock(), []
+    monkeypatch.setattr(measuring, "_flusher", lambda device: lambda: log.append("flush"))
+    net = Takes(clock, 1.); net.log = log
+    m = timed(clock, net, rounds=6, cold=True, tolerance=0)
+    assert m.repeats == dict(Takes=1) and m.environment["cold"] and log[-3:].count("flush") >= 1 and log.count("flush") == 12
+    at = [i for i, x in enumerate(log) if x is net][-6:]
+    assert all(log[i - 1] == "flush" for i in at)
 
 # ---------------------------------------------------------------- results on disk
 
