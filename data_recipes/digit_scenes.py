@@ -1,7 +1,7 @@
 """Digit scenes: handwritten digits laid on parts of two photographs, with the class of every pixel known, for trying things out where no data is at hand.
 
 Source: this file, from what the scikit-learn package ships: real digits (see `digits`: UCI, CC BY 4.0) and the photographs china.jpg (danielbuechele) and flower.jpg (vultilion), CC BY 2.0 (see sklearn.datasets.load_sample_images).
-A scene is a part of a photograph and two to four digits, larger than they were, each in a colour of its own. Where a digit's ink is strong the pixel has its class, its soft edge is ignored (255), all else is background.
+A scene is a part of a photograph and one to three digits, larger than they were, each in a colour of its own, dark on light or light on dark. Where a digit's ink is strong the pixel has its class, its soft edge is ignored (255), all else is background.
 Split: training scenes have the left two thirds of the photographs and the 1,297 training digits, test scenes the rest of both. The same `seed` gives the same scenes."""
 import numpy as np, torch
 from torch.utils.data import TensorDataset
@@ -19,14 +19,14 @@ def _scene(rng, photo, ink, labels, size):
     top, left = rng.integers(photo.shape[0] - ch + 1), rng.integers(photo.shape[1] - cw + 1)
     image = np.asarray(Image.fromarray(photo[top:top + ch, left:left + cw]).resize((w, h), Image.Resampling.BILINEAR)).astype(np.float32)
     mask = np.zeros((h, w), np.uint8)
-    for _ in range(rng.integers(2, 5)):
-        k, side = rng.integers(len(ink)), int(rng.integers(h//3, h//2 + 1))
+    for _ in range(rng.integers(1, 4)):
+        k, side = rng.integers(len(ink)), int(rng.integers(h//2, h*3//4 + 1))
         a = np.asarray(Image.fromarray(ink[k]).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
         y, x = rng.integers(h - side + 1), rng.integers(w - side + 1)
-        part, under = (slice(y, y + side), slice(x, x + side)), (a > .2)
-        colour = rng.uniform(0, 255, 3).astype(np.float32)
+        part, dark = (slice(y, y + side), slice(x, x + side)), image[y:y + side, x:x + side].mean() > 110
+        colour = rng.uniform(*((0, 90) if dark else (150, 255)), 3).astype(np.float32)
         image[part] = image[part]*(1 - a[..., None]) + colour*a[..., None]
-        mask[part] = np.where(a > .5, labels[k], np.where(under, ignored, mask[part]))
+        mask[part] = np.where(a > .5, labels[k], np.where(a > .25, ignored, mask[part]))
     return image + rng.normal(0, 4, image.shape).astype(np.float32), mask
 
 def load(train: int = 320, test: int = 80, image_size: tuple = (64, 96), digits: tuple = (0, 1, 4, 7), seed: int = 0) -> dict: # digits: those that are classes
