@@ -30,7 +30,7 @@ def _scene(rng, photo, ink, labels, size):
     return image + rng.normal(0, 4, image.shape).astype(np.float32), mask
 
 def load(train: int = 320, test: int = 80, image_size: tuple = (64, 96), digits: tuple = (0, 1, 4, 7), seed: int = 0) -> dict: # digits: those that are classes
-    "dict(train, test: TensorDatasets of float images (3, H, W) and labels (H, W); classes: background and the digits; palette)."
+    "dict(train, test: TensorDatasets of float images (3, H, W) and labels (H, W); classes: background and the digits; palette; flip: False)."
     from sklearn.datasets import load_sample_images
     if not digits or not set(digits) <= set(range(10)): raise ValueError(f"digits are some of 0 to 9; found {digits!r}")
     if not 24 <= min(image_size) or image_size[0] > 400 or image_size[1] > 210: raise ValueError(f"scenes are 24 x 24 to 400 x 210 pixels; found {image_size!r}")
@@ -45,4 +45,4 @@ def load(train: int = 320, test: int = 80, image_size: tuple = (64, 96), digits:
         images = torch.from_numpy(np.stack([s[0] for s in scenes])).permute(0, 3, 1, 2).clamp(0, 255) / 255
         images = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
         found.append(TensorDataset(images.contiguous(), torch.from_numpy(np.stack([s[1] for s in scenes])).long()))
-    return dict(train=found[0], test=found[1], classes=['background', *map(str, digits)], palette=palette[:len(digits) + 1])
+    return dict(train=found[0], test=found[1], classes=['background', *map(str, digits)], palette=palette[:len(digits) + 1], flip=False) # a mirrored digit is none

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'searches', 'launch', 'main', 'option_of', 'folder_for', 'search_classification', 'train_supernet_command',
-           'specialize', 'search_speaker', 'embed', 'verify', 'score_trials', 'program', 'measure', 'spaces',
-           'space_of', 'extract_command', 'export', 'report_command', 'spaces_command']
+           'specialize', 'search_speaker', 'embed', 'verify', 'score_trials', 'search_segmentation', 'segment_command',
+           'program', 'measure', 'spaces', 'space_of', 'extract_command', 'export', 'report_command', 'spaces_command']
 
 # %% ../nbs/core/09_cli.ipynb #6e011fd3
 import contextlib, json, os, re, shutil, sys, tempfile, warnings, zipfile
@@ -409,6 +409,98 @@ def score_trials(
         plot_scores(scores, same, threshold, one); plot_det(scores, same, two); fig.savefig(plot)
     print(f"{len(left)} trials{', AS-norm' if cohort is not None else ''}\nEER     {100*eer:.2f} %{between(100, 2)}, at {threshold:.4f}\nminDCF  {cost:.3f}{between(1, 3, detection)}; p_target {p_target:g}, a miss costs {c_miss:g}, a false alarm {c_fa:g}\n\nscores  {out}")
     if speakers is None: _say('note: no folder of the paths tells the speakers apart as the labels do, so there are no intervals')
+
+# %% ../nbs/core/09_cli.ipynb #b5a1daee
+def _size(text):
+    "A size as height and width: 180x240."
+    if text is None: return None
+    if not (m := re.fullmatch(r'(\d+)[x×](\d+)', text.strip().lower())): raise ValueError(f"--image-size is HEIGHTxWIDTH, such as 180x240; found {text!r}")
+    return int(m[1]), int(m[2])
+
+@searches.command('segmentation')
+def search_segmentation(
+    data: Annotated[str, typer.Argument(metavar='DATA', help='"digit scenes", a folder as CamVid\'s or Cityscapes\', or one with images, masks and classes.txt.', show_default=False)],
+    latency_ms: Annotated[Optional[float], typer.Option(help='Budget: milliseconds for one image, measured here.', show_default=False)] = None,
+    macs: Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates; 50M, 1.2G.', show_default=False)] = None,
+    params: Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)] = None,
+    image_size: Annotated[Optional[str], typer.Option(metavar='HxW', help='Size that images are resized to, such as 180x240.', show_default=False)] = None,
+    classes: Annotated[Optional[Path], typer.Option(help='File with the name of a class a line, the first for label 0; by default classes.txt of the folder.', show_default=False)] = None,
+    strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'regularized',
+    epochs: Annotated[Optional[int], typer.Option(help='Passes over the training data in the search; by default what the strategy says.', show_default=False)] = None,
+    retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in the training of the network found.', show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
+    threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
+    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+):
+    """Search a network that says the class of every pixel, within a budget.
+
+    The run is written to a folder; nas-suite segment puts the network to use. The same command goes
+    on with a run that was cut off.
+
+    \b
+    Examples:
+      nas-suite search segmentation "digit scenes" --macs 8M
+      nas-suite search segmentation CamVid/ --latency-ms 20 --threads 1
+      nas-suite search segmentation photos/ --macs 200M --image-size 180x240
+    """
+    from nas_suite import search
+    from nas_suite.report import summary
+    budget = dict(latency_ms=latency_ms, macs=macs, params=params)
+    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
+    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads).items() if v is not None}
+    found = search.segmentation(data, **budget, image_size=_size(image_size), classes=classes, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
+    print(summary(found.run_dir))
+    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+
+def _images(places) -> dict:
+    "Images, and those in folders, by the names of what is written for them."
+    from data_recipes.image_folder import suffixes
+    out = {}
+    for p in places:
+        for f in [f for f in sorted(p.rglob('*')) if f.suffix.lower() in suffixes] if p.is_dir() else [p]:
+            name = str((f.relative_to(p) if p.is_dir() else Path(f.name)).with_suffix(''))
+            if name in out: raise ValueError(f"{out[name]} and {f} have the same name: give their folder, or one at a time")
+            out[name] = f
+    if not out: raise ValueError(f"there are no images ({', '.join(suffixes)}) in {', '.join(map(str, places))}")
+    return out
+
+@app.command('segment')
+def segment_command(
+    run: Annotated[Path, typer.Argument(metavar='RUN', help='Folder of a finished run of segmentation.', show_default=False)],
+    places: Annotated[list[Path], typer.Argument(metavar='FILES', help='Images, and folders of them.', show_default=False)],
+    out: Annotated[Path, typer.Option('--out', '-o', help='Folder to write to; it must not exist yet.', show_default=False)]
+):
+    """Write the class of each pixel of images, and the images with it laid over them.
+
+    In the folder masks a picture has a label a pixel, at the size of the image, and shows it in the
+    colour of its class; overlays is to be looked at. A file that cannot be used is named and left out.
+
+    \b
+    Examples:
+      nas-suite segment runs/streets photo.jpg --out masks
+      nas-suite segment runs/streets photos/ --out masks
+    """
+    from PIL import Image
+    from nas_suite import search
+    from nas_suite.tasks.segmentation import overlay, read_image
+    if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
+    found, files, done = search.load(_run(run)), _images(places), 0
+    palette = json.loads((run/'config.json').read_text())['task'].get('palette') # without one, found.segment says what is wrong
+    for name,f in files.items():
+        try: x = read_image(f)
+        except ValueError as e: _say(f'note: {e}'); continue
+        mask = found.segment(x)
+        shown = Image.fromarray(mask.numpy()); shown.putpalette([v for c in palette for v in c])
+        for kind,im in dict(masks=shown, overlays=overlay(x, mask, palette)).items():
+            path = out/kind/f'{name}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f'.{os.getpid()}.{path.name}')
+            im.save(draft); os.replace(draft, path)
+        done += 1
+    if not done: raise ValueError(f"none of {len(files)} images can be used")
+    print(f'{out}  {done} masks and overlays' + (f', left out: {len(files) - done}' if done < len(files) else ''))
 
 # %% ../nbs/core/09_cli.ipynb #de130952
 def program(

@@ -6,11 +6,11 @@
 __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milliseconds', 'score', 'metric_name', 'rows', 'met',
            'of_speakers', 'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff',
            'draw_parts', 'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses',
-           'draw_budget', 'draw_entropy', 'draw_multiplier', 'course', 'training', 'draw_front', 'front', 'stage_table',
-           'figures', 'plot', 'chance', 'page', 'report']
+           'draw_budget', 'draw_entropy', 'draw_live', 'draw_multiplier', 'course', 'training', 'draw_front', 'front',
+           'stage_table', 'class_table', 'confusion', 'examples', 'figures', 'plot', 'chance', 'page', 'report']
 
 # %% ../nbs/core/07_report.ipynb #2704d88d
-import base64, colorsys, html, io, json, math, os, re, tempfile
+import base64, colorsys, html, io, json, math, os, re, tempfile, numpy as np
 from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,11 +21,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 # %% ../nbs/core/07_report.ipynb #0d2e10bb
-_files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict, specialized=list)
+_files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict, specialized=list, fps=dict)
 
 def read(
     run # folder of a run, or what a search returned
-) -> dict: # config, environment, history, arch, result, baselines, front, specialized, folder
+) -> dict: # config, environment, history, arch, result, baselines, front, specialized, fps, folder
     "What the files of a run say; a file that is not there is empty. FileNotFoundError if the folder holds no run."
     folder = getattr(run, 'run_dir', run)
     if folder is None:
@@ -390,21 +390,35 @@ def draw_budget(ax, run):
     for i,n in enumerate(_names(run['history'], 'cost')):
         if not (_known(b := budget.get(n)) and b > 0 and (s := _series(run['history'], lambda h: ((h.get('cost') or {}).get(n) or math.nan)/b))): continue
         ax.plot(*s, color=_hues[i], label=n); some = True
+        if d := _series(run['history'], lambda h: ((h.get('discrete') or {}).get(n) or math.nan)/b): ax.plot(*d, color=_hues[i], lw=1, ls=(0, (2, 1.5)), label=f'{n}, likeliest network')
     if some: ax.axhline(1, color=alarm, lw=1.2, ls=(0, (4, 3))); ax.set_title('expected cost / budget'); ax.legend(fontsize=7.5); ax.grid(True, axis='y')
     return some
 
 def draw_entropy(ax, run):
-    "Mean entropy of the choices over the steps; whether there is any."
-    s = _series(run['history'], lambda h: h.get('entropy'))
-    if s: ax.plot(*s, color=_hues[4]); ax.set_title('entropy of the choices'); ax.grid(True, axis='y'); ax.set_ylim(bottom=0)
-    return bool(s)
+    "Mean entropy of the choices over the steps, by dimension where that is known; whether there is any."
+    kinds = _lines(ax, run['history'], 'entropy_by')
+    s = None if kinds else _series(run['history'], lambda h: h.get('entropy'))
+    if s: ax.plot(*s, color=_hues[4])
+    if s or kinds: ax.set_title('entropy of the choices'); ax.grid(True, axis='y'); ax.set_ylim(bottom=0)
+    return bool(s or kinds)
+
+def _lines(ax, history, key) -> bool:
+    "A line for each name of a dict in the rows of a history; whether there is any."
+    known = {n: s for n in _names(history, key) if (s := _series(history, lambda h: (h.get(key) or {}).get(n)))}
+    for i,(n,s) in enumerate(known.items()): ax.plot(*s, color=_hues[i % len(_hues)], label=n)
+    if known: ax.legend(fontsize=7.5)
+    return bool(known)
+
+def draw_live(ax, run):
+    "Options that are left over the steps, by dimension; whether that is known."
+    some = _lines(ax, run['history'], 'live')
+    if some: ax.set_title('options left'); ax.grid(True, axis='y'); ax.set_ylim(bottom=0)
+    return some
 
 def draw_multiplier(ax, run):
     "Multiplier of each cost over the steps; whether there is any."
-    some = False
-    for i,n in enumerate(_names(run['history'], 'multiplier')):
-        if s := _series(run['history'], lambda h: (h.get('multiplier') or {}).get(n)): ax.plot(*s, color=_hues[i], label=n); some = True
-    if some: ax.set_title('multiplier'); ax.legend(fontsize=7.5); ax.grid(True, axis='y')
+    some = _lines(ax, run['history'], 'multiplier')
+    if some: ax.set_title('multiplier'); ax.grid(True, axis='y')
     return some
 
 # %% ../nbs/core/07_report.ipynb #ce400783
@@ -420,7 +434,7 @@ def _row(draws, height=2.5):
 
 def course(run):
     "Figure: losses, entropy, expected cost and multiplier over time."
-    return _row([lambda ax: draw_losses(ax, run['history']), lambda ax: draw_entropy(ax, run), lambda ax: draw_budget(ax, run), lambda ax: draw_multiplier(ax, run)])
+    return _row([lambda ax: draw_losses(ax, run['history']), lambda ax: draw_live(ax, run), lambda ax: draw_entropy(ax, run), lambda ax: draw_budget(ax, run), lambda ax: draw_multiplier(ax, run)])
 
 def training(run):
     "Figure: the training of the found network."
@@ -464,12 +478,66 @@ def stage_table(run) -> tuple: # header, rows
     names = list(dict.fromkeys(n for _,p in at for n in p))
     return ['network', *(n for n,_ in at)], [[n, *(score(p.get(n)) for _,p in at)] for n in names]
 
+# %% ../nbs/core/07_report.ipynb #7241aa34
+def _last(run) -> dict:
+    "Metrics of the last stage that was reached."
+    metrics = run['result'].get('metrics') or {}
+    return next((metrics[s] for s in reversed(stages) if metrics.get(s)), {})
+
+def class_table(run) -> tuple: # header, rows
+    "IoU, accuracy and share of the pixels of each class."
+    matrix, iou, names = _last(run).get('confusion'), _last(run).get('iou'), (run['config'].get('task') or {}).get('names')
+    if not matrix or not names: return [], []
+    total = sum(map(sum, matrix)) or 1
+    body = [[n, score(v), score(row[c]/sum(row) if sum(row) else None), score(sum(row)/total)] for c,(n,v,row) in enumerate(zip(names, iou, matrix))]
+    return ['class', 'IoU', 'of its pixels found', 'share of all pixels'], [*body, ['mean', score(_last(run).get('miou')), score(_last(run).get('class_accuracy')), '']]
+
+def confusion(run):
+    "Figure: the confusion matrix, in percent of each true class."
+    matrix, names = _last(run).get('confusion'), (run['config'].get('task') or {}).get('names')
+    if not matrix or not names: return None
+    n = len(names)
+    fig = _figure(min(10.6, 2.4 + .5*n), 1.4 + .3*n)
+    ax = fig.subplots()
+    share = [[100*v/sum(row) if sum(row) else math.nan for v in row] for row in matrix]
+    ax.imshow(share, cmap='Blues', vmin=0, vmax=100, aspect='auto')
+    for i,row in enumerate(share):
+        for j,v in enumerate(row):
+            if v >= .5: ax.text(j, i, f'{v:.0f}', ha='center', va='center', fontsize=7, color='white' if v > 55 else '#10151b')
+    ax.set_xticks(range(n), [elided(s, 14) for s in names], rotation=45, ha='right', fontsize=7.5); ax.set_yticks(range(n), [elided(s, 14) for s in names], fontsize=7.5)
+    ax.tick_params(length=0); ax.set(xlabel='said', ylabel='true')
+    for s in ax.spines.values(): s.set_visible(False)
+    return fig
+
+def examples(run):
+    "Figure: test images, the truth, what the network says, and where it is wrong."
+    task = run['config'].get('task') or {}
+    if run['folder'] is None or not task.get('palette') or not (path := run['folder']/'examples.npz').is_file(): return None
+    try:
+        with np.load(path, allow_pickle=False) as z: image, truth, said = (z[k] for k in ('image', 'truth', 'prediction'))
+    except (ValueError, OSError, KeyError) as e: raise ValueError(f"{path} is damaged: {e}") from None
+    image, truth, said = image[:3], truth[:3], said[:3]
+    shown = np.full((256, 3), 255, np.uint8)
+    shown[:len(task['palette'])] = task['palette']
+    grey = image.mean(-1, keepdims=True).repeat(3, -1) * .6 + 60
+    wrong = np.where((truth == 255)[..., None], 255, np.where((truth != said)[..., None], (217, 83, 79), grey)).astype(np.uint8)
+    n, (h, w) = len(image), truth.shape[1:]
+    fig = _figure(10.6, .7 + n*2.6*h/w)
+    axes = fig.subplots(n, 4, squeeze=False)
+    for row,pictures in zip(axes, zip(image, shown[truth], shown[said], wrong)):
+        for ax,picture in zip(row, pictures): ax.imshow(picture, interpolation='none'); ax.set_axis_off()
+    for ax,title in zip(axes[0], ('image', 'truth', 'the network says', 'wrong')): ax.set_title(title)
+    fig.legend([matplotlib.patches.Patch(color=[v/255 for v in c]) for c in task['palette']], [elided(s, 14) for s in task['names']], loc='outside lower center', ncols=min(10, len(task['names'])), fontsize=7.5, handlelength=1, handleheight=1)
+    return fig
+
 # %% ../nbs/core/07_report.ipynb #9e60deea
-_titles = dict(tradeoff='Accuracy against cost', front='Networks for every budget', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
+_titles = dict(tradeoff='Accuracy against cost', examples='What the network sees', confusion='Which classes are taken for which', front='Networks for every budget', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
 _captions = dict(
     tradeoff='Up and to the left is better. Bars are intervals that hold the median latency with 95 % confidence; all networks were trained in the same way.',
     front='Up and to the left is better. The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
     architecture='From input to output. Colour: kernel; height: expansion; dashed: the block is skipped.',
+    examples='Test images, not chosen: the true classes, what the network says, and in red where it is wrong; white is not judged.',
+    confusion='A row for each true class: the share of its pixels, in percent, that the network gives to each class.',
     parts='Units in the order in which they run, and their share of the whole.',
     beliefs='Probabilities of the options of each choice, from the first step (left) to the last (right), and the option that was kept.',
     course='A search that decides loses entropy; one that lands on its budget ends at or below 1.',
@@ -478,9 +546,9 @@ _captions = dict(
 def figures(
     run # folder of a run, or what a search returned
 ) -> dict: # name -> matplotlib Figure
-    "The figures of a run: tradeoff, front, architecture, parts, beliefs, course, training; those nothing is known of are left out."
+    "The figures of a run: tradeoff, examples, confusion, front, architecture, parts, beliefs, course, training; those nothing is known of are left out."
     run = run if isinstance(run, dict) else read(run)
-    makers = (tradeoff, front, architecture, parts, beliefs, course, training)
+    makers = (tradeoff, examples, confusion, front, architecture, parts, beliefs, course, training)
     return {f.__name__: fig for f in makers if (fig := _drawing(lambda: f(run))) is not None}
 
 # %% ../nbs/core/07_report.ipynb #f1b6f727
@@ -638,7 +706,7 @@ def page(run) -> str:
     figs, result, config = figures(run), run['result'], run['config']
     head, body = _cells(run)
     metrics = [(s, m) for s in stages if (m := (result.get('metrics') or {}).get(s))]
-    columns = list(dict.fromkeys(k for _,m in metrics for k in m))
+    columns = list(dict.fromkeys(k for _,m in metrics for k,v in m.items() if not isinstance(v, (list, dict))))
     shown = lambda k, v: (f'{v:.3f}' if 'loss' in k or k.startswith('min_dcf') or k == 'threshold' else score(v)) if _known(v) and isinstance(v, float) else _flat(v)
     gap = _table(['the found architecture', *columns], [[s, *(shown(k, m.get(k)) for k in columns)] for s,m in metrics]) if metrics else ''
     title = _titles | dict(tradeoff=f"{metric_name(run).capitalize()} against {'latency' if any(_known(r['latency_ms']) for r in rows(run)) else 'cost'}")
@@ -647,6 +715,9 @@ def page(run) -> str:
     search, more = result.get('search') or {}, {}
     names = dict(steps='steps', seconds='time, s', cpu_seconds='CPU time, s', peak_memory_mb='peak memory, MB')
     more |= {names.get(k, k): v for k,v in search.items()}
+    if _known((result.get('onnx') or {}).get('agreement')): more['ONNX, pixels of the same class'] = f"{100*result['onnx']['agreement']:.2f} %"
+    if run['history'] and 'forced' in run['history'][-1]: more['choices decided by force'] = len(run['history'][-1]['forced'])
+    if run['fps']: more['images a second'] = run['fps']
     if _known((result.get('onnx') or {}).get('difference')): more['ONNX, largest difference'] = f"{result['onnx']['difference']:.1e}"
     costs = result.get('costs') or {}
     if _known(costs.get('latency_table')): more['latency predicted by the table'] = milliseconds(costs['latency_table'], costs.get('latency_predicted'))
@@ -654,6 +725,7 @@ def page(run) -> str:
     arch = f"<details><summary>As JSON</summary><pre><code>{html.escape(json.dumps(run['arch'], indent=1))}</code></pre></details>" if run['arch'] else ''
     watched, given = stage_table(run), [[_flat(r['budget']), score(r['measured']), score(r.get('predicted')), score(r.get('test')), *(amount(r['costs'].get(k)) for k in ('macs', 'params')), milliseconds(r['costs'].get('latency_table'))] for r in run['specialized']]
     parts = [_head(run), _tiles(run) + _verdict(run) if result else '', _section(title['tradeoff'], _drawn('tradeoff', figs, captions['tradeoff'])),
+             _section(title['examples'], _drawn('examples', figs, captions['examples'])), _section('Class by class', (_table(*by_class) + '<p class=note>On test data, from one confusion matrix over all pixels. A class that is neither there nor predicted has no IoU and is left out of the mean.</p>' if (by_class := class_table(run))[1] else '') + _drawn('confusion', figs, captions['confusion'])),
              _section(title['front'], _drawn('front', figs, captions['front']) + (_table(['budget', 'measured', 'predicted', 'on test data', 'MACs', 'parameters', 'latency by table'], given) if given else '')),
              _section('The supernet after each stage', _table(*watched) + '<p class=note>On validation data, each network with batch norm re-calibrated.</p>' if watched[1] else ''),
              _section('Against the baselines', _table(head, body, strong={0}) + f'<p class=note>{note}</p>' if len(body) > 1 else ''),

@@ -164,7 +164,7 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
 class Calibration:
     "The first `n` batches of `data` (default: the task's training data) as networks see them, or as many as there are: the same each time one goes over them, and kept where they are small."
     def __init__(self, task, data=None, seed: int = 0, device='cpu', n: int = 8, batch_size: int = 256, keep: int = 2**28): # bytes
-        data = task.train if data is None else data
+        data, batch_size = task.train if data is None else data, min(batch_size, 4 * getattr(task, 'batch_size', 64)) # without gradients so many fit
         self.n, self.room, self.kept = min(n, -(-len(data) // batch_size)), keep, None
         self.begin = lambda: batches(data, batch_size, seed, augment=getattr(task, 'prepare', None), device=device)
     def __len__(self) -> int: return self.n
@@ -212,7 +212,8 @@ def averaged(fabric: Fabric, tensors: list) -> list:
 
 # %% ../nbs/core/06_training.ipynb #8acfd306
 def fit(model: nn.Module, task,
-    epochs: int = 10, lr: float = .1, batch_size: int = 64, weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
+    epochs: int = 10, lr: float = .1, batch_size: int = None, # Default: the task's, or 64
+    weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
     seed: int = 0, device='cpu', checkpoint=None, # A file to go on from and to write
     data=None, # Default: all training data of the task
     head: dict = None, # What the task's head begins with; default: drawn from the seed
@@ -225,7 +226,7 @@ def fit(model: nn.Module, task,
     device, form = fabric.device, image_format(model)
     model.to(device=device, memory_format=form).train()
     top = head_of(task, seed, device, head)
-    opt, batch_size = sgd(nn.ModuleList([model, top]), lr, weight_decay=weight_decay), min(batch_size, len(data))
+    opt, batch_size = sgd(nn.ModuleList([model, top]), lr, weight_decay=weight_decay), min(batch_size or getattr(task, 'batch_size', 64), len(data))
     steps, history, step = epochs * max(1, len(data) // batch_size), [], 0
     if checkpoint is not None and Path(checkpoint).exists():
         saved = load_checkpoint(checkpoint)

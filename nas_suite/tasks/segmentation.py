@@ -42,7 +42,7 @@ def class_weights(counts: Tensor, k: float = 1.1) -> Tensor:
     "1 / ln(k + share) for pixels of each class, (classes,)."
     return 1 / (k + counts.double() / counts.sum().clamp_min(1)).log().float()
 
-# %% ../../nbs/tasks/02_segmentation.ipynb #203e756a
+# %% ../../nbs/tasks/02_segmentation.ipynb #e280062c
 @dataclass
 class Segmentation:
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -57,6 +57,7 @@ class Segmentation:
     shift: int = 2 # Augmentation: random shifts by up to so many pixels
     crop: tuple = None # Augmentation: random parts of this size (h, w)
     flip: bool = True # Augmentation: random horizontal flips
+    batch_size: int = 16 # Of training, where nothing else is said
     mean: tuple = mean # What images of values 0 to 1 were normalised by
     std: tuple = std
     tested_on: str = 'test' # What the data calls the part that is tested on
@@ -70,7 +71,7 @@ class Segmentation:
     def full(self): return _joined(self.train, self.valid)
     @property
     def about(self) -> dict: # What a run keeps of the task, besides its size
-        return dict(metric='miou', names=self.names, palette=[list(map(int, c)) for c in self.palette], weights=[round(float(w), 4) for w in self.weights], shift=self.shift, crop=self.crop and list(self.crop), flip=self.flip,
+        return dict(metric='miou', names=self.names, palette=[list(map(int, c)) for c in self.palette], weights=[round(float(w), 4) for w in self.weights], shift=self.shift, crop=self.crop and list(self.crop), flip=self.flip, batch_size=self.batch_size,
                     mean=list(self.mean), std=list(self.std), tested=len(self.test), tested_on=self.tested_on)
     def summed(self, output: Tensor, target: Tensor) -> tuple:
         "Weighted cross entropy summed over pixels, at the resolution of the labels, and the sum of the weights."
@@ -109,6 +110,14 @@ class Segmentation:
                 total, weight = (a + float(b) for a,b in zip((total, weight), self.summed(out, y)))
         m = matrix.compute().cpu()
         return scores(m) | dict(loss=total / weight, n=len(dataset), confusion=m.tolist())
+    @torch.inference_mode()
+    def pictures(self, model: nn.Module, n: int = 4, device='cpu') -> dict:
+        "`n` test images from all over: input (n, 3, H, W) as the network sees it, image (n, H, W, 3) of bytes, truth and prediction (n, H, W) at that size."
+        x, y = (list(t) for t in zip(*(self.test[i] for i in torch.linspace(0, len(self.test) - 1, min(n, len(self.test))).round().long().unique().tolist())))
+        x, y = torch.stack(x), torch.stack([F.interpolate(m[None, None].float(), size=self.input_shape[1:])[0, 0].byte() for m in y])
+        with evaluating([model]): said = model(x.to(device)).argmax(1).byte().cpu()
+        shown = x * torch.tensor(self.std)[:, None, None] + torch.tensor(self.mean)[:, None, None]
+        return dict(input=x, image=(shown.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1), truth=y, prediction=said)
 
 def fitted(logits: Tensor, target: Tensor) -> Tensor:
     "Logits (B, C, h, w) at the size of the labels (B, H, W)."
@@ -127,7 +136,7 @@ def distinct(n: int) -> list:
     "`n` colours (r, g, b), no two alike."
     return [(round(255*(.35 + .65*((i*.382) % 1))), round(255*((i*.618 + .3) % 1)), round(255*((i*.755 + .6) % 1))) for i in range(n)]
 
-# %% ../../nbs/tasks/02_segmentation.ipynb #b0a04025
+# %% ../../nbs/tasks/02_segmentation.ipynb #0fb01645
 def _parts(data, image_size, classes, seed) -> tuple:
     "What a recipe says of the data, and a name for it."
     if isinstance(data, dict): return data, 'images'
@@ -165,7 +174,7 @@ def segmentation(
     classes = None, # Names of the classes, or a file with one a line, where the data does not say
     weighted: bool = True, # Do rare classes count more in the loss?
     seed: int = 0, name: str = None,
-    **settings # shift, crop, flip, palette
+    **settings # shift, crop, flip, palette, batch_size
 ) -> Segmentation:
     "A segmentation task. ValueError, naming the file, for data that is missing or not of this form."
     if not 0 < valid < 1: raise ValueError(f"valid is a share of the training data between 0 and 1; found {valid}")
@@ -179,10 +188,11 @@ def segmentation(
     shape, other = (tuple(found[p][0][0].shape) for p in ('train', held))
     if shape != other: raise ValueError(f"training and {held} images differ in shape, {shape} and {other}: give image_size=(height, width)")
     if not counts.sum(): raise ValueError("every pixel of the training data is ignored")
+    defaults = dict(palette=found.get('palette'), weights=class_weights(counts) if weighted else None, tested_on=held, flip=found.get('flip', True), batch_size=16 if math.prod(shape[1:]) < 2**17 else 6)
     if (crop := settings.get('crop')) and (len(crop) != 2 or any(c > n for c,n in zip(crop, shape[1:]))): raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     a, b = halves(found['train'], valid, seed, labels=torch.zeros(len(found['train']), dtype=torch.long))
     if not len(a) or not len(b): raise ValueError(f"both parts of the training data need an image; found {len(found['train'])} in all")
-    return Segmentation(name or label, a, b, found[held], names, shape, **dict(dict(palette=found.get('palette'), weights=class_weights(counts) if weighted else None, tested_on=held), **settings))
+    return Segmentation(name or label, a, b, found[held], names, shape, **(defaults | settings))
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #0d7c52bb
 def read_image(source) -> Tensor: # a path, a PIL image, or a tensor (3, H, W) of bytes or of values 0 to 1
