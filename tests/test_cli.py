@@ -44,7 +44,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_version(sh): assert sh('--version') == (0, f'nas-suite {nas_suite.__version__}\n', '')
 
-@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['measure'], ['extract'], ['export'], ['report'], ['spaces'], ['train-supernet'], ['specialize']])
+@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['search', 'segmentation'], ['segment'], ['measure'], ['extract'], ['export'], ['report'], ['spaces'], ['train-supernet'], ['specialize']])
 def test_every_command_explains_itself_with_examples(sh, words):
     code, out, err = sh(*words, '--help')
     assert code == 0 and err == '' and 'Usage: nas-suite' in out and '  nas-suite ' in out.split('Example')[1]

@@ -1,5 +1,5 @@
 "Semantic segmentation: figures by hand, recipes and what they refuse, pairs that stay pairs, and the whole way from data to masks."
-import math, numpy as np, pytest, torch
+import json, math, shutil, numpy as np, onnx, onnxruntime, pytest, torch
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from PIL import Image
@@ -8,6 +8,10 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.segmentation_folders import ignored
+from nas_suite import cli, search
+from nas_suite.report import class_table, figures, page, read
+from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
+from nas_suite.strategies.regularized import Regularized
 from nas_suite.tasks.segmentation import class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
 from nas_suite.training import batches, evaluate
 
@@ -266,3 +270,129 @@ def test_frames_a_second_say_what_is_in_them():
     found = fps(Net(), (3, 16, 24), threads=1)
     assert set(calls) == {(1, 3, 16, 24)} and len(calls) >= 120 and found['runs'] == 100 and found['warm_up'] == 20 and found['size'] == [16, 24] and found['batch'] == 1
     assert found['argmax'] and not found['resize'] and found['threads'] == 1 and found['precision'] == 'float32' and 'load_before' in found and found['median_ms'] <= found['p95_ms']
+
+# ---------------------------------------------------------------- from data to masks
+
+class Cut(Exception): pass
+
+size = 60, 84 # an eighth is 8 x 11, which neither 3 nor 6 divides
+def scenes(): return segmentation(digit_scenes.load(24, 8, image_size=size), name='digit scenes', batch_size=4)
+def tiny_space():
+    torch.manual_seed(0)
+    return ssr_segmenter(5, size, channels=(20, 24), depths=(1, (1, 2)), dilations=(1, 2), cuts=(4, 0), grids=(1, 3, 6), branch=4, low=8, head=12)
+budget = dict(macs='2M')
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    "A search that was cut off in the search and again in the training of what it found; the folder, what it found, and how often the loss was asked for."
+    folder, calls, task = tmp_path_factory.mktemp('runs')/'scenes', [], scenes()
+    loss = task.loss
+    def counted(*a):
+        calls.append(1)
+        if len(calls) in stops: raise Cut
+        return loss(*a)
+    task.loss = counted
+    go = lambda: search.segmentation(task, **budget, space=tiny_space(), strategy=Regularized(epochs=3, batch_size=4, shrinks=2), retrain_epochs=2, device='cpu', threads=1, run_dir=folder, progress=False)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(search, 'fps', lambda model, shape, **k: fps(model, shape, **k, rounds=5, warm_up=1))
+        stops = {3}
+        with pytest.raises(Cut): go()
+        stops = {3, 3 + 9 + 2}
+        with pytest.raises(Cut): go()
+        stops = set()
+        found = go()
+        seen = len(calls)
+        assert go().arch == found.arch and len(calls) == seen # what is finished is not done again
+    return folder, found, seen
+
+def pixels(n=3): return [torch.rand(3, 45 + i, 70, generator=torch.Generator().manual_seed(i)) for i in range(n)]
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_search_that_was_cut_off(run):
+    folder, found, calls = run
+    steps = 3 * (12//4) + 2 * (24//4)
+    assert steps + 2 <= calls <= 2*steps and found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted', 'retrained'} and found.costs['fps'] > 0 # the steps since the last checkpoint, and the two that were cut off, are taken again
+    for m in found.metrics.values():
+        assert m['n'] == 8 and m['miou'] == pytest.approx(scores(torch.tensor(m['confusion']))['miou']) and len(m['iou']) == 5
+    last = found.history[-1]
+    assert set(last['live']) == set(last['entropy_by']) and 'discrete' in last and 'forced' in last
+    c = json.loads((folder/'config.json').read_text())
+    assert c['task']['names'] == ['background', '0', '1', '4', '7'] and c['task']['flip'] is False and c['space']['family'] == 'ssr_segmenter'
+    assert isinstance(search.space_of(c['space']), Segmenter) and search.task_of(c).input_shape == (3, *size)
+
+def test_onnx_says_the_same_at_a_size_that_nothing_divides(run):
+    folder, found, _ = run
+    session = onnxruntime.InferenceSession(str(folder/'model.onnx'), providers=['CPUExecutionProvider'])
+    x = torch.stack([scenes().test[i][0] for i in range(5)])
+    said, ours = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]), found.model(x)
+    assert said.shape == (5, 5, *size) and (said - ours).abs().max() < 1e-3 and (said.argmax(1) == ours.argmax(1)).float().mean() >= .999
+    assert json.loads((folder/'result.json').read_text())['onnx']['agreement'] >= .999
+    about = {p.key: p.value for p in onnx.load(folder/'model.onnx').metadata_props}
+    assert about['task'] == 'semantic segmentation' and json.loads(about['names'])[1] == '0' and len(json.loads(about['mean'])) == 3
+
+def test_masks_of_a_run(run):
+    folder, found, _ = run
+    for x in pixels():
+        mask = found.segment(x)
+        assert mask.dtype == torch.uint8 and mask.shape == x.shape[1:] and torch.equal(mask, search.load(folder).segment(x))
+    with pytest.raises(ValueError, match='not one of segmentation'): search.Found(found.model, {}, {}, {}, [], None).segment(pixels()[0])
+
+def test_report_of_a_run(run, tmp_path):
+    folder, found, _ = run
+    facts = read(folder)
+    assert {'examples', 'confusion', 'course'} <= set(figures(facts)) and [r[0] for r in class_table(facts)[1]] == ['background', '0', '1', '4', '7', 'mean']
+    titles = [ax.get_title('left') for ax in figures(facts)['course'].axes]
+    assert {'options left', 'entropy of the choices', 'expected cost / budget'} <= set(titles)
+    lines = next(ax for ax in figures(facts)['course'].axes if ax.get_title('left') == 'options left').lines
+    assert len(lines) == len(found.history[-1]['live'])
+    text = page(facts)
+    for words in ('What the network sees', 'of its pixels found', 'ONNX, pixels of the same class', 'choices decided by force', 'images a second'): assert words in text
+    assert text.count('data:image/png') >= 12
+    other = tmp_path/'other'; shutil.copytree(folder, other); (other/'examples.npz').write_bytes(b'x')
+    with pytest.raises(ValueError, match='examples.npz is damaged'): page(read(other))
+
+def test_a_budget_out_of_reach(tmp_path):
+    with pytest.raises(ValueError, match='the smallest reaches'): search.segmentation(scenes(), macs=1000, space=tiny_space(), device='cpu', run_dir=tmp_path/'a', progress=False)
+    with pytest.raises(ValueError, match='needs a budget'): search.segmentation('digit scenes')
+    assert not (tmp_path/'a').exists()
+
+def test_spaces_for_sizes():
+    small = search.default_space(scenes())
+    assert small.config['channels'] == [24, 48] and small.input_shape == (3, *size)
+    task = scenes(); task.input_shape = 3, 512, 1024
+    assert search.default_space(task).config['channels'] == [64, 128]
+
+# ---------------------------------------------------------------- the commands
+
+@pytest.fixture
+def sh(capsys):
+    def call(*words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop: cli.main([str(w) for w in words])
+        return stop.value.code, *capsys.readouterr()
+    return call
+
+def test_masks_from_the_command_line(run, sh, tmp_path):
+    folder = run[0]
+    picture(tmp_path/'in'/'a.jpg', (50, 77)); picture(tmp_path/'in'/'deep'/'b.png', (61, 40)); (tmp_path/'in'/'bad.png').write_text('no picture')
+    code, out, err = sh('segment', folder, tmp_path/'in', '--out', tmp_path/'out')
+    assert code == 0 and '2 masks and overlays, left out: 1' in out and err.count('\n') == 1 and 'bad.png cannot be read' in err
+    files = {str(p.relative_to(tmp_path/'out')) for p in (tmp_path/'out').rglob('*') if p.is_file()}
+    assert files == {'masks/a.png', 'masks/deep/b.png', 'overlays/a.png', 'overlays/deep/b.png'}
+    with Image.open(tmp_path/'out'/'masks'/'a.png') as im: assert im.mode == 'P' and np.array_equal(np.asarray(im), run[1].segment(tmp_path/'in'/'a.jpg').numpy())
+    with Image.open(tmp_path/'out'/'overlays'/'deep'/'b.png') as im: assert im.size == (40, 61) and im.mode == 'RGB'
+    (tmp_path/'none').mkdir(); picture(tmp_path/'other'/'a.png', (50, 77))
+    for words,what in (((tmp_path/'in'/'a.jpg', '--out', tmp_path/'out'), 'exists already'), ((tmp_path/'in'/'bad.png', '--out', tmp_path/'new'), 'none of 1 images can be used'), ((tmp_path/'none', '--out', tmp_path/'new'), 'no images'),
+                       ((tmp_path/'in'/'a.jpg', tmp_path/'other'/'a.png', '--out', tmp_path/'new'), 'same name')):
+        code, out, err = sh('segment', folder, *words)
+        assert code == 2 and what in err and not (tmp_path/'new').exists()
+
+def test_a_search_from_the_command_line(sh, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(search, 'segmentation', lambda data, **more: asked.append((data, more)) or search.Found(None, {}, {}, {}, [], tmp_path))
+    (tmp_path/'config.json').write_text('{}')
+    assert sh('search', 'segmentation', 'digit scenes', '--macs', '8M', '--image-size', '180x240', '--epochs', 3, '--threads', 1, '-q')[0] == 0
+    assert asked == [('digit scenes', dict(latency_ms=None, macs='8M', params=None, image_size=(180, 240), classes=None, strategy='regularized', epochs=3, seed=0, device='auto', run_dir=Path('runs/digit_scenes-regularized-8M-macs'), progress=False, threads=1))]
+    for words,what in (([], 'needs a budget'), (['--macs', '1M', '--image-size', '5'], 'HEIGHTxWIDTH')):
+        code, out, err = sh('search', 'segmentation', 'digit scenes', *words)
+        assert code == 2 and what in err and err.count('\n') == 1
