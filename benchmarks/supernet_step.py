@@ -10,7 +10,7 @@ from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Accuracy
 from nas_suite.tasks.classification import classification
 
-a = argparse.ArgumentParser(description=__doc__); a.add_argument('--rounds', type=int, default=15); a.add_argument('--batch', type=int, default=32); a.add_argument('--space', choices=['mobile', 'tdnn'], default='mobile'); a = a.parse_args()
+a = argparse.ArgumentParser(description=__doc__); a.add_argument('--rounds', type=int, default=15); a.add_argument('--batch', type=int, default=32); a.add_argument('--space', choices=['mobile', 'tdnn'], default='mobile'); a.add_argument('--archs', nargs='+', help='default: all four'); a = a.parse_args()
 torch.set_num_threads(1)
 machine(threads=1, batch=a.batch)
 torch.manual_seed(0)
@@ -42,6 +42,7 @@ def timed(*fs):
 
 rows = []
 for name,arch in archs.items():
+    if a.archs and name not in a.archs: continue
     static = extract(space, arch)
     static.train(), space.train()
     (t0, _), (t1, ratio) = timed(lambda: step(static), lambda: step(space, arch))
@@ -60,4 +61,4 @@ if a.space == 'mobile':
     t = time.perf_counter(); acc(some); t = (time.perf_counter() - t) / len(acc.known)
     print(f'an architecture evaluated for real on digits, extraction and re-calibration within: {1e3*t:.0f} ms')
     rows.append(dict(arch='evaluation', one_ms=1e3*t))
-write('supernet_step' + '_tdnn'*(a.space == 'tdnn'), rows)
+write('supernet_step' + '_tdnn'*(a.space == 'tdnn') + f'_{a.batch}'*(a.batch != 32), rows)
