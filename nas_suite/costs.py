@@ -44,7 +44,7 @@ def _feasible(env) -> bool:
         if not any(all(len(kept(v, dict(zip(raw, t)).__getitem__)) == env[v] for v in near) for t in combos): return False
     return True
 
-def tabulate(f) -> tuple:
+def tabulate(f, given: dict = None) -> tuple: # given: choices whose options are known beforehand
     "Every value of `f()` over the variables it reads while it runs: the variables, and `{values: result}` (None: not read on that path)."
     order, leaves = [], []
     def go(env):
@@ -55,7 +55,7 @@ def tabulate(f) -> tuple:
             for o in _options(e.var):
                 if _feasible(new := {**env, e.var: o}): go(new)
         else: leaves.append((env, out))
-    go({})
+    go(dict(given or {}))
     return order, {tuple(env.get(v) for v in order): out for env,out in leaves}
 
 # %% ../nbs/core/03_costs.ipynb #debd4d2c

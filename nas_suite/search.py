@@ -498,7 +498,7 @@ def task_of(config: dict, data=None, trials=None):
     data = t['name'] if data is None else data
     if 'palette' in t: return segmentation_task(data, image_size=t['input_shape'][1:], classes=t['names'], seed=config['seed'], **{k: t[k] for k in ('shift', 'crop', 'flip', 'batch_size')})
     if 'front' not in t: return classification_task(data, seed=config['seed'])
-    return speaker_task(data, trials, front=LogMel(**t['front']), seed=config['seed'], **{k: t[k] for k in ('seconds', 'embedding', 'p_target', 'c_miss', 'c_fa')})
+    return speaker_task(data, trials, front=LogMel(**t['front']), seed=config['seed'], **{k: t[k] for k in ('seconds', 'embedding', 'p_target', 'c_miss', 'c_fa') if k in t})
 
 def _trained(run_dir, space, task, device):
     "Configuration, space with the trained weights, task, and the strategy that can go on searching."

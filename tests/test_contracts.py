@@ -8,6 +8,7 @@ from torch.utils.data import TensorDataset
 from nas_suite.choices import *
 from nas_suite.costs import *
 from nas_suite.extraction import *
+from nas_suite.latency.tables import _units
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
 from nas_suite.spaces.resnet import ofa_resnet50
@@ -109,6 +110,10 @@ class TestSpace:
         with selected(other, largest(space)): want = trained(lambda: other(x))
         torch.testing.assert_close(trained(lambda: net(x)), want, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(net.eval()(x), run(other.eval(), x, largest(space)), rtol=1e-4, atol=1e-5)
+
+    def test_units_that_are_timed_run(self, name):
+        space = made(name)
+        for net,shapes in _units(space, space.input_shape, 1)[2].values(): net.eval()(*(torch.empty(s, device='meta') for s in shapes))
 
     def test_costs(self, name):
         space = made(name)

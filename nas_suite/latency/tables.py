@@ -55,7 +55,8 @@ def _units(space, input_shape, batch):
             sig = signature(net, shapes)
             if sig: nets.setdefault(sig, (net, shapes))
             return sig
-        units.append((names[r.module], *tabulate(one), r))
+        live = {a: r.times.movedim(d, 0).reshape(r.times.shape[d], -1).any(1).nonzero().flatten().tolist() for d,a in enumerate(r.axes)}
+        units.append((names[r.module], *tabulate(one, {a: i[0] for a,i in live.items() if len(i) == 1}), r)) # of a depth that a unit's input goes with, no other
     return {c: d for d,c in enumerate(structure(copy).choices)}, units, nets
 
 def _real(net, shapes, device, dtype):
