@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FewShotPredictor', 'PredictedCost', 'load_predictor']
 
-# %% ../../nbs/latency/03_few_shot.ipynb #836ddd24
+# %% ../../nbs/latency/03_few_shot.ipynb #6cdb4c3e
 import json, math, os, torch
 import numpy as np
 from fastcore.basics import patch
@@ -17,7 +17,7 @@ from ..choices import check_rows, decode, encode, sample, structure
 from ..costs import CostModel, _Term, _merged
 from .features import FEATURES, space_features
 
-# %% ../../nbs/latency/03_few_shot.ipynb #1945063a
+# %% ../../nbs/latency/03_few_shot.ipynb #084733f1
 _LENGTH = 2. # of the smooth part; typical squared distances are one
 _PRIORS = dict( # mean and standard deviation of the logarithms of amplitudes; the candidates among which `fit` chooses
     plain=dict(features=(0., 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(-1.2, 2.)),
@@ -48,9 +48,12 @@ def _evidence(theta, grams, t, mean, sd):
     grad = .5 * np.array([v[i] * (slope * g).sum() for i,g in enumerate(grams)] + [v[-1] * np.trace(slope)]) + z/sd
     return .5*t @ alpha + np.log(np.diag(L)).sum() + .5*z @ z, grad
 
+def _log_ms(ms, middle): return np.log(np.maximum(ms, middle / 10))
+
 class _GP:
-    "The model given measurements: parts at the measured networks, and the logarithms of their latencies."
-    def __init__(self, parts, y, prior):
+    "The model given measurements: parts at the measured networks, and their latencies."
+    def __init__(self, parts, ms, prior):
+        y = _log_ms(ms, np.median(ms))
         mean, sd = (np.array([*(prior[kind][i] for kind,_ in parts), _NOISE[i]]) for i in (0, 1))
         self.parts, grams, n = parts, _gram(parts, parts), len(y)
         self.centre, self.scale = y.mean(), math.sqrt((y.var() * n + .1) / (n + 1)) # as if one more had been measured, off by a third
@@ -76,17 +79,15 @@ def _greedy(parts, v, k, done=(), free=None, weight=None) -> list:
         rows.append(c / math.sqrt(max(left[i], 0) + v[-1])); left = left - rows[-1]**2
     return out
 
-# %% ../../nbs/latency/03_few_shot.ipynb #87cdab48
+# %% ../../nbs/latency/03_few_shot.ipynb #2cadf6d8
 _ROWS = 900 # of a source device that are used
-
-def _names(n): return list(FEATURES) if n == len(FEATURES) else [f'feature.{i}' for i in range(n)]
 
 class FewShotPredictor:
     "Predicts the latency of networks on a device of which a few are measured: `fit`, then `suggest`, measure, `update`, `predict`."
     def __init__(self,
         space: nn.Module = None, # Whose architectures are predicted; None: arrays of features are given
         input_shape: tuple = None, # Default: `space.input_shape`
-        names: list = None, # Of the columns of features, 'group.name'; the group 'choice' is of options one by one
+        names: list = None, # Of the columns of features; 'choice....' are of options one by one
         seed: int = 0
     ):
         self.space, self.seed, self.priors, self.stretch, self.report = space, seed, 'plain', 1., {}
@@ -97,7 +98,7 @@ class FewShotPredictor:
         if self.pool is None: return "FewShotPredictor(not fitted)"
         return f"FewShotPredictor({len(self.pool):,} candidates, {len(self.sources)} source devices, {len(self.measured[1])} measured)"
 
-# %% ../../nbs/latency/03_few_shot.ipynb #253b263b
+# %% ../../nbs/latency/03_few_shot.ipynb #4621c37f
 @patch
 def _raw(self: FewShotPredictor, archs) -> np.ndarray:
     "Features and options of networks, (N, columns)."
@@ -118,22 +119,18 @@ def _scaling(self: FewShotPredictor):
     mean, sd = self.pool.mean(0), self.pool.std(0)
     varies = sd > 1e-9 * (1 + np.abs(mean))
     Z = (self.pool[:, varies] - mean[varies]) / sd[varies]
-    group, seen, self.columns = np.array([n.split('.')[0] for n in self.names])[varies], set(), []
-    for g in dict.fromkeys(group):
-        at = np.flatnonzero(group == g)
-        if (key := np.unique(Z[:, at].round(6), axis=1).tobytes()) in seen: continue # nothing is dead: the three graphs are one
-        seen.add(key); self.columns.append((g, np.flatnonzero(varies)[at]))
+    option = np.array([n.startswith('choice.') for n in self.names])[varies]
+    _, first = np.unique(Z.round(6), axis=1, return_index=True) # in most networks nothing is dead: the three graphs are one
+    self.columns = [(kind, np.flatnonzero(varies)[np.sort(at)]) for kind,at in (('features', np.setdiff1d(first, np.flatnonzero(option))), ('choice', np.flatnonzero(option))) if len(at)]
     self.centre, self.spread = mean, np.where(varies, sd, 1.)
 
 @patch
 def _parts(self: FewShotPredictor, raw, sources=True) -> list:
     "The parts of the model at networks: (kind, array)."
     Z, out = (raw - self.centre) / self.spread, []
-    for g,at in self.columns:
-        x = Z[:, at]
-        out.append(('choice', x * self.spread[at] / math.sqrt(max(1e-9, (self.spread[at]**2).sum()))) if g == 'choice' else ('features', x / math.sqrt(len(at))))
-    every = np.concatenate([at for g,at in self.columns if g != 'choice'] or [np.arange(0)])
-    if len(every): out.append(('smooth', Z[:, every] / math.sqrt(2*len(every))))
+    for kind,at in self.columns:
+        if kind == 'choice': out.append((kind, (raw - self.centre)[:, at] / math.sqrt((self.spread[at]**2).sum())))
+        else: out += [(kind, Z[:, at] / math.sqrt(len(at))), ('smooth', Z[:, at] / math.sqrt(2*len(at)))]
     if sources and len(self.sources): out.append(('sources', self._sourced(out) / math.sqrt(len(self.sources))))
     return out
 
@@ -146,7 +143,7 @@ def _sourced(self: FewShotPredictor, parts) -> np.ndarray:
         out.append(_weighted(v, _gram([(kind, A[at:at+4096]) for kind,A in parts], self.known)) @ self.weights)
     return (np.concatenate(out) - self.level) / self.swing
 
-# %% ../../nbs/latency/03_few_shot.ipynb #305f8b08
+# %% ../../nbs/latency/03_few_shot.ipynb #9b7a49a1
 def _latencies(ms, n, what) -> np.ndarray:
     ms = np.asarray(ms, float)
     if ms.shape != (n,): raise ValueError(f"{what} needs {n} latencies, one a candidate (NaN where not measured); found an array of shape {ms.shape}")
@@ -160,7 +157,7 @@ def fit(self: FewShotPredictor,
     latencies_of_source_devices: dict = None # Name -> latencies in ms (N,), NaN where not measured
 ) -> FewShotPredictor:
     "Take candidates, and what is known of other devices. Forgets all measurements."
-    if self.table is None and self.names is None: self.names = _names(np.atleast_2d(np.asarray(archs_or_features, float)).shape[1])
+    if self.table is None and self.names is None: self.names = [f'feature.{i}' for i in range(np.atleast_2d(np.asarray(archs_or_features, float)).shape[1])]
     self.archs = None
     if self.table is not None and not isinstance(archs_or_features, (np.ndarray, torch.Tensor)): self.archs = list(archs_or_features)
     self.pool = self._raw(archs_or_features if self.archs is None else self.archs)
@@ -177,7 +174,7 @@ def fit(self: FewShotPredictor,
 @patch
 def _learn_sources(self: FewShotPredictor):
     "A Gaussian process with fixed amplitudes for each source device."
-    Y, g = np.log(np.stack(list(self.sources.values()), 1)), np.random.default_rng(self.seed)
+    Y, g = np.stack([_log_ms(ms, np.nanmedian(ms)) for ms in self.sources.values()], 1), np.random.default_rng(self.seed)
     rows = np.unique(np.concatenate([g.permutation(np.flatnonzero(there))[:_ROWS] for there in dict.fromkeys(tuple(c) for c in (~np.isnan(Y)).T)]))
     if len(rows) > 2*_ROWS: rows = np.sort(g.permutation(rows)[:2*_ROWS])
     self.known = self._parts(self.pool[rows], sources=False)
@@ -203,7 +200,7 @@ def _choose(self: FewShotPredictor, counts=(10, 20)):
                 if len(at) < 2*k: continue
                 v = np.exp([*(prior[kind][0] for kind,_ in parts), _NOISE[0]])
                 rows = _greedy(parts, v, k)
-                mean, sd = _GP([(kind, A[rows]) for kind,A in parts], np.log(ms[at][rows]), prior)(parts)
+                mean, sd = _GP([(kind, A[rows]) for kind,A in parts], ms[at][rows], prior)(parts)
                 rest = np.setdiff1d(np.arange(len(at)), rows)
                 found[p].append(spearmanr(mean, ms[at]).statistic); z[p].append(np.quantile(np.abs(mean - np.log(ms[at]))[rest] / sd[rest], .9))
     if not found['plain']: return
@@ -211,7 +208,7 @@ def _choose(self: FewShotPredictor, counts=(10, 20)):
     self.priors = max(self.report, key=self.report.get)
     self.stretch = float(np.clip(np.exp(np.mean(np.log(z[self.priors]))) / norm.ppf(.95), 1., 2.5))
 
-# %% ../../nbs/latency/03_few_shot.ipynb #180724ab
+# %% ../../nbs/latency/03_few_shot.ipynb #e085a3c2
 @patch
 def _fitted(self: FewShotPredictor):
     if self.pool is None: raise ValueError("the predictor knows no candidates: call fit first")
@@ -258,7 +255,7 @@ def update(self: FewShotPredictor,
         ms.append(float(v))
     self.rows = (self.rows if len(self.measured[1]) else []) + rows
     self.measured = np.concatenate([self.measured[0], np.stack(raw)]), np.concatenate([self.measured[1], ms])
-    self.model = _GP(self._parts(self.measured[0]), np.log(self.measured[1]), _PRIORS[self.priors])
+    self.model = _GP(self._parts(self.measured[0]), self.measured[1], _PRIORS[self.priors])
     return self
 
 @patch
@@ -269,7 +266,7 @@ def _log(self: FewShotPredictor, archs):
     found = [self.model(self._parts(raw[i:i+4096])) for i in range(0, len(raw), 4096)]
     return np.concatenate([m for m,_ in found]), self.stretch * np.concatenate([s for _,s in found])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #542794ee
+# %% ../../nbs/latency/03_few_shot.ipynb #3ca8d9dd
 @patch
 def predict(self: FewShotPredictor, archs) -> tuple: # two arrays (N,), ms
     "The mean and the standard deviation of the latency of networks, in ms."
@@ -289,7 +286,7 @@ def interval(self: FewShotPredictor, archs, level: float = .9) -> tuple: # two a
     "Between which latencies a measurement lies with probability `level`."
     return self.quantile(archs, (1 - level) / 2), self.quantile(archs, (1 + level) / 2)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #7a4a985b
+# %% ../../nbs/latency/03_few_shot.ipynb #490fa3df
 class PredictedCost(CostModel):
     "The upper bound of a predicted latency, as a cost model; `surrogate_r2` says how well the additive surrogate behind `expected` agrees with it."
     def __init__(self, predictor, structure, table, confidence: float, seed: int = 0):
@@ -325,7 +322,7 @@ def cost_model(self: FewShotPredictor,
     if s.names != own.names or [c.options for c in s.choices] != [c.options for c in own.choices]: raise ValueError(f"this predictor is of another space: its choices are {', '.join(own.names[:5])}...")
     return PredictedCost(self, s, self.table, confidence, self.seed)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #81df6387
+# %% ../../nbs/latency/03_few_shot.ipynb #39f70fc1
 @patch
 def save(self: FewShotPredictor, path) -> Path: # ends in .npz
     "Write candidates, source devices and measurements to one file."
@@ -354,5 +351,5 @@ def load_predictor(path, space: nn.Module = None, input_shape: tuple = None) -> 
     p._scaling()
     if p.sources: p._learn_sources()
     p.all = p._parts(p.pool)
-    if len(p.measured[1]): p.model = _GP(p._parts(p.measured[0]), np.log(p.measured[1]), _PRIORS[p.priors])
+    if len(p.measured[1]): p.model = _GP(p._parts(p.measured[0]), p.measured[1], _PRIORS[p.priors])
     return p
