@@ -7,7 +7,8 @@ __all__ = ['stages', 'ink', 'faint', 'accent', 'alarm', 'read', 'amount', 'milli
            'of_speakers', 'summary', 'Picture', 'short', 'elided', 'features', 'colours', 'draw_tradeoff', 'tradeoff',
            'draw_parts', 'parts', 'blocks', 'draw_arch', 'architecture', 'draw_panel', 'beliefs', 'draw_losses',
            'draw_budget', 'draw_entropy', 'draw_live', 'draw_multiplier', 'course', 'training', 'draw_front', 'front',
-           'stage_table', 'class_table', 'confusion', 'examples', 'figures', 'plot', 'chance', 'page', 'report']
+           'stage_table', 'class_table', 'confusion', 'examples', 'trials', 'figures', 'plot', 'chance', 'page',
+           'report']
 
 # %% ../nbs/core/07_report.ipynb #2704d88d
 import base64, colorsys, html, io, json, math, os, re, tempfile, numpy as np
@@ -479,6 +480,10 @@ def stage_table(run) -> tuple: # header, rows
     return ['network', *(n for n,_ in at)], [[n, *(score(p.get(n)) for _,p in at)] for n in names]
 
 # %% ../nbs/core/07_report.ipynb #7241aa34
+def _up(run) -> bool:
+    "Whether the metric is to be large."
+    return (run['config'].get('task') or {}).get('larger_is_better', True)
+
 def _last(run) -> dict:
     "Metrics of the last stage that was reached."
     metrics = run['result'].get('metrics') or {}
@@ -530,14 +535,41 @@ def examples(run):
     fig.legend([matplotlib.patches.Patch(color=[v/255 for v in c]) for c in task['palette']], [elided(s, 14) for s in task['names']], loc='outside lower center', ncols=min(10, len(task['names'])), fontsize=7.5, handlelength=1, handleheight=1)
     return fig
 
+# %% ../nbs/core/07_report.ipynb #18cd64f6
+def trials(run):
+    "Figure: the scores of test trials of the same speaker and of two, and misses against false alarms."
+    t, m = _last(run).get('trials'), _last(run)
+    if not t: return None
+    from scipy.stats import norm
+    def scores(ax):
+        for n,label,c in (('other', 'two speakers', faint), ('same', 'the same speaker', accent)):
+            ax.stairs([v/sum(t[n]) for v in t[n]], t['edges'], fill=True, alpha=.55, color=c, label=label)
+        if _known(v := (run['result'].get('metrics', {}).get('validation') or {}).get('threshold')): ax.axvline(v, color=alarm, lw=1.2, ls=(0, (4, 3)), label='threshold')
+        ax.set(xlabel='score', ylabel='share of trials'); ax.legend(fontsize=8)
+    def errors(ax):
+        pairs = [(a, b) for a,b in zip(t['alarm'], t['miss']) if 0 < a < 1 and 0 < b < 1]
+        if len(pairs) < 2: return False
+        ax.plot(*(norm.ppf(v) for v in zip(*pairs)), color=accent)
+        if _known(m.get('eer')) and 0 < m['eer'] < 1: ax.plot(*[norm.ppf(m['eer'])]*2, 'o', color=accent, ms=6, label=f"EER {score(m['eer'])}"); ax.legend(fontsize=8)
+        ticks = [.001, .01, .05, .1, .2, .4, .6, .8]
+        for axis in (ax.xaxis, ax.yaxis): axis.set_ticks(norm.ppf(ticks), [f'{100*v:g}' for v in ticks])
+        ax.set(xlabel='false alarms, %', ylabel='misses, %'); ax.grid(True)
+        return True
+    fig = _figure(10.6, 3.)
+    one, two = fig.subplots(1, 2)
+    scores(one)
+    if not errors(two): two.remove()
+    return fig
+
 # %% ../nbs/core/07_report.ipynb #9e60deea
-_titles = dict(tradeoff='Accuracy against cost', examples='What the network sees', confusion='Which classes are taken for which', front='Networks for every budget', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
+_titles = dict(tradeoff='Accuracy against cost', examples='What the network sees', confusion='Which classes are taken for which', trials='Speaker verification', front='Networks for every budget', architecture='The network', parts='Cost by block', beliefs='What the search believed', course='The course of the search', training='Training of the found network')
 _captions = dict(
     tradeoff='Up and to the left is better. Bars are intervals that hold the median latency with 95 % confidence; all networks were trained in the same way.',
     front='Up and to the left is better. The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
     architecture='From input to output. Colour: kernel; height: expansion; dashed: the block is skipped.',
     examples='Test images, not chosen: the true classes, what the network says, and in red where it is wrong; white is not judged.',
     confusion='A row for each true class: the share of its pixels, in percent, that the network gives to each class.',
+    trials='Test trials by their score, and the trade-off of errors on the scale of the normal distribution; the threshold is that of the equal error rate on validation trials.',
     parts='Units in the order in which they run, and their share of the whole.',
     beliefs='Probabilities of the options of each choice, from the first step (left) to the last (right), and the option that was kept.',
     course='A search that decides loses entropy; one that lands on its budget ends at or below 1.',
@@ -546,9 +578,9 @@ _captions = dict(
 def figures(
     run # folder of a run, or what a search returned
 ) -> dict: # name -> matplotlib Figure
-    "The figures of a run: tradeoff, examples, confusion, front, architecture, parts, beliefs, course, training; those nothing is known of are left out."
+    "The figures of a run: tradeoff, examples, confusion, trials, front, architecture, parts, beliefs, course, training; those nothing is known of are left out."
     run = run if isinstance(run, dict) else read(run)
-    makers = (tradeoff, examples, confusion, front, architecture, parts, beliefs, course, training)
+    makers = (tradeoff, examples, confusion, trials, front, architecture, parts, beliefs, course, training)
     return {f.__name__: fig for f in makers if (fig := _drawing(lambda: f(run))) is not None}
 
 # %% ../nbs/core/07_report.ipynb #f1b6f727
@@ -646,7 +678,7 @@ def _verdict(run):
             text += f", at {100*ratio:.0f} % of its latency"
         said.append(text)
     drawn = [r['score'] for r in table[1:] if str(r['name']).startswith('random') and _known(r['score'])]
-    if drawn: said.append(f"{points(found['score'] - max(drawn))} the best and {points(found['score'] - sum(drawn)/len(drawn))} the mean of {len(drawn)} random network{'s' if len(drawn) > 1 else ''} of about the same cost")
+    if drawn: said.append(f"{points(found['score'] - (max if _up(run) else min)(drawn))} the best and {points(found['score'] - sum(drawn)/len(drawn))} the mean of {len(drawn)} random network{'s' if len(drawn) > 1 else ''} of about the same cost")
     n, doubt = _samples(run), ''
     if n and metric_name(run) == 'accuracy' and 0 < found['score'] < 1: doubt = f" <span class=soft>With {n} test samples and one training each, differences below {100*chance(found['score'], n):.1f} points can be chance.</span>"
     return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.{doubt}</p>" if said else ''
@@ -711,6 +743,7 @@ def page(run) -> str:
     gap = _table(['the found architecture', *columns], [[s, *(shown(k, m.get(k)) for k in columns)] for s,m in metrics]) if metrics else ''
     title = _titles | dict(tradeoff=f"{metric_name(run).capitalize()} against {'latency' if any(_known(r['latency_ms']) for r in rows(run)) else 'cost'}")
     captions = _captions | ({} if any(_known(r['latency_ms']) for r in rows(run)) else dict(tradeoff='Up and to the left is better; all networks were trained in the same way.'))
+    if not _up(run): captions |= {n: captions[n].replace('Up', 'Down') for n in ('tradeoff', 'front')}
     note = 'All networks of this table were trained in the same way' + (', and measured side by side after the search.' if any(b.get('name') == 'found' for b in run['baselines']) else '.')
     search, more = result.get('search') or {}, {}
     names = dict(steps='steps', seconds='time, s', cpu_seconds='CPU time, s', peak_memory_mb='peak memory, MB')
@@ -729,7 +762,7 @@ def page(run) -> str:
              _section(title['front'], _drawn('front', figs, captions['front']) + (_table(['budget', 'measured', 'predicted', 'on test data', 'MACs', 'parameters', 'latency by table'], given) if given else '')),
              _section('The supernet after each stage', _table(*watched) + '<p class=note>On validation data, each network with batch norm re-calibrated.</p>' if watched[1] else ''),
              _section('Against the baselines', _table(head, body, strong={0}) + f'<p class=note>{note}</p>' if len(body) > 1 else ''),
-             _section('Speaker verification', _facts(of_speakers(run))), _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
+             _section(title['trials'], _facts(of_speakers(run)) + _drawn('trials', figs, captions['trials'])), _section('From supernet to network', gap), *(_section(title[n], _drawn(n, figs, captions[n]) + (arch if n == 'architecture' else '')) for n in ('architecture', 'parts', 'beliefs', 'course', 'training')),
              _section('Use it', _code(run) if result and run['folder'] else ''),
              _section('How it was made', '<div class=two>' + ''.join(f'<div><h3>{h}</h3>{_facts(f)}</div>' for h,f in (('Configuration', config), ('Environment', run['environment']), ('The search', more)) if f) + '</div>')]
     name = html.escape((config.get('task') or {}).get('name') or 'a search')

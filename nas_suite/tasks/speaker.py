@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UnusualRecording', 'read_wave', 'wrapped', 'read_part', 'LogMel', 'published_front', 'Recordings', 'Disturb',
            'CosineHead', 'margin_loss', 'error_curve', 'equal_error_rate', 'min_dcf', 'interval', 'speakers_of',
-           'as_norm', 'plot_scores', 'plot_det', 'features_of', 'Trials', 'embeddings', 'embed_files', 'Speaker',
-           'speaker']
+           'as_norm', 'plot_scores', 'plot_det', 'outline', 'features_of', 'Trials', 'embeddings', 'embed_files',
+           'Speaker', 'speaker']
 
 # %% ../../nbs/tasks/01_speaker.ipynb #57965045
 import math, warnings, torch
@@ -276,6 +276,14 @@ def plot_det(scores, same, ax=None, label=None):
     ax.set(xlabel='false alarms, %', ylabel='misses, %'); ax.grid(True, lw=.3)
     return ax
 
+def outline(scores, same, bins: int = 40, points: int = 80) -> dict:
+    "What a report draws of many trials: a histogram of both kinds (edges, same, other), and the trade-off of errors (alarm, miss), as lists."
+    scores, same = _checked(scores, same)
+    edges = torch.linspace(float(scores.min()), float(scores.max()) + 1e-9, bins + 1, dtype=torch.float64)
+    _, miss, alarm = error_curve(scores, same)
+    at = torch.searchsorted(alarm, torch.from_numpy(norm.cdf(torch.linspace(-3.2, 1., points).double().numpy()))).clamp(max=len(alarm) - 1).unique()
+    return dict(edges=edges.tolist(), **{n: torch.histogram(scores[which], edges)[0].tolist() for n,which in (('same', same), ('other', ~same))}, alarm=alarm[at].tolist(), miss=miss[at].tolist())
+
 # %% ../../nbs/tasks/01_speaker.ipynb #d79558f7
 def features_of(source, front: LogMel, least: float = .5, middle: float = None) -> tuple: # middle: seconds, default: all
     "Features (bands, T) of a path or of samples, and what was changed ('' for nothing); what is shorter than `least` seconds is repeated. ValueError as of `read_wave`."
@@ -390,12 +398,12 @@ class Speaker:
         e = embeddings(network, trials.features(self.front), device)
         return (e[trials.index[:, 0]] * e[trials.index[:, 1]]).sum(1)
     def evaluate(self, network, trials: Trials, device='cpu') -> dict:
-        "Equal error rate and its threshold, minimum detection cost, number of trials; of the test trials also 95 % intervals over speakers."
+        "Equal error rate and its threshold, minimum detection cost, number of trials; of the test trials also 95 % intervals over speakers, and their `outline`."
         s, cost = self.scores(network, trials, device), dict(p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa)
         eer, threshold = equal_error_rate(s, trials.same)
         out = dict(eer=eer, min_dcf=min_dcf(s, trials.same, **cost), threshold=threshold, n=len(trials))
         if trials is not self.test: return out
-        return out | dict(eer_interval=interval(s, trials.same, trials.speakers), min_dcf_interval=interval(s, trials.same, trials.speakers, partial(min_dcf, **cost)))
+        return out | dict(eer_interval=interval(s, trials.same, trials.speakers), min_dcf_interval=interval(s, trials.same, trials.speakers, partial(min_dcf, **cost)), trials=outline(s, trials.same))
 
 def speaker(
     data, # "synthetic voices"; a folder with one folder of recordings a speaker; or what a recipe's load returned
