@@ -225,3 +225,9 @@ def test_one_kernel_is_an_ordinary_convolution():
         with pytest.raises(ValueError, match='dynamic'): f()
     with pytest.raises(ValueError, match='dynamic'): tdnn_arch(make(dynamic=2), (2, [16, 16, 24], [1, 3, 5], 24))
     with pytest.raises(ValueError, match='dynamic'): make(dynamic=(0, 1))
+
+@pytest.mark.parametrize('name', ['Mobile', 'Small'])
+def test_published_networks_at_their_size(name):
+    w = {k: v.clone() for k,v in to_efficient_tdnn(shaken(efficient_tdnn(**fine))).items()}
+    space, x = load_efficient_tdnn(efficient_tdnn(**fine), w), torch.randn(1, 80, 60)
+    with torch.no_grad(): assert torch.equal(extract(space, tdnn_arch(space, published[name]))(x), reference(w, space.config, published[name], x))
