@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from .choices import Choice, Selection, Structure, active, canonical, check_rows, decode, encode, largest, sample, selecting, selection, structure
 from .extraction import extract
-from .layers import Concat, Either, ElasticDepth, Grouped, MixedOp, Rest, Scaled, Width, Zero, concat, kept, most, size, values, variables
+from .layers import Concat, Either, ElasticDepth, Grouped, MixedOp, Rest, Scaled, Width, Zero, concat, either, kept, most, size, values, variables
 
 # %% ../nbs/core/03_costs.ipynb #9eb7b59c
 class _Unselected(Exception):
@@ -71,6 +71,12 @@ class _Shape(torch.Tensor):
         return out
 
 def _width(t): return getattr(t, 'width', t.shape[1] if t.ndim > 1 else 1)
+def _made(width):
+    "Equal for widths of the same channels that were made alike."
+    if isinstance(width, Either): return (width.choice, *(_made(width.parts[i]) for i in width.choice.survivors))
+    if not isinstance(width, Concat): return width
+    parts = [_made(p) for p in width.parts]
+    return 'concat', sum(p for p in parts if isinstance(p, int)), *(p for p in parts if not isinstance(p, int))
 def _sizes(out): return [tuple(t.shape[:1] + t.shape[2:]) for t in tree_leaves(out) if isinstance(t, Tensor)]
 def _channels(out): return sum(t.shape[1] for t in tree_leaves(out) if isinstance(t, Tensor) and t.ndim > 1)
 
@@ -132,6 +138,8 @@ def survey(
     "Run a space on the meta device for every option that changes what runs: a copy of it without data, and a record for each unit and the shapes it runs on."
     if not isinstance(input_shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in input_shape): raise ValueError(f"an input shape is (C, H, W) or (C, T); found {input_shape!r}")
     copy, env, stack = _on_meta(space), _Probe(), []
+    known = {_made(w): w for w in copy.modules() if isinstance(w, Width)}
+    def own_width(x): return known.get(_made(w := _width(x)), w) # the space's own, where it has this one: equal widths are one variable
     def collect(f):
         stack.append([])
         try: return f(), stack[-1]
@@ -146,7 +154,9 @@ def survey(
                 try: outs[i], records[i] = branch(f)
                 finally: del env[e.var]
             if not top and len({str(_sizes(o)) for o in outs.values()}) > 1: raise # the size depends on it: the caller branches
-            return max(outs.values(), key=_channels), _branched(e.var, records)
+            out = max(outs.values(), key=_channels)
+            if isinstance(out, _Shape) and len({_width(o) for o in outs.values()}) > 1: out.width = either(e.var, [_width(outs.get(i, out)) for i in range(len(e.var))])
+            return out, _branched(e.var, records)
     def watch(m):
         forward, unit, own = m.forward, is_unit(m), m._parameters and not hasattr(type(m), 'out_shape')
         def elastic(x):
@@ -157,7 +167,7 @@ def survey(
             out, records = branch((lambda: elastic(args[0])) if hasattr(type(m), 'out_shape') else (lambda: forward(*args, **kwargs)), m is copy)
             if unit or own:
                 xs = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
-                note = _Record(m, tuple(tuple(x.shape) for x in xs), tuple(map(_width, xs)), (), torch.ones(()))
+                note = _Record(m, tuple(tuple(x.shape) for x in xs), tuple(map(own_width, xs)), (), torch.ones(()))
                 records = [note] if unit else [note, *records]
             stack[-1] += records
             return out

@@ -7,6 +7,7 @@ from nas_suite.extraction import extract
 from nas_suite.latency import Measured, calibrated_table, compare, environment, key, load_table, merge, save_table, table, tables
 from nas_suite.relaxation import probabilities
 from nas_suite.spaces.mobile import proxyless
+from nas_suite.spaces.segmenter import ssr_segmenter
 sys.path.insert(0, str(Path(__file__).parent))
 from spaces import fixed, rows
 
@@ -70,6 +71,13 @@ def test_predictions_are_exact_where_latencies_add_up(clock, make, space, input_
     probs = probabilities(space)
     t.expected(probs).backward()
     assert sum(float(c.alpha.grad.abs().sum()) for c in choices(space).values()) > 0
+
+def test_a_unit_gets_the_width_of_what_was_selected_before_it(clock, make):
+    "A cell of the segmentation space may follow any candidate of the one before, each with a width of its own."
+    torch.manual_seed(0)
+    space = ssr_segmenter(3, (16, 24), channels=(8, 12), depths=((1, 2), 1), dilations=(1, 2), factors=(1,), cuts=(4, 0), stem=4, grids=(1, 2), branch=2, low=4, head=6)
+    t, every = make(space, (3, 16, 24)), decode(space, sample(space, 20, torch.Generator().manual_seed(0)))
+    assert [t(a) for a in every] == pytest.approx([2*cost_ms(extract(space, a)) + .5 for a in every], rel=1e-6)
 
 def test_calibration_spans_the_space(clock, make):
     space = mobile(expands=(1, 2, 3))
