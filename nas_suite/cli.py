@@ -111,7 +111,7 @@ def folder_for(data, strategy, budget: dict, seed=0) -> Path:
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', w) for w in words + [f'seed{seed}']*bool(seed))
 
 # %% ../nbs/core/09_cli.ipynb #f5dac8d1
-_Table = Annotated[Optional[Path], typer.Option(help='Latency table of the device the network is for; by default this machine, measured.', show_default=False)]
+_Table = Annotated[Optional[Path], typer.Option(help='Latency table, or predictor (.npz), of the device the network is for; by default this machine, measured.', show_default=False)]
 _Data = Annotated[str, typer.Argument(metavar='DATA', help='"digits", "cifar10", or a folder with one folder of images a class.', show_default=False)]
 
 @searches.command('classification')
@@ -431,6 +431,7 @@ def search_segmentation(
     seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
     device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
     threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    table: _Table = None,
     run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
     quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
 ):
@@ -449,7 +450,7 @@ def search_segmentation(
     from nas_suite.report import summary
     budget = dict(latency_ms=latency_ms, macs=macs, params=params)
     if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads).items() if v is not None}
+    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
     found = search.segmentation(data, **budget, image_size=_size(image_size), classes=classes, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
     print(summary(found.run_dir))
     print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")

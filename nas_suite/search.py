@@ -17,7 +17,7 @@ import nas_suite
 from .choices import canonical, choices, decode, encode, largest, restrict, sample, structure
 from .costs import amount, cheapest, count_macs, count_params, feasible, macs, params
 from .extraction import check, extract
-from .latency import LatencyTable, environment, key, load_table, save_table, table
+from .latency import LatencyTable, environment, key, load_predictor, load_table, save_table, table
 from .report import plot, report
 from .spaces.mobile import mobilenet_v2_like, ofa_mobilenet_v3, ofa_proxyless, proxyless
 from .spaces.resnet import ofa_resnet50
@@ -130,7 +130,7 @@ class Found:
 def _timed(cost, space, arch, budget) -> dict:
     "The latency of a network with its interval: measured where the device is here, else predicted."
     if not cost.here():
-        ms, interval = cost(arch), cost.interval(arch)
+        ms, interval = _middle(cost, arch), cost.interval(arch)
         return dict(latency_ms=ms, latency_interval=None if interval is None else list(interval), latency_measured=False, warnings=[] if interval else ["the error of this latency table is not known: calibrate it on whole networks"])
     found = cost.measure(space, [arch], rounds=40)[0]
     if found['latency_ms'] <= budget < found['latency_interval'][1]: found = cost.measure(space, [arch], rounds=160)[0] # too close to tell
@@ -187,18 +187,29 @@ def _target(device, latency_table=None) -> tuple:
     return _device('auto'), device
 
 def _clock(given, space, shape):
-    "A cost model of latency from a table, a file or a predictor."
-    if isinstance(given, (str, os.PathLike)): return load_table(given, space, shape)
+    "A cost model of latency from a table, a predictor, or the file of either. Of a predictor it is an upper bound; `middle` is what it expects."
+    if isinstance(given, (str, os.PathLike)):
+        if Path(given).suffix != '.npz': return load_table(given, space, shape)
+        given = load_predictor(given, space, shape)
     if not hasattr(given, 'cost_model'): return given
     cost = given.cost_model(space)
-    if not hasattr(cost, 'here'): cost.here = lambda: False
-    if not hasattr(cost, 'interval'): # predict gives means and standard deviations
-        def interval(arch, level=.95):
-            mean, sd = (float(v[0]) for v in given.predict([arch]))
-            z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-            return max(0., mean - z*sd), mean + z*sd
-        cost.interval = interval
+    def interval(arch, level=.95):
+        if hasattr(given, 'interval'): return tuple(float(v[0]) for v in given.interval([arch], level))
+        mean, sd = (float(v[0]) for v in given.predict([arch]))
+        z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+        return max(0., mean - z*sd), mean + z*sd
+    cost.here, cost.interval, cost.middle, cost.origin = lambda: False, interval, lambda arch: float(given.predict([arch])[0][0]), given
     return cost
+
+def _middle(cost, arch) -> float: return getattr(cost, 'middle', cost)(arch)
+
+def _keep(cost, run_dir):
+    "Keep the table or predictor with the run, so that going on with it is the same run."
+    if any((run_dir/n).exists() for n in ('latency.json', 'predictor.npz')): return
+    if isinstance(cost, LatencyTable): save_table(cost, run_dir/'latency.json')
+    elif hasattr(cost.origin, 'save'): cost.origin.save(run_dir/'predictor.npz')
+
+def _kept(run_dir): return next((run_dir/n for n in ('latency.json', 'predictor.npz') if (run_dir/n).exists()), None)
 
 def _about_target(given) -> dict:
     "What tells a device that is not this machine from others, for the configuration of a run."
@@ -259,13 +270,13 @@ def run(
     costs = dict(macs=macs(space, shape), params=params(space, shape))
     limits = [(costs[k], feasible(costs[k], b)) for k,b in budget.items() if k != 'latency_ms']
     if 'latency_ms' in budget:
-        if (run_dir/'latency.json').exists(): target = run_dir/'latency.json'
+        target = _kept(run_dir) or target
         costs['latency_ms'] = table(space, shape, progress=progress, seed=seed, **settings) if target is None else _clock(target, space, shape)
         limits.append((costs['latency_ms'], _reachable(costs['latency_ms'], budget['latency_ms'])))
     run_dir.mkdir(parents=True, exist_ok=True) # nothing is left of a search that cannot be
     _once(run_dir/'config.json', lambda: config)
     _once(run_dir/'environment.json', lambda: environment(**settings))
-    if isinstance(costs.get('latency_ms'), LatencyTable) and not (run_dir/'latency.json').exists(): save_table(costs['latency_ms'], run_dir/'latency.json')
+    if 'latency_ms' in costs: _keep(costs['latency_ms'], run_dir)
     if not (run_dir/'start.pt').exists(): save_checkpoint(run_dir/'start.pt', dict(space=space.state_dict()))
     space.load_state_dict(load_checkpoint(run_dir/'start.pt')['space'])
     if supernet is not None: _take_over(Path(supernet), run_dir, config)
@@ -291,7 +302,7 @@ def run(
     figures = {k: c(arch) for k,c in costs.items() if k != 'latency_ms'}
     if 'latency_ms' in costs:
         guess = costs['latency_ms'].interval(arch)
-        figures.update({k: settled[k] for k in ('latency_ms', 'latency_interval', 'latency_measured')}, latency_table=costs['latency_ms'](arch), latency_predicted=guess and list(guess), latency_device=_name_of(costs['latency_ms']))
+        figures.update({k: settled[k] for k in ('latency_ms', 'latency_interval', 'latency_measured')}, latency_table=_middle(costs['latency_ms'], arch), latency_predicted=guess and list(guess), latency_device=_name_of(costs['latency_ms']))
     if 'latency_ms' in costs and hasattr(task, 'front'): figures['real_time_factor'] = settled['latency_ms'] / 1000 / (task.train.n / task.front.rate)
     parity = dict(difference=export(model, shape, run_dir, metadata_of(getattr(task, 'about', {}))))
     if hasattr(task, 'palette'):
@@ -409,7 +420,7 @@ def segmentation(
     image_size: tuple = None, classes=None, # Of the data: the size to resize to, the names of the classes
     strategy='regularized', space: nn.Module = None, # Default: SSR's, in its small size for small images
     epochs: float = None, # Of the search; the network found is retrained for twice as many
-    seed: int = 0, device: str = 'auto', run_dir=None,
+    seed: int = 0, device='auto', run_dir=None,
     **more # As in `run`
 ) -> Found:
     "Search a network for semantic segmentation within a budget."
@@ -537,7 +548,7 @@ def specialize(
     settings = {k: v for k,v in c['latency'].items() if k != 'table'}
     costs = dict(macs=_macs(space, shape), params=_params(space, shape))
     def clock(t):
-        if t is None and (run_dir/'latency.json').exists(): t = run_dir/'latency.json'
+        t = _kept(run_dir) if t is None else t
         if (k := id(t) if hasattr(t, 'cost_model') else str(t)) not in known or isinstance(t, LatencyTable): known[k] = table(space, shape, progress=False, **settings) if t is None else _clock(t, space, shape)
         return known[k]
     for budget,t in zip(budgets, tables):
@@ -546,7 +557,7 @@ def specialize(
         best = _settle(space, strategy, limits, lambda limits: strategy.specialise(space, [f for f,_ in limits], [[b for _,b in limits]])[0])
         model = _calibrated(space, best['arch'], task, c['seed'], device)
         metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])}, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
-        figures = {('latency_table' if k == 'latency_ms' else k): f(best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
+        figures = {('latency_table' if k == 'latency_ms' else k): _middle(f, best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
         out.append(Found(model, best['arch'], figures, metrics, [], None, space, task))
     old = _read(run_dir/'specialized.json') if (run_dir/'specialized.json').exists() else []
     new = [dict(budget=b, arch=f.arch, costs=f.costs, measured=f.metrics['validation'][task.metric_name], predicted=f.metrics['predicted'][task.metric_name], test=f.metrics['extracted'][task.metric_name]) for b,f in zip(budgets, out)]
@@ -569,7 +580,7 @@ def front(
     run_dir, (device, device_table) = Path(run_dir), _target(device, device_table)
     c, space, task, strategy = _trained(run_dir, space, task, device)
     shape = tuple(task.input_shape)
-    given = run_dir/'latency.json' if device_table is None and (run_dir/'latency.json').exists() else device_table
+    given = _kept(run_dir) if device_table is None else device_table
     cost = dict(macs=_macs, params=_params)[by](space, shape) if by != 'latency_ms' else table(space, shape, progress=progress, **{k: v for k,v in c['latency'].items() if k != 'table'}) if given is None else _clock(given, space, shape)
     rows, value, spent = pareto(space, strategy.accuracy if strategy.score == 'accuracy' else strategy.predictor, [cost], generations=strategy.breeding['generations'] if strategy.score == 'predictor' else 3, population=strategy.breeding['population'], seed=c['seed'])
     at = torch.linspace(0, len(rows) - 1, min(points, len(rows))).round().long().unique()
@@ -626,8 +637,8 @@ def compare(
     run_dir, shape, config = found.run_dir, tuple(task.input_shape), _read(found.run_dir/'config.json')
     settings, by = {k: v for k,v in config['latency'].items() if k != 'table'}, next(k for k in ('latency_ms', 'macs', 'params') if k in config['budget'])
     def rows():
-        if by == 'latency_ms' and not (run_dir/'latency.json').exists() and predictor is None: raise ValueError("the search was for a predicted device: give its predictor")
-        clock = table(space, shape, progress=False, **settings) if by != 'latency_ms' else _clock(run_dir/'latency.json' if predictor is None else predictor, space, shape)
+        if by == 'latency_ms' and _kept(run_dir) is None and predictor is None: raise ValueError("the search was for a predicted device: give its predictor")
+        clock = table(space, shape, progress=False, **settings) if by != 'latency_ms' else _clock(_kept(run_dir) if predictor is None else predictor, space, shape)
         said = lambda archs, **more: clock.measure(space, archs, **more) if clock.here() else [_timed(clock, space, a, 0) for a in archs]
         cost = clock if by == 'latency_ms' else dict(macs=macs, params=params)[by](space, shape)
         near = (lambda archs: [m['latency_ms'] for m in said(archs)]) if by == 'latency_ms' else None

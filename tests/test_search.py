@@ -413,25 +413,32 @@ def test_a_predicted_latency_is_within_the_budget_with_its_interval(error):
     assert c.interval(got['arch'], .5)[1] < high < phone(space, error, 4).interval(got['arch'])[1]  # fewer networks, wider
 
 def test_a_device_given_in_each_form_is_one(tmp_path):
-    space = mobile()
+    space, quick = mobile(), dict(strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0)
     c = phone(space, .05)
     b = .9 * c(largest(space))
     class Predictor:
         def cost_model(self, space): return phone(space, .05).calibrated(1., 0.)
         def predict(self, archs): return [c(a) for a in archs], [.05*c(a) for a in archs]
-    by_table = go(tmp_path/'a', budget=dict(latency_ms=b), device=c)
-    by_predictor = go(tmp_path/'b', budget=dict(latency_ms=b), device=Predictor())
+    by_table = go(tmp_path/'a', **quick, budget=dict(latency_ms=b), device=c)
+    by_predictor = go(tmp_path/'b', **quick, budget=dict(latency_ms=b), device=Predictor())
     for f in (by_table, by_predictor):
         assert f.costs['latency_interval'][1] <= b and f.costs['latency_measured'] is False and f.costs['latency_predicted'] == f.costs['latency_interval']
     assert (tmp_path/'a'/'latency.json').exists() and not (tmp_path/'b'/'latency.json').exists()
     page = (tmp_path/'a'/'report.html').read_text()
     assert 'predicted for a made-up phone' in page and 'latency predicted by the table' in page
-    again = go(tmp_path/'a', budget=dict(latency_ms=b), device=c)
+    again = go(tmp_path/'a', **quick, budget=dict(latency_ms=b), device=c)
     assert again.arch == by_table.arch
     other = phone(space, .05); other.environment = dict(device='another phone')
-    with pytest.raises(ValueError, match='holds another run; it differs in latency'): go(tmp_path/'a', budget=dict(latency_ms=b), device=other)
+    with pytest.raises(ValueError, match='holds another run; it differs in latency'): go(tmp_path/'a', **quick, budget=dict(latency_ms=b), device=other)
     for device,said in ((phone(space, .5), 'no architecture of this space is within'), (tmp_path/'nowhere.json', 'there is no latency table'), ('nowhere', 'there is no latency table'), (3, 'a device is a name')):
         with pytest.raises(ValueError, match=said): go(tmp_path/'c', budget=dict(latency_ms=1.05*cheapest(c)[0]), device=device)
+    from nas_suite.latency import FewShotPredictor                                  # the real one, from twenty measurements, and from its file
+    few = FewShotPredictor(mobile()).fit(sample(mobile(), 200, torch.Generator().manual_seed(0)))
+    few.update([(i, float(c.batch(few_rows[i:i+1])[0])) for few_rows in [sample(mobile(), 200, torch.Generator().manual_seed(0))] for i in few.suggest(12)])
+    by_few = go(tmp_path/'d', **quick, budget=dict(latency_ms=b), device=few)
+    assert by_few.costs['latency_interval'][1] <= b and abs(by_few.costs['latency_ms']/c(by_few.arch) - 1) < .2 and (tmp_path/'d'/'predictor.npz').exists()
+    again = go(tmp_path/'e', **quick, budget=dict(latency_ms=b), device=str(tmp_path/'d'/'predictor.npz'))
+    assert again.arch == by_few.arch and again.costs['latency_interval'] == pytest.approx(by_few.costs['latency_interval'])
     with pytest.raises(ValueError, match='given twice'): go(tmp_path/'c', budget=dict(latency_ms=b), device=c, latency_table=c)
     assert not (tmp_path/'c').exists()
 
