@@ -1,9 +1,8 @@
 "The twelve few-shot tasks on NAS-Bench-201 and FBNet: rank correlation, error and coverage with 10 and 20 measurements, with and without source devices."
 import argparse, copy, time, warnings, numpy as np
 from machine import machine, write
-from published import fbnet, nasbench201, one_hot
+from published import columns, fbnet, nasbench201
 from scipy.stats import spearmanr
-from nas_suite.latency.features import FEATURES
 from nas_suite.latency.fewshot import FewShotPredictor
 
 a = argparse.ArgumentParser(description=__doc__); a.add_argument('--seeds', type=int, default=5); a.add_argument('--spaces', nargs='+', default=['fbnet', 'nasbench201']); a.add_argument('--quick', action='store_true', help='one way only')
@@ -24,9 +23,14 @@ TASKS = dict(
 TASKS = {t: tuple([EAGLE.get(d, d) for d in names.split()] for names in pair) for t,pair in TASKS.items()}
 geomean = lambda v: float(np.exp(np.mean(np.log(v))))
 
+def log_latency(p, parts, there=slice(None)):
+    "Mean and standard deviation of the logarithm as `p.predict` has them, from parts of the model that are made once for many devices."
+    mean, sd = p.model([(kind, A[there]) for kind,A in parts])
+    return mean, p.stretch * sd
+
 def run(found, tasks, seeds, ways):
     "Rows of results: a task's devices that are not shared are left out."
-    X, names = np.c_[found['features'], one_hot(found['ops'])], [*FEATURES, *(f'choice.{i}' for i in range(one_hot(found['ops']).shape[1]))]
+    X, names = columns(found)
     out = []
     for task in tasks:
         space = found.get('subset') if task[0] == 'N' and task != 'ND' else None
@@ -37,17 +41,17 @@ def run(found, tasks, seeds, ways):
             for way in ways:
                 t0 = time.process_time()
                 p = FewShotPredictor(names=names, seed=seed).fit(X[pool], {d: found['latency'][d][pool] for d in sources} if way != 'features only' else None)
-                fitted = time.process_time() - t0
+                fitted, parts = time.process_time() - t0, p._parts(X[space])
                 for k in (10, 20):
                     rows = p.suggest(k)
                     for device in targets:
                         ms = found['latency'][device]
-                        there = space[~np.isnan(ms[space])]
+                        there = ~np.isnan(ms[space])
                         chosen = np.random.default_rng([seed, k]).permutation(len(pool))[:k] if way == 'random samples' else rows
                         t0 = time.process_time()
                         q = copy.copy(p).update({int(i): ms[pool[i]] for i in chosen})
-                        median, (low, high) = q.quantile(X[there], .5), q.interval(X[there])
-                        spent, true = time.process_time() - t0, ms[there]
+                        m, sd = log_latency(q, parts, there)
+                        spent, true, median, low, high = time.process_time() - t0, ms[space][there], np.exp(m), np.exp(m - 1.645*sd), np.exp(m + 1.645*sd)
                         out.append(dict(task=task, device=device, seed=seed, way=way, k=k, spearman=spearmanr(median, true).statistic, error_percent=100*np.median(abs(median/true - 1)), within_10_percent=100*(abs(median/true - 1) <= .1).mean(),
                             inside_90_percent=100*((low <= true) & (true <= high)).mean(), priors=p.priors, stretch=p.stretch, fit_s=fitted, predict_s=spent))
         show([r for r in out if r['task'] == task], ways)

@@ -1,8 +1,8 @@
 "Search on NAS-Bench-201 under a latency budget with 20 measurements of the device: accuracy found, and how often the budget is exceeded."
 import argparse, copy, time, numpy as np
 from machine import machine, write
-from published import data, nasbench201, one_hot
-from few_shot import TASKS
+from published import columns, data, nasbench201
+from few_shot import TASKS, log_latency
 from nas_suite.latency.features import FEATURES
 from nas_suite.latency.fewshot import FewShotPredictor
 
@@ -12,13 +12,15 @@ WAYS = 'bound', 'bound and finalists', 'median', 'MACs', 'random', 'true latency
 
 def best(score, ok): return int(np.where(ok, score, -np.inf).argmax()) if ok.any() else None
 
-def finalists(p, pool, X, ms, valid, budget, known):
+def quantile(p, parts, z): m, sd = log_latency(p, parts); return np.exp(m + z*sd)
+
+def finalists(p, parts, X, ms, valid, budget, known):
     "Measure the network about to be returned, learn from it, and try a better one: three times."
     for _ in range(FINALISTS):
-        i = best(valid, (p.quantile(X, .95) <= budget) & ~np.isin(np.arange(len(X)), list(known)))
+        i = best(valid, (quantile(p, parts, 1.645) <= budget) & ~np.isin(np.arange(len(X)), list(known)))
         good = [j for j in known if known[j] <= budget]
         if i is None or good and valid[i] <= valid[good].max(): # nothing better is safe: what lies at the budget, if it promises more
-            i = best(valid, (p.quantile(X, .5) <= budget) & ~np.isin(np.arange(len(X)), list(known)))
+            i = best(valid, (quantile(p, parts, 0.) <= budget) & ~np.isin(np.arange(len(X)), list(known)))
             if i is None or good and valid[i] <= valid[good].max(): break
         known[i] = ms[i]
         p.update([(X[i], ms[i])])
@@ -29,23 +31,23 @@ if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__); a.add_argument('--seeds', type=int, default=20); a = a.parse_args()
     machine(threads=1)
     found, table = nasbench201(), data('nasbench201/cifar10.npz')
-    columns = [str(c) for c in table['columns']]
-    test, valid = (table['accuracy'][:, next(i for i,c in enumerate(columns) if all(w in c for w in words))] for words in (('200', 'test'), ('12', 'val')))
-    X, names = np.c_[found['features'], one_hot(found['ops'])], [*FEATURES, *(f'choice.{i}' for i in range(30))]
+    named = [str(c) for c in table['columns']]
+    test, valid = (table['accuracy'][:, next(i for i,c in enumerate(named) if all(w in c for w in words))] for words in (('200', 'test'), ('12', 'val')))
+    X, names = columns(found)
     macs, rows = found['features'][:, [FEATURES.index(f'live.macs_{k}') for k in ('dense', 'pointwise')]].sum(1), []
     for seed in range(a.seeds):
         g = np.random.default_rng(seed); pool = g.permutation(len(X))[:1000]
         fitted = FewShotPredictor(names=names, seed=seed).fit(X[pool], {d: found['latency'][d][pool] for d in TASKS['ND'][0]})
-        first = fitted.suggest(20)
+        first, parts = fitted.suggest(20), fitted._parts(X)
         for device,budgets in BUDGETS.items():
             ms = found['latency'][device]
             def learned(k): return copy.copy(fitted).update({int(i): ms[pool[i]] for i in first[:k]})
-            full = learned(20); upper, median = full.quantile(X, .95), full.quantile(X, .5)
+            full = learned(20); upper, median = quantile(full, parts, 1.645), quantile(full, parts, 0.)
             slope = np.polyfit(macs[pool[first]], ms[pool[first]], 1)
             for budget in budgets:
                 drawn = g.permutation(len(X))[:20]
                 known = {int(pool[i]): ms[pool[i]] for i in first[:20 - FINALISTS]}
-                picks = {WAYS[0]: best(valid, upper <= budget), WAYS[1]: finalists(learned(20 - FINALISTS), pool, X, ms, valid, budget, known), WAYS[2]: best(valid, median <= budget),
+                picks = {WAYS[0]: best(valid, upper <= budget), WAYS[1]: finalists(learned(20 - FINALISTS), parts, X, ms, valid, budget, known), WAYS[2]: best(valid, median <= budget),
                          WAYS[3]: best(valid, np.polyval(slope, macs) <= budget), WAYS[4]: best(valid, np.isin(np.arange(len(X)), drawn) & (ms <= budget)), WAYS[5]: best(valid, ms <= budget)}
                 optimum = float(test[ms <= budget].max())
                 for way,i in picks.items():

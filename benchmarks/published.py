@@ -65,6 +65,11 @@ def featured(name, space, ops):
     np.savez(tmp := path.with_suffix(f'.{os.getpid()}.npz'), features=found); os.replace(tmp, path)
     return found
 
+def columns(found):
+    "What a predictor is given: features, options, and numbers of options; and their names."
+    hot = one_hot(found['ops']); number = hot.reshape(*found['ops'].shape, -1).sum(1)
+    return np.concatenate([found['features'], hot, number], 1), [*FEATURES, *(f'choice.{i}' for i in range(hot.shape[1])), *(f'count.{i}' for i in range(number.shape[1]))]
+
 def one_hot(ops): return np.eye(int(ops.max()) + 1)[ops.astype(int)].reshape(len(ops), -1)
 
 def nasbench201():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FewShotPredictor', 'PredictedCost', 'load_predictor']
 
-# %% ../../nbs/latency/03_few_shot.ipynb #6cdb4c3e
+# %% ../../nbs/latency/03_few_shot.ipynb #1eb87945
 import json, math, os, torch
 import numpy as np
 from fastcore.basics import patch
@@ -13,17 +13,17 @@ from pathlib import Path
 from scipy.optimize import minimize
 from scipy.stats import norm, spearmanr
 from torch import nn
-from ..choices import check_rows, decode, encode, sample, structure
+from ..choices import active, check_rows, decode, encode, sample, structure
 from ..costs import CostModel, _Term, _merged
 from .features import FEATURES, space_features
 
-# %% ../../nbs/latency/03_few_shot.ipynb #084733f1
+# %% ../../nbs/latency/03_few_shot.ipynb #9b7b7ddb
 _LENGTH = 2. # of the smooth part; typical squared distances are one
 _PRIORS = dict( # mean and standard deviation of the logarithms of amplitudes; the candidates among which `fit` chooses
-    plain=dict(features=(0., 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(-1.2, 2.)),
-    smoother=dict(features=(0., 1.5), choice=(-3.5, 1.), smooth=(-1.6, 1.), sources=(-1.2, 2.)),
-    trusting=dict(features=(-.7, 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(0., 1.5)))
-_NOISE = math.log(.02), 1.
+    plain=dict(features=(0., 1.5), count=(-2.3, 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(-1.2, 2.)),
+    counting=dict(features=(0., 1.5), count=(0., 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(-1.2, 2.)),
+    smoother=dict(features=(0., 1.5), count=(-2.3, 1.5), choice=(-3.5, 1.), smooth=(-1.6, 1.), sources=(-1.2, 2.)))
+_NOISE = -2.3, 1.
 
 def _gram(parts, others) -> list:
     "The covariance of each part of the model, before amplitudes: parts and others are lists of (kind, array)."
@@ -79,26 +79,32 @@ def _greedy(parts, v, k, done=(), free=None, weight=None) -> list:
         rows.append(c / math.sqrt(max(left[i], 0) + v[-1])); left = left - rows[-1]**2
     return out
 
-# %% ../../nbs/latency/03_few_shot.ipynb #2cadf6d8
+# %% ../../nbs/latency/03_few_shot.ipynb #65550cfe
 _ROWS = 900 # of a source device that are used
+
+def _alike(s) -> dict: # options -> columns of the choices that have them
+    "Choices with the same options."
+    out = {}
+    for d,c in enumerate(s.choices): out.setdefault(tuple(c.options), []).append(d)
+    return out
 
 class FewShotPredictor:
     "Predicts the latency of networks on a device of which a few are measured: `fit`, then `suggest`, measure, `update`, `predict`."
     def __init__(self,
         space: nn.Module = None, # Whose architectures are predicted; None: arrays of features are given
         input_shape: tuple = None, # Default: `space.input_shape`
-        names: list = None, # Of the columns of features; 'choice....' are of options one by one
+        names: list = None, # Of the columns of features; 'choice....' are of options one by one, 'count....' of their numbers
         seed: int = 0
     ):
         self.space, self.seed, self.priors, self.stretch, self.report = space, seed, 'plain', 1., {}
         self.table = None if space is None else space_features(space, input_shape)
-        self.names = list(names) if names is not None else None if space is None else [*FEATURES, *(f'choice.{n}={o}' for n,c in zip(structure(space).names, structure(space).choices) for o in c.options)]
+        self.names = list(names) if names is not None else None if space is None else [*FEATURES, *(f'choice.{n}={o}' for n,c in zip(structure(space).names, structure(space).choices) for o in c.options), *(f'count.{i}={o}' for i,options in enumerate(_alike(structure(space))) for o in options)]
         self.pool = None
     def __repr__(self):
         if self.pool is None: return "FewShotPredictor(not fitted)"
         return f"FewShotPredictor({len(self.pool):,} candidates, {len(self.sources)} source devices, {len(self.measured[1])} measured)"
 
-# %% ../../nbs/latency/03_few_shot.ipynb #4621c37f
+# %% ../../nbs/latency/03_few_shot.ipynb #b6d2c025
 @patch
 def _raw(self: FewShotPredictor, archs) -> np.ndarray:
     "Features and options of networks, (N, columns)."
@@ -110,8 +116,9 @@ def _raw(self: FewShotPredictor, archs) -> np.ndarray:
         if not np.isfinite(x).all(): raise ValueError(f"features are finite numbers; column {int((~np.isfinite(x)).any(0).argmax())} has others")
         return x
     rows = archs if isinstance(archs, torch.Tensor) else encode(self.table.structure, archs)
-    hot = [np.eye(len(c))[rows[:, d].numpy()] for d,c in enumerate(self.table.structure.choices)]
-    return np.concatenate([self.table(rows), *hot], 1)
+    runs = active(self.table.structure, rows).numpy()
+    hot = [np.eye(len(c))[rows[:, d].numpy()] * runs[:, [d]] for d,c in enumerate(self.table.structure.choices)]
+    return np.concatenate([self.table(rows), *hot, *(sum(hot[d] for d in columns) for columns in _alike(self.table.structure).values())], 1)
 
 @patch
 def _scaling(self: FewShotPredictor):
@@ -119,9 +126,10 @@ def _scaling(self: FewShotPredictor):
     mean, sd = self.pool.mean(0), self.pool.std(0)
     varies = sd > 1e-9 * (1 + np.abs(mean))
     Z = (self.pool[:, varies] - mean[varies]) / sd[varies]
-    option = np.array([n.startswith('choice.') for n in self.names])[varies]
+    kind = np.array([k if (k := n.split('.')[0]) in ('choice', 'count') else 'features' for n in self.names])[varies]
     _, first = np.unique(Z.round(6), axis=1, return_index=True) # in most networks nothing is dead: the three graphs are one
-    self.columns = [(kind, np.flatnonzero(varies)[np.sort(at)]) for kind,at in (('features', np.setdiff1d(first, np.flatnonzero(option))), ('choice', np.flatnonzero(option))) if len(at)]
+    at = {k: np.flatnonzero(varies)[np.flatnonzero(kind == k) if k != 'features' else np.sort(first[kind[first] == k])] for k in ('features', 'count', 'choice')}
+    self.columns = [(k, columns) for k,columns in at.items() if len(columns)]
     self.centre, self.spread = mean, np.where(varies, sd, 1.)
 
 @patch
@@ -129,12 +137,12 @@ def _parts(self: FewShotPredictor, raw, sources=True) -> list:
     "The parts of the model at networks: (kind, array)."
     Z, out = (raw - self.centre) / self.spread, []
     for kind,at in self.columns:
-        if kind == 'choice': out.append((kind, (raw - self.centre)[:, at] / math.sqrt((self.spread[at]**2).sum())))
+        if kind != 'features': out.append((kind, (raw - self.centre)[:, at] / math.sqrt((self.spread[at]**2).sum())))
         else: out += [(kind, Z[:, at] / math.sqrt(len(at))), ('smooth', Z[:, at] / math.sqrt(2*len(at)))]
     if sources and len(self.sources): out.append(('sources', self._sourced(out) / math.sqrt(len(self.sources))))
     return out
 
-_SOURCE = dict(features=1., choice=.3, smooth=1.) # amplitudes of the model of a source device
+_SOURCE = dict(features=1., count=.3, choice=.3, smooth=1.) # amplitudes of the model of a source device
 @patch
 def _sourced(self: FewShotPredictor, parts) -> np.ndarray:
     "Standardised log latencies of source devices, predicted for networks. (N, devices)"
@@ -143,7 +151,7 @@ def _sourced(self: FewShotPredictor, parts) -> np.ndarray:
         out.append(_weighted(v, _gram([(kind, A[at:at+4096]) for kind,A in parts], self.known)) @ self.weights)
     return (np.concatenate(out) - self.level) / self.swing
 
-# %% ../../nbs/latency/03_few_shot.ipynb #9b7a49a1
+# %% ../../nbs/latency/03_few_shot.ipynb #3ba2a41b
 def _latencies(ms, n, what) -> np.ndarray:
     ms = np.asarray(ms, float)
     if ms.shape != (n,): raise ValueError(f"{what} needs {n} latencies, one a candidate (NaN where not measured); found an array of shape {ms.shape}")
@@ -208,7 +216,7 @@ def _choose(self: FewShotPredictor, counts=(10, 20)):
     self.priors = max(self.report, key=self.report.get)
     self.stretch = float(np.clip(np.exp(np.mean(np.log(z[self.priors]))) / norm.ppf(.95), 1., 2.5))
 
-# %% ../../nbs/latency/03_few_shot.ipynb #e085a3c2
+# %% ../../nbs/latency/03_few_shot.ipynb #9bc131fb
 @patch
 def _fitted(self: FewShotPredictor):
     if self.pool is None: raise ValueError("the predictor knows no candidates: call fit first")
@@ -266,7 +274,7 @@ def _log(self: FewShotPredictor, archs):
     found = [self.model(self._parts(raw[i:i+4096])) for i in range(0, len(raw), 4096)]
     return np.concatenate([m for m,_ in found]), self.stretch * np.concatenate([s for _,s in found])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #3ca8d9dd
+# %% ../../nbs/latency/03_few_shot.ipynb #1d551b32
 @patch
 def predict(self: FewShotPredictor, archs) -> tuple: # two arrays (N,), ms
     "The mean and the standard deviation of the latency of networks, in ms."
@@ -286,7 +294,7 @@ def interval(self: FewShotPredictor, archs, level: float = .9) -> tuple: # two a
     "Between which latencies a measurement lies with probability `level`."
     return self.quantile(archs, (1 - level) / 2), self.quantile(archs, (1 + level) / 2)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #490fa3df
+# %% ../../nbs/latency/03_few_shot.ipynb #2618e1b7
 class PredictedCost(CostModel):
     "The upper bound of a predicted latency, as a cost model; `surrogate_r2` says how well the additive surrogate behind `expected` agrees with it."
     def __init__(self, predictor, structure, table, confidence: float, seed: int = 0):
@@ -322,7 +330,7 @@ def cost_model(self: FewShotPredictor,
     if s.names != own.names or [c.options for c in s.choices] != [c.options for c in own.choices]: raise ValueError(f"this predictor is of another space: its choices are {', '.join(own.names[:5])}...")
     return PredictedCost(self, s, self.table, confidence, self.seed)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #39f70fc1
+# %% ../../nbs/latency/03_few_shot.ipynb #1902f930
 @patch
 def save(self: FewShotPredictor, path) -> Path: # ends in .npz
     "Write candidates, source devices and measurements to one file."
