@@ -102,7 +102,7 @@ class Found:
     def embed(self, wave) -> torch.Tensor: # a path, or samples (n,)
         "The normalised embedding (E,) of a recording; a warning says what had to be changed. ValueError that names a file that cannot be used."
         x, note = features_of(wave, self._speech().cpu())
-        if note: warnings.warn(f"{'the recording' if isinstance(wave, torch.Tensor) else wave}: {note}", UnusualRecording)
+        if note: warnings.warn(f"{wave if isinstance(wave, (str, Path)) else 'the recording'}: {note}", UnusualRecording)
         return embeddings(self.model, [x], next(self.model.parameters(), torch.zeros(())).device)[0]
     def verify(self, a, b, threshold: float = None) -> dict: # a, b: paths or samples; threshold: default that of the equal error rate on the validation trials
         "Whether two recordings are of one speaker: dict(score, threshold, same)."

@@ -294,6 +294,9 @@ def test_search_verify_embed(run, tmp_path):
     one, two = found.verify(a, b), loaded.verify(a, b)
     assert math.isclose(one['score'], two['score'], abs_tol=1e-4) and one == found.verify(a, b) and one['same'] == (one['score'] >= one['threshold'])
     with pytest.warns(UnusualRecording, match='s.wav: 2 channels.*8000 Hz.*0.20 s repeated'): assert found.embed(write(tmp_path/'s.wav', np.random.default_rng(0).normal(size=(1600, 2)) * .1, 8000)).shape == (16,)
+    samples = voices['waves']['voice010/00']
+    assert torch.equal(found.embed(samples), found.embed(samples.numpy()))
+    with pytest.raises(ValueError, match='samples are'): found.embed(np.ones((2, 8000)))
     assert found.embed(a).shape == (16,) and math.isclose(float(found.embed(a).norm()), 1., abs_tol=1e-5)
     assert found.verify(a, b, threshold=-1.)['same'] and not found.verify(a, b, threshold=1.1)['same']
 

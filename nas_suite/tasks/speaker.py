@@ -25,8 +25,9 @@ from data_recipes import speaker_folders, synthetic_voices, voxceleb
 class UnusualRecording(UserWarning):
     "A recording had to be changed, or left out."
 
-def read_wave(source, rate: int = 16000) -> tuple: # source: a path, or samples (n,) at `rate`
+def read_wave(source, rate: int = 16000) -> tuple: # source: a path, or samples (n,) at `rate`, a tensor or an array
     "Samples (n,) of a recording, mono at `rate`, and what was changed ('' for nothing). ValueError that names a file that is missing, damaged, empty or silent."
+    if not isinstance(source, (str, Path)): source = torch.as_tensor(source)
     if isinstance(source, Tensor): wave, found, notes = source.float(), rate, []
     else:
         try: data, found = soundfile.read(str(source), dtype='float32', always_2d=True)
