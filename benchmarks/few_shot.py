@@ -64,6 +64,15 @@ def show(rows, ways):
             by = [np.mean([x['spearman'] for x in r if x['seed'] == s]) for s in sorted({x['seed'] for x in r})]
             print(f"{r[0]['task']} {way:15} k={k} spearman {np.mean(by):.3f} +- {np.std(by):.3f}  error {np.median([x['error_percent'] for x in r]):.1f} %  inside {np.mean([x['inside_90_percent'] for x in r]):.0f} %  fit {np.mean([x['fit_s'] for x in r]):.1f} s  priors {sorted({x['priors'] for x in r})} stretch {np.mean([x['stretch'] for x in r]):.2f}", flush=True)
 
+def summary(rows):
+    "Of each task and seed, and of each device: means."
+    def grouped(keys, values):
+        by = {}
+        for r in rows: by.setdefault(tuple(r[k] for k in keys), []).append(r)
+        return [dict(zip(keys, k)) | {v: round(float(np.mean([float(x[v]) for x in r])), 4) for v in values} for k,r in by.items()]
+    values = ('spearman', 'error_percent', 'within_10_percent', 'inside_90_percent')
+    return grouped(('task', 'way', 'k', 'seed'), (*values, 'stretch', 'fit_s', 'predict_s')), grouped(('task', 'device', 'way', 'k'), values)
+
 if __name__ == '__main__':
     a = a.parse_args(); machine(threads=1)
     ways, rows = ['sources'] if a.quick else ['sources', 'features only', 'random samples'], []
@@ -73,4 +82,5 @@ if __name__ == '__main__':
             mean = {t: np.mean([r['spearman'] for r in rows if (r['task'], r['way'], r['k']) == (t, way, k)]) for t in TASKS if any(r['task'] == t for r in rows)}
             for letter,which in (('F', 'FBNet, six tasks'), ('N', 'NAS-Bench-201, five tasks')):
                 if v := [m for t,m in mean.items() if t[0] == letter and t != 'ND']: print(f'{which}, {way}, k={k}: geometric mean {geomean(v):.4f}')
-    if not a.quick and len(a.spaces) == 2 and a.seeds == 5: write('few_shot', [{k: round(v, 4) if isinstance(v, float) else v for k,v in r.items()} for r in rows])
+    if not a.quick and len(a.spaces) == 2 and a.seeds == 5:
+        for name,table in zip(('few_shot', 'few_shot_devices'), summary(rows)): write(name, table)
