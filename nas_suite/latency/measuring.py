@@ -199,6 +199,7 @@ def executorch(
     portable_lib._unsafe_reset_threadpool(torch.get_num_threads())
     method, example = Runtime.get().load_program(program).load_method("forward"), [x.clone() for x in example]
     def handle(): return method.execute(example)
+    handle.program = program # the method reads from these bytes: they must live as long
     handle.notes = dict(portable_operators=left)
     return handle
 

@@ -40,7 +40,8 @@ def _load_executorch(data, inputs, threads):
     method = Runtime.get().load_program(data).load_method('forward')
     torch.manual_seed(0)
     xs = [torch.randn(*shape, dtype=getattr(torch, kind)) for shape, kind in inputs]
-    return (lambda: method.execute(xs)), {'executorch': importlib.metadata.version('executorch')}
+    def run(program=data): return method.execute(xs)   # the program is read from these bytes: they must live as long
+    return run, {'executorch': importlib.metadata.version('executorch')}
 
 def _facts():
     "The device, and what may explain strange numbers"
