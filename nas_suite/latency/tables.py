@@ -18,7 +18,7 @@ from ..costs import CostModel, _aligned, _on_meta, _term, cheapest, is_fixed, su
 from ..extraction import extract, extract_selected
 from .formats import Published, look_up, published_keys, read_published
 from .measuring import Cache, Measured, affine, environment, key, measure
-from ..layers import ElasticDepth, MixedOp, Zero, size
+from ..layers import ElasticDepth, MixedOp, Zero, size, variables
 
 # %% ../../nbs/latency/01_tables.ipynb #bb7a7d31
 def _marked(space):
@@ -118,7 +118,8 @@ def _pairs(units) -> list:
             both = ((first > 0) & (times > 0)).double()
             if not both.any(): continue
             order = list(dict.fromkeys((*axes, *more)))
-            if len(values) * len(others) <= 2**14:
+            raw = {c for a in (*order, *at) for c in variables(a)} # the choices that their table is over
+            if len(values) * len(others) <= 2**14 and math.prod(map(len, raw)) <= 2**16:
                 def merged(a, b):
                     d = dict(zip(axes, a))
                     return all(d.get(v) is None or o is None or d[v] == o for v,o in zip(more, b)) and {**d, **{v: o for v,o in zip(more, b) if o is not None}}
