@@ -190,7 +190,8 @@ def calibrated_table(model: LatencyTable, space: nn.Module,
         found, loo = _corrected(space, plain, archs, sums, ms)
         report['loo_error_percent_affine'] = report['loo_error_percent']
         report['loo_error_percent_corrected'] = float(100 * np.median(np.abs(np.array(loo) / ms - 1)))
-        if correct or worth(loo) < worth(report['loo_ms']): correction, report['loo_ms'], report['loo_error_percent'] = found, loo, report['loo_error_percent_corrected']
+        if correct or worth(loo) < .9 * worth(report['loo_ms']): # a tenth, or noise would choose
+            correction, report['loo_ms'], report['loo_error_percent'] = found, loo, report['loo_error_percent_corrected']
     new = _model(space, plain.found, model.entries, a, b + a * plain.offset, correction)
     new.environment, new.input_shape, new.batch_size, new.spread = model.environment, model.input_shape, model.batch_size, model.spread
     new.calibration = dict(report, scale=a, offset=b + a * plain.offset, sums=sums, measured=ms) | (dict(reference_ms=reference_ms) if reference_ms else {})
