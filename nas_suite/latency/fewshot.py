@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FewShotPredictor', 'PredictedCost', 'load_predictor']
 
-# %% ../../nbs/latency/03_few_shot.ipynb #a30d330f
+# %% ../../nbs/latency/03_few_shot.ipynb #edcd92fd
 import json, math, os, torch
 import numpy as np
 from fastcore.basics import patch
@@ -17,7 +17,7 @@ from ..choices import active, check_rows, decode, encode, sample, structure
 from ..costs import CostModel, _Term, _merged
 from .features import FEATURES, space_features
 
-# %% ../../nbs/latency/03_few_shot.ipynb #f528a20d
+# %% ../../nbs/latency/03_few_shot.ipynb #c6f9519f
 _LENGTH = 2. # of the smooth part; typical squared distances are one
 _PRIORS = dict( # mean and standard deviation of the logarithms of amplitudes; the candidates among which `fit` chooses
     plain=dict(features=(0., 1.5), count=(-2.3, 1.5), choice=(-4.6, 1.), smooth=(-3., 1.), sources=(-1.2, 2.)),
@@ -79,7 +79,7 @@ def _greedy(parts, v, k, done=(), free=None, weight=None) -> list:
         rows.append(c / math.sqrt(max(left[i], 0) + v[-1])); left = left - rows[-1]**2
     return out
 
-# %% ../../nbs/latency/03_few_shot.ipynb #a479f44c
+# %% ../../nbs/latency/03_few_shot.ipynb #831dc1d9
 _ROWS = 900 # of a source device that are used
 
 def _alike(s) -> dict: # options -> columns of the choices that have them
@@ -104,7 +104,7 @@ class FewShotPredictor:
         if self.pool is None: return "FewShotPredictor(not fitted)"
         return f"FewShotPredictor({len(self.pool):,} candidates, {len(self.sources)} source devices, {len(self.measured[1])} measured)"
 
-# %% ../../nbs/latency/03_few_shot.ipynb #332f3bea
+# %% ../../nbs/latency/03_few_shot.ipynb #e6c9dd7f
 @patch
 def _raw(self: FewShotPredictor, archs) -> np.ndarray:
     "Features and options of networks, (N, columns)."
@@ -151,7 +151,7 @@ def _sourced(self: FewShotPredictor, parts) -> np.ndarray:
         out.append(_weighted(v, _gram([(kind, A[at:at+4096]) for kind,A in parts], self.known)) @ self.weights)
     return (np.concatenate(out) - self.level) / self.swing
 
-# %% ../../nbs/latency/03_few_shot.ipynb #c533f333
+# %% ../../nbs/latency/03_few_shot.ipynb #eb9f2ea7
 def _latencies(ms, n, what) -> np.ndarray:
     ms = np.asarray(ms, float)
     if ms.shape != (n,): raise ValueError(f"{what} needs {n} latencies, one a candidate (NaN where not measured); found an array of shape {ms.shape}")
@@ -216,7 +216,7 @@ def _choose(self: FewShotPredictor, counts=(10, 20)):
     self.priors = max(self.report, key=self.report.get)
     self.stretch = float(np.clip(np.exp(np.mean(np.log(z[self.priors]))) / norm.ppf(.95), 1., 2.5))
 
-# %% ../../nbs/latency/03_few_shot.ipynb #5b31d701
+# %% ../../nbs/latency/03_few_shot.ipynb #cd1d042b
 @patch
 def _fitted(self: FewShotPredictor):
     if self.pool is None: raise ValueError("the predictor knows no candidates: call fit first")
@@ -274,7 +274,7 @@ def _log(self: FewShotPredictor, archs):
     found = [self.model(self._parts(raw[i:i+4096])) for i in range(0, len(raw), 4096)]
     return np.concatenate([m for m,_ in found]), self.stretch * np.concatenate([s for _,s in found])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #058d7ec9
+# %% ../../nbs/latency/03_few_shot.ipynb #31a26989
 @patch
 def predict(self: FewShotPredictor, archs) -> tuple: # two arrays (N,), ms
     "The mean and the standard deviation of the latency of networks, in ms."
@@ -294,7 +294,7 @@ def interval(self: FewShotPredictor, archs, level: float = .9) -> tuple: # two a
     "Between which latencies a measurement lies with probability `level`."
     return self.quantile(archs, (1 - level) / 2), self.quantile(archs, (1 + level) / 2)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #3a83c553
+# %% ../../nbs/latency/03_few_shot.ipynb #6bba0c4e
 class PredictedCost(CostModel):
     "The upper bound of a predicted latency, as a cost model; `surrogate_r2` says how well the additive surrogate behind `expected` agrees with it."
     def __init__(self, predictor, structure, table, confidence: float, seed: int = 0):
@@ -330,7 +330,7 @@ def cost_model(self: FewShotPredictor,
     if s.names != own.names or [c.options for c in s.choices] != [c.options for c in own.choices]: raise ValueError(f"this predictor is of another space: its choices are {', '.join(own.names[:5])}...")
     return PredictedCost(self, s, self.table, confidence, self.seed)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #7794068c
+# %% ../../nbs/latency/03_few_shot.ipynb #1690b86a
 @patch
 def save(self: FewShotPredictor, path) -> Path: # ends in .npz
     "Write candidates, source devices and measurements to one file."
