@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['strengths', 'other', 'levels', 'regularized', 'shrink', 'Regularized']
 
-# %% ../../nbs/strategies/03_regularized.ipynb #f280fe58
-import math, torch
+# %% ../../nbs/strategies/03_regularized.ipynb #2da5b6bf
+import torch
 from contextlib import closing
 from pathlib import Path
 from torch import nn, Tensor
-from ..choices import alphas, choices, decode, encode, restrict, structure, weights
+from ..choices import active, alphas, choices, encode, restrict, structure, weights
 from ..costs import LatencyAwareLoss, minimise
 from ..relaxation import dimensions, entropies, entropy, normalisations, probabilities, reachable, regularization, regularizers, soften, undecided, undecided_by
 from .gated import added_gradients, architecture_gradients, derive, weight_step
@@ -25,14 +25,15 @@ def regularized(space: nn.Module, kind: str, weights: str, strength: dict, group
     parts = regularization(space, kind, weights, groups)
     return sum((strength.get(d, other) * v for d,v in parts.items()), start=torch.zeros(()))
 
-# %% ../../nbs/strategies/03_regularized.ipynb #61e7f28c
+# %% ../../nbs/strategies/03_regularized.ipynb #e979b1bd
 levels = ('depth', 'resolution'), ('operator',), ('width', 'kernel', 'dilation')
 
-def _fits(space, limits) -> bool:
-    "Whether a surviving network meets every budget: exact for one budget, on the safe side for several."
-    if not limits: return True
-    row = minimise(structure(space), [(c, 1/b) for c,b in limits])
-    return all(float(c.batch(row)[0]) <= b for c,b in limits)
+def _fitting(space, limits, known: Tensor = None) -> Tensor: # known: a row that fitted a larger space
+    "A surviving network (1, D) that meets every budget, or None: exact for one budget, on the safe side for several."
+    s = structure(space)
+    if known is not None and all(bool(c.alive[i]) for c,i,on in zip(s.choices, known[0].tolist(), active(s, known)[0].tolist()) if on): return known
+    row = minimise(s, [(c, 1/b) for c,b in limits])
+    return row if all(float(c.batch(row)[0]) <= b for c,b in limits) else None
 
 def _weak(space, names, threshold, weights) -> dict:
     "Of each of these choices the options that stay, where some do not; the surest choice first."
@@ -47,15 +48,20 @@ def shrink(
     weights: str = 'sigmoid'
 ) -> nn.Module:
     "A view of the space without its unlikely options; the space itself where there are none."
-    kind = dimensions(space)
+    kind, known = dimensions(space), None
+    def fits(view):
+        nonlocal known
+        if limits and (row := _fitting(view, limits, known)) is None: return False
+        known = row if limits else None
+        return True
     for level in levels:
         todo = _weak(space, [n for n in undecided(space) if kind[n] in level], threshold, weights)
         if not todo: continue
         smaller = restrict(space, todo)
-        if not _fits(smaller, limits):
+        if not fits(smaller):
             smaller = space
             for n,keep in todo.items():
-                if _fits(one := restrict(smaller, {n: keep}), limits): smaller = one
+                if fits(one := restrict(smaller, {n: keep})): smaller = one
         space = smaller
     return _settled(space, weights)
 
@@ -65,16 +71,17 @@ def _settled(space, weights):
     idle = {n: c.options[int(p[n].argmax())] for n,c in choices(space).items() if n not in used and int(c.alive.sum()) > 1}
     return restrict(space, idle) if idle else space
 
-# %% ../../nbs/strategies/03_regularized.ipynb #46c04e46
+# %% ../../nbs/strategies/03_regularized.ipynb #6e00051e
 _removed = 30. # logits
 
 @torch.no_grad()
 def _forget(before, after, optimizer):
-    "Sink the logits of what `after` has no more, and clear what the optimizer of the logits knows of them."
+    "Sink the logits of what `after` has no more, and clear what the optimizer of the logits knows of them; what stays of such a choice begins with its best logit at 0."
     for old,new in zip(structure(before).choices, structure(after).choices):
         gone = old.alive & ~new.alive
         if not gone.any(): continue
         new.alpha[gone] -= _removed
+        new.alpha[new.alive] -= new.alpha[new.alive].max()
         for name in ('exp_avg', 'exp_avg_sq'):
             if name in optimizer.state.get(new.alpha, {}): optimizer.state[new.alpha][name][gone] = 0.
 
@@ -82,7 +89,7 @@ def _drop_unused(optimizer):
     "Delete the state of weights that the last step did not use: of removed branches."
     for p in [p for p in optimizer.state if p.grad is None]: del optimizer.state[p]
 
-# %% ../../nbs/strategies/03_regularized.ipynb #d1083a95
+# %% ../../nbs/strategies/03_regularized.ipynb #32423724
 class Regularized:
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
     def __init__(self,
@@ -97,7 +104,7 @@ class Regularized:
         held: bool = True, # Whether architecture steps use data that weight steps never see
         batch_size: int = 16,
         lr: float = 2e-3, weight_decay: float = 1e-4, # Of the weights: AdamW, cosine
-        alpha_lr: float = None, # Of alpha; default: so that all architecture steps together could move one by about 12
+        alpha_lr: float = None, # Of alpha; default: so that all architecture steps together could move one by about 16
         alpha_decay: float = 1e-5, clip: float = .05, # Of the gradients of alpha, for a task's loss of weight 1
         budget_form: str = 'constrained', budget_strength: float = None # Of the latency-aware loss
     ):
@@ -127,7 +134,7 @@ class Regularized:
         events = {first + max(1, round((last - first) * (i+1) / (self.shrinks+1))) for i in range(self.shrinks)}
         head = head_of(task, seed, device)
         opt = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
-        arch_opt = torch.optim.Adam(alphas(space), self.alpha_lr or 12 / max(1, last - first))
+        arch_opt = torch.optim.Adam(alphas(space), self.alpha_lr or 16 / max(1, last - first))
         now = dict(step=0, arch_steps=0, forced=[], history=[], spent=dict(seconds=0., cpu_seconds=0.))
         _begin(space, seed)
         if checkpoint is not None and Path(checkpoint).exists():

@@ -1,0 +1,173 @@
+"""Regularized search on CamVid at 72 x 96 pixels, one thread. Two parts, each continued where it was cut off:
+
+ablation: regularizer (none, zero-one, entropy, SSR) x removal of options (with, without) under sigmoid weights, and SSR under softmax, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
+    network reaches with the same weights, before and after re-calibration; what the network within the budget reaches when it is trained anew; expected and real cost.
+networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose width fits the budget, and an ENet-like one, all trained alike; mIoU and latency, side by side.
+
+Both test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid (default ../shared)."""
+import argparse, csv, json, os, resource, tempfile, time, numpy as np, torch
+from pathlib import Path
+from machine import machine, write
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+from data_recipes import camvid
+from nas_suite.choices import decode, largest, restrict, sample, selecting, smallest
+from nas_suite.costs import count_macs, macs
+from nas_suite.extraction import extract
+from nas_suite.latency import measure, table
+from nas_suite.relaxation import soften
+from nas_suite.spaces.segmenter import small_segmenter, ssr_segmenter
+from nas_suite.strategies.regularized import Regularized
+from nas_suite.tasks.segmentation import segmentation
+from nas_suite.training import calibrated, fit, load_checkpoint
+
+a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+a.add_argument('part', nargs='?', choices=['ablation', 'networks'], help='default: both'); a.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+a.add_argument('--epochs', type=int, default=11, help='of the search'); a.add_argument('--train', type=int, default=9, help='epochs of a network trained anew'); a = a.parse_args()
+torch.set_num_threads(1)
+machine(threads=1)
+root, size, batch = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2]/'shared'))/'data'/'camvid', (72, 96), 6
+results = Path(__file__).parent/'results'
+
+def kept(dataset): return TensorDataset(*map(torch.stack, zip(*dataset)))
+
+def task_for(seed):
+    "The halves of the training images depend on the seed."
+    task = segmentation(root, image_size=size, seed=seed)
+    task.train, task.valid = kept(task.train), kept(task.valid)
+    return task
+
+def space_for(seed, make=small_segmenter, depths=((1, 2), (1, 2, 3)), **more):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make(11, size, depths=depths, **more)
+
+class Soft(nn.Module):
+    "A space with the soft weights it has come to, as a network."
+    def __init__(self, space, weights): super().__init__(); self.space, self.weights = space, weights
+    def forward(self, x):
+        with selecting(soften(self.space, self.weights, learn=False)): return self.space(x)
+
+def done(path):
+    "The rows that are there."
+    return list(csv.DictReader(open(path))) if path.exists() else []
+
+def miou(net, task): return round(task.evaluate(net, task.test)['miou'], 4)
+def more_tests(net):
+    "On the test part, where the folder has it."
+    return dict(test_miou=round(segmentation_test.evaluate(net, segmentation_test.test)['miou'], 4)) if segmentation_test else {}
+def test_task():
+    found = camvid.load(root, size)
+    if 'test' not in found or 'val' not in found: return None
+    task = segmentation(dict(found, val=found['test'], test=found['test']), image_size=size)
+    return task
+segmentation_test = test_task()
+
+def trained(arch, seed, task, space=None):
+    "A network of its own, from weights of its own."
+    net = extract(space_for(seed) if space is None else space, arch)
+    began = time.process_time()
+    fit(net, task, epochs=a.train, lr=.05, batch_size=batch, seed=seed, progress=False)
+    return net, time.process_time() - began
+
+def ablation():
+    path = results/'segmentation_ablation.csv'
+    rows = done(path)
+    grid = [(r, 'sigmoid', n) for r in ('ssr', 'none', 'entropy', 'zero-one') for n in (30, 0)] + [('ssr', 'softmax', 30)]
+    for seed in a.seeds:
+        for regularizer, weights, shrinks in grid:
+            key = dict(seed=str(seed), regularizer=regularizer, weights=weights, shrinks=str(shrinks))
+            if any(all(r[k] == v for k,v in key.items()) for r in rows): continue
+            task, space, began = task_for(seed), space_for(seed), time.process_time()
+            cost = macs(space, task.input_shape)
+            low, high = cost(smallest(space)), cost(largest(space))
+            budget = low + .45*(high - low)
+            strategy = Regularized(epochs=a.epochs, batch_size=batch, regularizer=regularizer, weights=weights, shrinks=shrinks)
+            with tempfile.TemporaryDirectory() as d:
+                history = strategy.search(space, task, [(cost, budget)], seed=seed, checkpoint=Path(d)/'s.pt', progress=False)
+                saved = load_checkpoint(Path(d)/'s.pt')
+            spent, last, view = saved['spent']['cpu_seconds'], history[-1], restrict(space, saved['alive'])
+            likely, arch = strategy.derive(view, []), strategy.derive(space, [(cost, budget)])
+            soft, net = Soft(view, weights), extract(space, likely)
+            row = dict(key, steps=last['step'] + 1, search_cpu_s=round(spent, 1), **{f'entropy_{d}': round(max(0., v), 4) for d,v in last['entropy_by'].items()}, **{f'live_{d}': v for d,v in last['live'].items()},
+                       undecided=last['undecided'], forced=len(last['forced']), decided_at=next((h['step'] for h in history if not h['undecided']), ''),
+                       supernet=miou(soft, task), derived=miou(net, task), derived_recalibrated=miou(calibrated(net, task, seed=seed, n=25, batch_size=16), task),
+                       expected=round(last['cost']['macs']/budget, 4), likely=round(cost(likely)/budget, 4), within=round(cost(arch)/budget, 4))
+            fresh, seconds = trained(arch, seed, task)
+            row |= dict(retrained=miou(fresh, task), train_cpu_s=round(seconds, 1), **more_tests(fresh), budget=budget, live_over_time=json.dumps([[h['step'], sum(h['live'].values()), round(h['loss'], 3)] for h in history[::5]]), arch=json.dumps(arch))
+            rows.append({k: str(v) for k,v in row.items()})
+            write('segmentation_ablation', rows)
+            print({k: v for k,v in row.items() if k not in ('arch', 'live_over_time')}, flush=True)
+
+class Bottleneck(nn.Module):
+    "ENet's: a projection to a quarter, a convolution (dilated, or in two parts), and back, beside the identity or a pooling."
+    def __init__(self, i, o, dilation=1, long=False, stride=1):
+        super().__init__()
+        m = max(4, o // 4)
+        bn = lambda c: [nn.BatchNorm2d(c), nn.ReLU()]
+        mid = [nn.Conv2d(m, m, (5, 1), padding=(2, 0), bias=False), nn.Conv2d(m, m, (1, 5), padding=(0, 2), bias=False)] if long else [nn.Conv2d(m, m, 3, padding=dilation, dilation=dilation, bias=False)]
+        self.main = nn.Sequential(nn.Conv2d(i, m, stride, stride, bias=False), *bn(m), *mid, *bn(m), nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o), nn.Dropout2d(.05))
+        self.pool, self.extra = nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity(), o - i
+    def forward(self, x):
+        y, x = self.main(x), self.pool(x)
+        return F.relu(y + F.pad(x, (0, 0, 0, 0, 0, self.extra))) if self.extra >= 0 else F.relu(y)
+
+class ENetLike(nn.Module):
+    "ENet's encoder with `w` times its widths (Paszke et al., 2016), and a light decoder, whose last step is bilinear."
+    def __init__(self, classes, w):
+        super().__init__()
+        a, b, c = 16, max(8, round(16*w)*4), max(16, round(32*w)*4)
+        self.first, self.pool = nn.Conv2d(3, a - 3, 3, 2, 1, bias=False), nn.MaxPool2d(2)
+        self.encoder = nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), Bottleneck(a, b, stride=2), *[Bottleneck(b, b) for _ in range(4)], Bottleneck(b, c, stride=2),
+                                     *[m for _ in range(2) for m in (Bottleneck(c, c), Bottleneck(c, c, 2), Bottleneck(c, c, long=True), Bottleneck(c, c, 4), Bottleneck(c, c), Bottleneck(c, c, 8), Bottleneck(c, c, long=True), Bottleneck(c, c, 16))])
+        self.decoder = nn.Sequential(nn.Conv2d(c, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.Upsample(scale_factor=2, mode='bilinear'), Bottleneck(b, b), Bottleneck(b, b), nn.Conv2d(b, classes, 1))
+    def forward(self, x): return F.interpolate(self.decoder(self.encoder(torch.cat([self.first(x), self.pool(x)], 1))), size=x.shape[2:], mode='bilinear', align_corners=False)
+
+def milliseconds(nets, rounds=60):
+    "Median latency of networks, timed side by side, and the half-width of its interval."
+    m = measure({n: net.eval() for n,net in nets.items()}, torch.randn(1, 3, *size), rounds=rounds, threads=1)
+    return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
+
+def plain(c1, c2):
+    "Cells without choices: dilations 1 and full resolution, as many as there are at most."
+    return space_for(0, ssr_segmenter, channels=(c1, c2), depths=((2,), (3,)), dilations=(1,), factors=(1,), cuts=(0,), dropout=(.03, .1), grids=(1, 2, 3, 6), branch=12, low=24, head=48)
+
+def fitting(make, sizes, bound):
+    "The largest of some networks that is measured within a latency."
+    nets = {s: make(s) for s in sizes}
+    ms = milliseconds(nets, 30)
+    ok = [s for s in sizes if ms[s][0] <= bound] or [min(sizes, key=lambda s: ms[s][0])]
+    return nets[max(ok, key=lambda s: ms[s][0])]
+
+def networks():
+    path = results/'segmentation_networks.csv'
+    rows = done(path)
+    for seed in a.seeds:
+        if any(r['seed'] == str(seed) for r in rows): continue
+        task, space = task_for(seed), space_for(seed)
+        cost = table(space, task.input_shape, threads=1, seed=seed, progress=False)
+        low, high = cost(smallest(space)), cost(largest(space))
+        budget = low + .5*(high - low)
+        strategy = Regularized(epochs=a.epochs, batch_size=batch)
+        with tempfile.TemporaryDirectory() as d:
+            history = strategy.search(space, task, [(cost, budget)], seed=seed, checkpoint=Path(d)/'s.pt', progress=False)
+            spent = load_checkpoint(Path(d)/'s.pt')['spent']['cpu_seconds']
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        arch = strategy.derive(space, [(cost, budget)])
+        drawn = sample(space, 4000, torch.Generator().manual_seed(seed))
+        near = [i for i,c in enumerate(cost.batch(drawn).tolist()) if .95*budget <= c <= budget][:5]
+        nets = {'found': extract(space_for(seed), arch), **{f'random {i+1}': extract(space_for(seed), r) for i,r in enumerate(decode(space, drawn[near]))}}
+        bound = milliseconds(nets)['found'][0]
+        nets['plain'] = fitting(lambda w: extract(plain(*w), {}), [(c, 2*c) for c in (17, 18, 20, 22, 24, 26, 28)], bound)
+        nets['ENet-like'] = fitting(lambda w: ENetLike(11, w), [.3, .4, .5, .6, .75, 1., 1.25], bound)
+        ms = milliseconds(nets)
+        for name,net in nets.items():
+            began = time.process_time()
+            fit(net, task, epochs=a.train, lr=.05, batch_size=batch, seed=seed, progress=False)
+            rows.append(dict(seed=seed, name=name, miou=miou(net, task), **more_tests(net), ms=round(ms[name][0], 3), low_ms=round(ms[name][1][0], 3), high_ms=round(ms[name][1][1], 3), fps=round(1000/ms[name][0], 1), macs=count_macs(net, task.input_shape), train_cpu_s=round(time.process_time() - began, 1),
+                             search_cpu_s=round(spent, 1) if name == 'found' else '', forced=len(history[-1]['forced']) if name == 'found' else '', peak_mb=round(memory) if name == 'found' else '', budget_ms=round(budget, 3), arch=json.dumps(arch) if name == 'found' else ''))
+            print({k: v for k,v in rows[-1].items() if k != 'arch'}, flush=True)
+        write('segmentation_networks', rows)
+
+for part in ('ablation', 'networks') if a.part is None else (a.part,): globals()[part]()
