@@ -1,6 +1,6 @@
 """Regularized search on CamVid at 72 x 96 pixels, one thread. Two parts, each continued where it was cut off:
 
-ablation: regularizer (none, zero-one, entropy, SSR) x removal of options (with, without) under sigmoid weights, and SSR under softmax, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
+ablation: regularizer (none, zero-one, entropy, SSR) under sigmoid weights with removal of options, SSR and none also without it, and SSR under softmax, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
     network reaches with the same weights, before and after re-calibration; what the network within the budget reaches when it is trained anew; expected and real cost.
 networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose width fits the budget, and an ENet-like one, all trained alike; mIoU and latency, side by side.
 
@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from data_recipes import camvid
-from nas_suite.choices import decode, largest, restrict, sample, selecting, smallest
+from nas_suite.choices import decode, largest, sample, selecting, smallest
 from nas_suite.costs import count_macs, macs
 from nas_suite.extraction import extract
 from nas_suite.latency import measure, table
 from nas_suite.relaxation import soften
 from nas_suite.spaces.segmenter import small_segmenter, ssr_segmenter
-from nas_suite.strategies.regularized import Regularized
+from nas_suite.strategies.regularized import Regularized, remaining
 from nas_suite.tasks.segmentation import segmentation
 from nas_suite.training import calibrated, fit, load_checkpoint
 
@@ -74,7 +74,7 @@ def trained(arch, seed, task, space=None):
 def ablation():
     path = results/'segmentation_ablation.csv'
     rows = done(path)
-    grid = [(r, 'sigmoid', n) for r in ('ssr', 'none', 'entropy', 'zero-one') for n in (30, 0)] + [('ssr', 'softmax', 30)]
+    grid = [('ssr', 'sigmoid', 30), ('none', 'sigmoid', 0), ('ssr', 'sigmoid', 0), ('none', 'sigmoid', 30), ('entropy', 'sigmoid', 30), ('zero-one', 'sigmoid', 30), ('ssr', 'softmax', 30)]
     for seed in a.seeds:
         for regularizer, weights, shrinks in grid:
             key = dict(seed=str(seed), regularizer=regularizer, weights=weights, shrinks=str(shrinks))
@@ -86,8 +86,7 @@ def ablation():
             strategy = Regularized(epochs=a.epochs, batch_size=batch, regularizer=regularizer, weights=weights, shrinks=shrinks)
             with tempfile.TemporaryDirectory() as d:
                 history = strategy.search(space, task, [(cost, budget)], seed=seed, checkpoint=Path(d)/'s.pt', progress=False)
-                saved = load_checkpoint(Path(d)/'s.pt')
-            spent, last, view = saved['spent']['cpu_seconds'], history[-1], restrict(space, saved['alive'])
+                spent, last, view = load_checkpoint(Path(d)/'s.pt')['spent']['cpu_seconds'], history[-1], remaining(space)
             likely, arch = strategy.derive(view, []), strategy.derive(space, [(cost, budget)])
             soft, net = Soft(view, weights), extract(space, likely)
             row = dict(key, steps=last['step'] + 1, search_cpu_s=round(spent, 1), **{f'entropy_{d}': round(max(0., v), 4) for d,v in last['entropy_by'].items()}, **{f'live_{d}': v for d,v in last['live'].items()},
