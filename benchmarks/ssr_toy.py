@@ -26,13 +26,12 @@ def end(regularizer, weights, removal, anew, seed, noise=3., scale=.01, weight=.
         opt.step()
         if step in events:
             smaller = shrink(view, [], weights=weights)
-            if smaller is view: continue
             before = [c.alpha.detach().clone() for c in structure(smaller).choices]
             _forget(view, smaller, opt)
             if not anew:
                 with torch.no_grad():
                     for c,a in zip(structure(smaller).choices, before): c.alpha[c.alive] = a[c.alive]
-            view, s, left = smaller, structure(smaller), undecided_by(smaller)
+            if smaller is not view: view, s, left = smaller, structure(smaller), undecided_by(smaller)
     p = torch.stack([q.detach() for q in probabilities(s, weights).values()])
     alive = (p > .1 * p.amax(1, keepdim=True)).sum(1).double()
     return dict(one_hot=float((p.amax(1) > .99).double().mean()), left=float(alive.mean()), preferred=float((p.argmax(1) == liked.argmin(1)).double().mean()))

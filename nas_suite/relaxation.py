@@ -135,7 +135,7 @@ def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid'
     if kind == 'none': return {}
     s = structure(space)
     log, there = _log_beliefs(s, weights)
-    n = there.sum(1)
+    n = there.sum(1).to(log.dtype)
     if kind == 'ssr': each = log.sum(1) / n + n.log()
     elif kind == 'entropy': each = -(log.exp() * log * there).sum(1)
     else:

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['strengths', 'other', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/03_regularized.ipynb #2da5b6bf
+# %% ../../nbs/strategies/03_regularized.ipynb #f559eb20
 import torch
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from torch import nn, Tensor
 from ..choices import active, alphas, choices, encode, restrict, structure, weights
@@ -71,33 +72,37 @@ def _settled(space, weights):
     idle = {n: c.options[int(p[n].argmax())] for n,c in choices(space).items() if n not in used and int(c.alive.sum()) > 1}
     return restrict(space, idle) if idle else space
 
-# %% ../../nbs/strategies/03_regularized.ipynb #107e15f4
-_removed = 30. # logits
+# %% ../../nbs/strategies/03_regularized.ipynb #c4959720
+_removed = 1000. # logits: far more than training moves one
 
 @torch.no_grad()
 def _forget(before, after, optimizer):
-    "Sink the logits of what `after` has no more, and clear what the optimizer of the logits knows of them; what stays of such a choice begins with its best logit at 0."
+    "Sink the logits of what `after` has no more, and clear what the optimizer of the logits knows of them; of what stays the best begins at 0."
     for old,new in zip(structure(before).choices, structure(after).choices):
         gone = old.alive & ~new.alive
-        if not gone.any(): continue
+        new.alpha[old.alive] -= new.alpha[new.alive].max()
         new.alpha[gone] -= _removed
-        new.alpha[new.alive] -= new.alpha[new.alive].max()
         for name in ('exp_avg', 'exp_avg_sq'):
             if name in optimizer.state.get(new.alpha, {}): optimizer.state[new.alpha][name][gone] = 0.
 
-@torch.no_grad()
+def _gone(c): return c.alive & (c.alpha.detach() < -_removed/2)
+
 def remaining(space: nn.Module) -> nn.Module:
     "A view of the space with what a search has left of it."
-    found = choices(space)
-    top = {n: float(c.alpha[c.alive].max()) for n,c in found.items()}
-    keep = {n: [c.options[i] for i in c.survivors if float(c.alpha[i]) > top[n] - _removed/2] for n,c in found.items()}
-    return restrict(space, {n: o for n,o in keep.items() if len(o) < len(found[n].survivors)})
+    return restrict(space, {n: [c.options[i] for i in c.survivors if not gone[i]] for n,c in choices(space).items() if (gone := _gone(c)).any()})
+
+@torch.no_grad()
+def _hindsight(space, weights) -> dict:
+    "Beliefs in which what was removed counts a millionth of what it did."
+    whole, gone = deepcopy(space), {n: _gone(c) for n,c in choices(space).items()}
+    for n,c in choices(whole).items(): c.alpha[gone[n]] += _removed
+    return {n: p.where(~gone[n], 1e-6 * p) for n,p in probabilities(whole, weights).items()}
 
 def _drop_unused(optimizer):
     "Delete the state of weights that the last step did not use: of removed branches."
     for p in [p for p in optimizer.state if p.grad is None]: del optimizer.state[p]
 
-# %% ../../nbs/strategies/03_regularized.ipynb #2207387b
+# %% ../../nbs/strategies/03_regularized.ipynb #df852b54
 class Regularized:
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
     def __init__(self,
@@ -126,11 +131,8 @@ class Regularized:
     def config(self) -> dict: return dict(self.__dict__) # Everything that decides what a run does
     def derive(self, space, limits: list) -> dict:
         "The network that is left; where it is not within the limits, or several are, the likeliest one within them."
-        left, probs = remaining(space), probabilities(space, self.weights)
-        for view in (left, space):
-            try: return derive(view, limits, probs)
-            except ValueError:
-                if view is space: raise
+        try: return derive(left := remaining(space), limits, probabilities(left, self.weights))
+        except ValueError: return derive(space, limits, _hindsight(space, self.weights))
 
     def search(self,
         space: nn.Module, # Its weights and alphas are trained in place
@@ -176,7 +178,8 @@ class Regularized:
                 if groups and (step in events or self.shrinks and step == last):
                     smaller = shrink(view, limits, self.threshold, self.weights)
                     if step == last and (left := undecided(smaller)): now['forced'], smaller = left, _decided(smaller, limits, self.weights)
-                    if smaller is not view: _forget(view, smaller, arch_opt); view = smaller; s, groups = _standing(view)
+                    _forget(view, smaller, arch_opt)
+                    if smaller is not view: view = smaller; s, groups = _standing(view)
                 if step % note == 0 or step == steps - 1:
                     now['history'].append(self._noted(row, view, losses) | (dict(forced=now['forced']) if step == steps - 1 else {}))
         space.to(memory_format=torch.contiguous_format)
