@@ -134,10 +134,9 @@ def plain(c1, c2):
 
 def fitting(make, sizes, bound):
     "The largest of some networks that is measured within a latency."
-    nets = {s: make(s) for s in sizes}
-    ms = milliseconds(nets, 30)
-    ok = [s for s in sizes if ms[s][0] <= bound] or [min(sizes, key=lambda s: ms[s][0])]
-    return nets[max(ok, key=lambda s: ms[s][0])]
+    nets = {str(s): make(s) for s in sizes}
+    ms = {n: v[0] for n,v in milliseconds(nets, 30).items()}
+    return nets[max((n for n in nets if ms[n] <= bound), key=ms.get, default=min(nets, key=ms.get))]
 
 def networks():
     path = results/'segmentation_networks.csv'

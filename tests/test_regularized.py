@@ -12,7 +12,7 @@ from nas_suite.relaxation import *
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import published_arch, small_segmenter, ssr_segmenter
 from nas_suite.strategies.gated import weight_step
-from nas_suite.strategies.regularized import Regularized, remaining, shrink
+from nas_suite.strategies.regularized import Regularized, _alive, _fitting, remaining, shrink
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import load_checkpoint
 
@@ -80,7 +80,8 @@ def test_guards_of_shrinking(seed, make, share, threshold):
     p = probabilities(space, 'sigmoid')
     for n,c in choices(view).items():
         gone = [i for i in range(len(c)) if i not in c.survivors]
-        assert c.survivors and all(p[n][i] <= threshold * p[n].max() for i in gone) or n not in reachable(view)
+        likely = [i for i in gone if p[n][i] > threshold * p[n].max() and n in reachable(view)]
+        for i in likely: assert _fitting(restrict(space, {**_alive(view), n: c.options[i]}), [(cost, budget)]) is None, 'a likely option goes only where no network within the budget has it'
     free = shrink(space, [], threshold)
     for n in reachable(free): assert int(p[n].argmax()) in choices(free)[n].survivors
     assert all(len(choices(free)[n].survivors) == 1 for n in choices(free) if n not in reachable(free)) # what nothing depends on is decided

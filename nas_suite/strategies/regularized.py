@@ -26,8 +26,10 @@ def regularized(space: nn.Module, kind: str, weights: str, strength: dict, group
     parts = regularization(space, kind, weights, groups)
     return sum((strength.get(d, other) * v for d,v in parts.items()), start=torch.zeros(()))
 
-# %% ../../nbs/strategies/03_regularized.ipynb #e979b1bd
+# %% ../../nbs/strategies/03_regularized.ipynb #5b816d52
 levels = ('depth', 'resolution'), ('operator',), ('width', 'kernel', 'dilation')
+
+def _alive(space): return {n: [c.options[i] for i in c.survivors] for n,c in choices(space).items()}
 
 def _fitting(space, limits, known: Tensor = None) -> Tensor: # known: a row that fitted a larger space
     "A surviving network (1, D) that meets every budget, or None: exact for one budget, on the safe side for several."
@@ -62,7 +64,8 @@ def shrink(
         if not fits(smaller):
             smaller = space
             for n,keep in todo.items():
-                if fits(one := restrict(smaller, {n: keep})): smaller = one
+                one = restrict(smaller, {n: keep})
+                smaller = one if fits(one) else restrict(smaller, {n: [o for o in _alive(smaller)[n] if o not in keep]})
         space = smaller
     return _settled(space, weights)
 
@@ -102,7 +105,7 @@ def _drop_unused(optimizer):
     "Delete the state of weights that the last step did not use: of removed branches."
     for p in [p for p in optimizer.state if p.grad is None]: del optimizer.state[p]
 
-# %% ../../nbs/strategies/03_regularized.ipynb #df852b54
+# %% ../../nbs/strategies/03_regularized.ipynb #438944b7
 class Regularized:
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
     def __init__(self,
@@ -147,7 +150,7 @@ class Regularized:
         view, losses = space, [LatencyAwareLoss(c, b, self.budget_form, self.budget_strength).to(device) for c,b in limits]
         steps = self.epochs * max(1, len(task.train) // min(self.batch_size, len(task.train)))
         first, last = int(self.warmup * steps), int(self.force * steps)
-        events = {first + max(1, round((last - first) * (i+1) / (self.shrinks+1))) for i in range(self.shrinks)}
+        events = {first + max(1, round((last - first) * (i+1) / (self.shrinks+1))) for i in range(self.shrinks)} # looks at what to remove
         head = head_of(task, seed, device)
         opt = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
         arch_opt = torch.optim.Adam(alphas(space), self.alpha_lr or 16 / max(1, last - first))
@@ -207,7 +210,7 @@ class Regularized:
                     probs={n: [round(v, 4) for v in probs[n].tolist()] for n in used},
                     cost={f.cost.name: float(f.cost.expected(probs)) for f in losses}, multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/03_regularized.ipynb #d4ddca40
+# %% ../../nbs/strategies/03_regularized.ipynb #3e57b1df
 @torch.no_grad()
 def _begin(space, seed):
     "Logits a little apart: equal ones are a fixed point of the regularizer."
@@ -216,8 +219,6 @@ def _begin(space, seed):
 
 def _standing(view): # what every step needs of a view
     return structure(view), undecided_by(view)
-
-def _alive(space): return {n: [c.options[i] for i in c.survivors] for n,c in choices(space).items()}
 
 def _decided(space, limits, weights):
     "A view of the one network that is likeliest within the limits."
