@@ -1,32 +1,35 @@
-"""Regularized search on CamVid at 72 x 96 pixels, one thread. Two parts, each continued where it was cut off:
+"""Regularized search on CamVid at 72 x 96 pixels, one thread. Three parts, the first two continued where they were cut off:
 
 ablation: regularizer (none, zero-one, entropy, SSR) under sigmoid weights with removal of options, SSR and none also without it, and SSR under softmax, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
     network reaches with the same weights, before and after re-calibration; what the network within the budget reaches when it is trained anew; expected and real cost.
 networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose width fits the budget, and an ENet-like one, all trained alike; mIoU and latency, side by side.
+cost: CPU time of a step of the search, at its beginning and when one network is left, against a step of training that network, in rounds side by side; and what autograd keeps of each.
 
-Both test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid (default ../shared)."""
-import argparse, csv, json, os, resource, tempfile, time, numpy as np, torch
+The first two test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid (default ../shared)."""
+import argparse, csv, json, os, resource, tempfile, time, torch
 from pathlib import Path
+from statistics import median
 from machine import machine, write
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from data_recipes import camvid
-from nas_suite.choices import decode, largest, sample, selecting, smallest
+from nas_suite.choices import decode, largest, restrict, sample, selecting, smallest, weights
 from nas_suite.costs import count_macs, macs
 from nas_suite.extraction import extract
 from nas_suite.latency import measure, table
 from nas_suite.relaxation import soften
 from nas_suite.spaces.segmenter import small_segmenter, ssr_segmenter
+from nas_suite.strategies.gated import architecture_gradients, weight_step
 from nas_suite.strategies.regularized import Regularized, remaining
 from nas_suite.tasks.segmentation import segmentation
 from nas_suite.training import calibrated, fit, load_checkpoint
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-a.add_argument('part', nargs='?', choices=['ablation', 'networks'], help='default: both'); a.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+a.add_argument('part', nargs='?', choices=['ablation', 'networks', 'cost'], help='default: all'); a.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
 a.add_argument('--epochs', type=int, default=11, help='of the search'); a.add_argument('--train', type=int, default=9, help='epochs of a network trained anew'); a = a.parse_args()
 torch.set_num_threads(1)
-machine(threads=1)
+if __name__ == '__main__': machine(threads=1)
 root, size, batch = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2]/'shared'))/'data'/'camvid', (72, 96), 6
 results = Path(__file__).parent/'results'
 
@@ -168,4 +171,33 @@ def networks():
             print({k: v for k,v in rows[-1].items() if k != 'arch'}, flush=True)
         write('segmentation_networks', rows)
 
-for part in ('ablation', 'networks') if a.part is None else (a.part,): globals()[part]()
+def kept_bytes(step):
+    "What autograd keeps of a step, in bytes: distinct storages."
+    seen = {}
+    def note(t): seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes(); return t
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): step()
+    return sum(seen.values())
+
+def cost(rounds=8):
+    task, space = task_for(0), space_for(0).train()
+    arch = decode(space, sample(space, 1, torch.Generator().manual_seed(0)))[0]
+    net, left = extract(space, arch), restrict(space, arch)
+    x, y = task.train[:batch]
+    opts = {k: torch.optim.AdamW(v, 1e-3) for k,v in (('net', net.parameters()), ('space', weights(space)))}
+    def plain():
+        opts['net'].zero_grad(set_to_none=True); task.loss(net(x), y).backward(); opts['net'].step()
+    steps = {'training': plain, **{f'{kind}, {name}': f for name,view in (('whole space', space), ('one network left', left)) for kind,f in (
+        ('weights', lambda view=view: weight_step(view, soften(view, 'sigmoid', learn=False), lambda: task.loss(view(x), y), opts['space'])),
+        ('architecture', lambda view=view: architecture_gradients(view, soften(view, 'sigmoid'), lambda: task.score(view(x), y))))}}
+    del steps['architecture, one network left'] # there is nothing to learn
+    for f in steps.values(): f()
+    s = {n: [] for n in steps}
+    for _ in range(rounds):
+        for n,f in steps.items(): began = time.thread_time(); f(); s[n].append(time.thread_time() - began)
+    ms, mb = {n: 1000*median(v) for n,v in s.items()}, {n: kept_bytes(f)/2**20 for n,f in steps.items()}
+    rows = [dict(step=n, ms=round(ms[n], 1), times=round(ms[n]/ms['training'], 2), kept_mb=round(mb[n], 1), memory_times=round(mb[n]/mb['training'], 2)) for n in steps]
+    for r in rows: print(r)
+    write('segmentation_cost', rows)
+
+if __name__ == '__main__':
+    for part in ('ablation', 'networks', 'cost') if a.part is None else (a.part,): globals()[part]()
