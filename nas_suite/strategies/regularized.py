@@ -105,7 +105,7 @@ def _drop_unused(optimizer):
     "Delete the state of weights that the last step did not use: of removed branches."
     for p in [p for p in optimizer.state if p.grad is None]: del optimizer.state[p]
 
-# %% ../../nbs/strategies/03_regularized.ipynb #438944b7
+# %% ../../nbs/strategies/03_regularized.ipynb #1c325fda
 class Regularized:
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
     def __init__(self,
@@ -167,7 +167,7 @@ class Regularized:
         train = batches(task.train, self.batch_size, seed, start=now['step'], augment=task.augment, device=device)
         held = task.train if not self.held else getattr(task, 'held', None) or task.valid # where validation data has no labels of the training's, some of that
         valid = batches(held, self.batch_size, seed + 1, start=now['arch_steps'], augment=task.augment, device=device)
-        note, (s, groups) = max(1, steps // 100), _standing(view)
+        note, (s, groups) = max(1, steps // 60), _standing(view)
         with closing(paced(now, steps, seed, task, state, checkpoint, save_s, progress)) as loop:
             for step in loop:
                 for g in opt.param_groups: g['lr'] = cosine(step, steps, self.lr)
