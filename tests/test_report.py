@@ -193,11 +193,10 @@ def test_what_a_search_returned_will_do(run):
 
 def test_drawing_changes_no_global_state(run):
     import matplotlib
-    before = dict(matplotlib.rcParams)
+    import matplotlib.pyplot as plt
+    before, open_ = dict(matplotlib.rcParams), plt.get_fignums() # of other tests
     report(run); plot(run)
-    assert dict(matplotlib.rcParams) == before
-    import sys
-    if 'matplotlib.pyplot' in sys.modules: assert sys.modules['matplotlib.pyplot'].get_fignums() == []
+    assert dict(matplotlib.rcParams) == before and plt.get_fignums() == open_
 
 @pytest.mark.parametrize('option,said', [('mb6_k5', dict(kernel=5, expand=6)), ('5x5_MBConv6', dict(kernel=5, expand=6)), ('k7', dict(kernel=7)), ('zero', dict(skip=True)), (None, dict(skip=True)),
                                          ('conv', {}), (True, {}), ('max_pool_3x3', dict(kernel=3))])
