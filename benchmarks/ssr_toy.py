@@ -5,7 +5,8 @@ from torch import nn
 from nas_suite.choices import alphas, structure
 from nas_suite.layers import MixedOp
 from nas_suite.relaxation import probabilities, undecided_by
-from nas_suite.strategies.regularized import _begin, _forget, regularized, shrink
+from nas_suite.strategies.gated import scatter
+from nas_suite.strategies.regularized import _forget, regularized, shrink
 
 torch.set_num_threads(1)
 machine(threads=1)
@@ -16,7 +17,7 @@ def end(regularizer, weights, removal, anew, seed, noise=3., scale=.01, weight=.
     space = nn.Sequential(*(MixedOp([nn.Identity() for _ in range(options)]) for _ in range(groups)))
     g = torch.Generator().manual_seed(seed)
     liked, view = scale * torch.randn(groups, options, generator=g), space
-    _begin(space, seed)
+    scatter(space, seed)
     opt = torch.optim.Adam(alphas(space), total / steps)
     events, s, left = {round(steps * (i+1) / (times+1)) for i in range(times)} if removal else (), structure(space), undecided_by(space)
     for step in range(steps):

@@ -14,8 +14,8 @@ from torch import nn, Tensor
 from ..choices import active, alphas, choices, encode, restrict, structure, weights
 from ..costs import LatencyAwareLoss, minimise
 from ..relaxation import dimensions, entropies, entropy, normalisations, probabilities, reachable, regularization, regularizers, soften, undecided, undecided_by
-from .gated import added_gradients, architecture_gradients, derive, weight_step
-from ..training import batches, cosine, head_of, image_format, load_checkpoint, paced, seeded
+from .gated import added_gradients, architecture_gradients, derive, scatter, weight_step
+from ..training import batches, cosine, head_of, image_format, load_checkpoint, paced
 
 # %% ../../nbs/strategies/03_regularized.ipynb #e2ef1aee
 strengths = dict(operator=.3, depth=.3) # and for every other dimension:
@@ -155,7 +155,7 @@ class Regularized:
         opt = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
         arch_opt = torch.optim.Adam(alphas(space), self.alpha_lr or 16 / max(1, last - first))
         now = dict(step=0, arch_steps=0, forced=[], history=[], spent=dict(seconds=0., cpu_seconds=0.))
-        _begin(space, seed)
+        scatter(space, seed)
         if checkpoint is not None and Path(checkpoint).exists():
             saved = load_checkpoint(checkpoint)
             view = restrict(space, saved['alive'])
@@ -211,12 +211,6 @@ class Regularized:
                     cost={f.cost.name: float(f.cost.expected(probs)) for f in losses}, multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
 # %% ../../nbs/strategies/03_regularized.ipynb #3e57b1df
-@torch.no_grad()
-def _begin(space, seed):
-    "Logits a little apart: equal ones are a fixed point of the regularizer."
-    s = structure(space)
-    for c,a in zip(s.choices, torch.split(1e-3*torch.randn(sum(map(len, s.choices)), generator=seeded(seed, 'alpha')), list(map(len, s.choices)))): c.alpha.copy_(a)
-
 def _standing(view): # what every step needs of a view
     return structure(view), undecided_by(view)
 
