@@ -77,7 +77,7 @@ def trained(arch, seed, task, space=None):
 def ablation():
     path = results/'segmentation_ablation.csv'
     rows = done(path)
-    grid = [('ssr', 'sigmoid', 30), ('none', 'sigmoid', 0), ('ssr', 'sigmoid', 0), ('entropy', 'sigmoid', 30), ('ssr', 'softmax', 30), ('none', 'sigmoid', 30), ('zero-one', 'sigmoid', 30)]
+    grid = [('ssr', 'sigmoid', 30), ('none', 'sigmoid', 0), ('ssr', 'sigmoid', 0), ('entropy', 'sigmoid', 30), ('ssr', 'softmax', 30), ('none', 'sigmoid', 30), ('zero-one', 'sigmoid', 30), ('entropy', 'sigmoid', 0), ('zero-one', 'sigmoid', 0), ('ssr', 'softmax', 0)]
     for regularizer, weights, shrinks in grid: # cut off, it has fewer cells rather than fewer seeds
         for seed in a.seeds:
             key = dict(seed=str(seed), regularizer=regularizer, weights=weights, shrinks=str(shrinks))

@@ -113,25 +113,36 @@ def folder_for(data, strategy, budget: dict, seed=0) -> Path:
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', w) for w in words + [f'seed{seed}']*bool(seed))
 
 # %% ../nbs/core/09_cli.ipynb #f5dac8d1
+_Device = Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')]
+_Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')]
+_Seed = Annotated[int, typer.Option(help='Of everything random.')]
+_Strategy = Annotated[str, typer.Option(help='Search algorithm.')]
+_Latency = Annotated[Optional[float], typer.Option(help='Budget: milliseconds for one image, measured here.', show_default=False)]
+_Macs = Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates; 50M, 1.2G.', show_default=False)]
+_Params = Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)]
+_Epochs = Annotated[Optional[int], typer.Option(help='Passes over the training data in the search; by default what the strategy says.', show_default=False)]
+_Retrain = Annotated[Optional[int], typer.Option(help='Passes in the training of the network found.', show_default=False)]
+_Threads = Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)]
+_RunDir = Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)]
 _Table = Annotated[Optional[Path], typer.Option(help='Latency table, or predictor (.npz), of the device the network is for; by default this machine, measured.', show_default=False)]
 _Data = Annotated[str, typer.Argument(metavar='DATA', help='"digits", "cifar10", or a folder with one folder of images a class.', show_default=False)]
 
 @searches.command('classification')
 def search_classification(
     data: _Data,
-    latency_ms: Annotated[Optional[float], typer.Option(help='Budget: milliseconds for one image, measured here.', show_default=False)] = None,
-    macs: Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates; 50M, 1.2G.', show_default=False)] = None,
-    params: Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)] = None,
-    strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'gated',
-    epochs: Annotated[Optional[int], typer.Option(help='Passes over the training data in the search; by default what the strategy says.', show_default=False)] = None,
-    retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in the training of the network found.', show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
-    threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    latency_ms: _Latency = None,
+    macs: _Macs = None,
+    params: _Params = None,
+    strategy: _Strategy = 'gated',
+    epochs: _Epochs = None,
+    retrain_epochs: _Retrain = None,
+    seed: _Seed = 0,
+    device: _Device = 'auto',
+    threads: _Threads = None,
     table: _Table = None,
-    run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
+    run_dir: _RunDir = None,
     fixed: Annotated[Optional[list[str]], typer.Option(metavar='CHOICE=OPTION', help='Decide a choice beforehand; may be repeated, and * stands for anything.', show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+    quiet: _Quiet = False
 ):
     """Search an image classifier within a budget.
 
@@ -167,9 +178,9 @@ def train_supernet_command(
     epochs: Annotated[Optional[float], typer.Option(help='Passes over the training data.', show_default=False)] = None,
     schedule: Annotated[str, typer.Option(help='sandwich (all networks from the first step on), or progressive (the largest first, then kernels, depths, widths).')] = 'sandwich',
     batch_size: Annotated[int, typer.Option(help='Images a step, over all processes.')] = 64,
-    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
+    seed: _Seed = 0,
     device: Annotated[str, typer.Option(help='auto, cpu, cuda.')] = 'auto',
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+    quiet: _Quiet = False
 ):
     """Train one supernet for every budget.
 
@@ -212,8 +223,8 @@ def specialize(
     data: Annotated[Optional[str], typer.Option(help='The data of the run, where it was a folder.', show_default=False)] = None,
     trials: Annotated[Optional[str], typer.Option(help='Its trial list, where it is of recordings.', show_default=False)] = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder to write the networks to, one folder each; it must not exist yet.', show_default=False)] = None,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+    device: _Device = 'auto',
+    quiet: _Quiet = False
 ):
     """Hand out a network for each budget, from a trained supernet, in seconds.
 
@@ -245,20 +256,20 @@ def search_speaker(
     data: Annotated[str, typer.Argument(metavar='DATA', help='"synthetic voices", a folder with one folder of recordings a speaker, or VoxCeleb\'s.', show_default=False)],
     macs: Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates for two seconds; 200M, 1.2G.', show_default=False)] = None,
     latency_ms: Annotated[Optional[float], typer.Option(help='Budget: milliseconds for two seconds, measured here.', show_default=False)] = None,
-    params: Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)] = None,
+    params: _Params = None,
     trials: Annotated[Optional[str], typer.Option(help='A trial list; or O-cleaned, O-original, E, H for a folder as VoxCeleb\'s.', show_default=False)] = None,
     noise: Annotated[Optional[str], typer.Option(help='Folder of noise, as MUSAN\'s; by default it is made.', show_default=False)] = None,
     rooms: Annotated[Optional[str], typer.Option(help='Folder of impulse responses; by default they are made.', show_default=False)] = None,
     p_target: Annotated[float, typer.Option(help='Prior of the same speaker in the detection cost.')] = .01,
-    strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'evolution',
+    strategy: _Strategy = 'evolution',
     epochs: Annotated[Optional[float], typer.Option(help='Passes over the training data, over all stages.', show_default=False)] = None,
     retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in a further training of the network found.', show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
-    threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    seed: _Seed = 0,
+    device: _Device = 'auto',
+    threads: _Threads = None,
     table: _Table = None,
-    run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+    run_dir: _RunDir = None,
+    quiet: _Quiet = False
 ):
     """Search a speaker-embedding network within a budget.
 
@@ -281,7 +292,6 @@ def search_speaker(
     print(summary(found.run_dir))
     print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
 
-_Device = Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')]
 
 def _network(run, device):
     "What embeds recordings by the network of a run: files -> as `embed_files`; and its threshold."
@@ -422,20 +432,20 @@ def _size(text):
 @searches.command('segmentation')
 def search_segmentation(
     data: Annotated[str, typer.Argument(metavar='DATA', help='"digit scenes", a folder as CamVid\'s or Cityscapes\', or one with images, masks and classes.txt.', show_default=False)],
-    latency_ms: Annotated[Optional[float], typer.Option(help='Budget: milliseconds for one image, measured here.', show_default=False)] = None,
-    macs: Annotated[Optional[str], typer.Option(help='Budget: multiply-accumulates; 50M, 1.2G.', show_default=False)] = None,
-    params: Annotated[Optional[str], typer.Option(help='Budget: parameters; 300k, 4M.', show_default=False)] = None,
+    latency_ms: _Latency = None,
+    macs: _Macs = None,
+    params: _Params = None,
     image_size: Annotated[Optional[str], typer.Option(metavar='HxW', help='Size that images are resized to, such as 180x240.', show_default=False)] = None,
     classes: Annotated[Optional[Path], typer.Option(help='File with the name of a class a line, the first for label 0; by default classes.txt of the folder.', show_default=False)] = None,
-    strategy: Annotated[str, typer.Option(help='Search algorithm.')] = 'regularized',
-    epochs: Annotated[Optional[int], typer.Option(help='Passes over the training data in the search; by default what the strategy says.', show_default=False)] = None,
-    retrain_epochs: Annotated[Optional[int], typer.Option(help='Passes in the training of the network found.', show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help='Of everything random.')] = 0,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda, cuda:1.')] = 'auto',
-    threads: Annotated[Optional[int], typer.Option(help='Threads of one operation when latency is measured.', show_default=False)] = None,
+    strategy: _Strategy = 'regularized',
+    epochs: _Epochs = None,
+    retrain_epochs: _Retrain = None,
+    seed: _Seed = 0,
+    device: _Device = 'auto',
+    threads: _Threads = None,
     table: _Table = None,
-    run_dir: Annotated[Optional[Path], typer.Option(help='Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.', show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')] = False
+    run_dir: _RunDir = None,
+    quiet: _Quiet = False
 ):
     """Search a network that says the class of every pixel, within a budget.
 
@@ -531,7 +541,7 @@ def measure(
     threads: Annotated[Optional[int], typer.Option(help='Threads of one operation; by default what torch uses.', show_default=False)] = None,
     rounds: Annotated[int, typer.Option(help='At most so many samples.')] = 30,
     energy: Annotated[bool, typer.Option('--energy', help='Also read the energy counter, where the machine has one.')] = False,
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')] = False
+    quiet: _Quiet = False
 ):
     """Measure the latency of a network on this machine.
 
@@ -587,7 +597,7 @@ def pack(
     threads: Annotated[int, typer.Option(help='Threads of one operation.')] = 1,
     rounds: Annotated[int, typer.Option(help='Samples of each network.')] = 30,
     known: Annotated[Optional[Path], typer.Option(help='Table of the device; what it has is left out.', show_default=False)] = None,
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')] = False
+    quiet: _Quiet = False
 ):
     """Write one file with networks and a program that times them on another device.
 
