@@ -305,6 +305,14 @@ def run(tmp_path_factory):
         assert go().arch == found.arch and len(calls) == seen # what is finished is not done again
     return folder, found, seen
 
+@pytest.mark.filterwarnings('ignore')
+def test_a_supernet_serves_several_budgets(tmp_path):
+    task = scenes()
+    found = search.segmentation(task, macs='2M', space=tiny_space(), strategy='evolution', epochs=2, device='cpu', threads=1, run_dir=tmp_path/'run', progress=False)
+    assert found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted'} and found.metrics['extracted']['n'] == 8
+    small, large = search.specialize(tmp_path/'run', macs=['1.9M', '2.4M'], task=task, device='cpu')
+    assert small.costs['macs'] <= 1.9e6 < large.costs['macs'] <= 2.4e6 and small.segment(torch.rand(3, 45, 70)).shape == (45, 70)
+
 def pixels(n=3): return [torch.rand(3, 45 + i, 70, generator=torch.Generator().manual_seed(i)) for i in range(n)]
 
 @pytest.mark.filterwarnings('ignore')
