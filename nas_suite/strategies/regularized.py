@@ -116,6 +116,7 @@ class Regularized:
         shrinks: int = 30, # How often options are removed; 0: never
         threshold: float = .1, # Options at or below this part of the best one's weight are removed
         warmup: float = .1, # Part of the steps in which only weights are trained
+        onset: float = .4, # Part of the steps after which the regularizer acts
         force: float = .8, # Part of the steps after which what is undecided is decided
         held: bool = True, # Whether architecture steps use data that weight steps never see
         batch_size: int = 16,
@@ -128,7 +129,7 @@ class Regularized:
         if weights not in normalisations: raise ValueError(f"there are no weights {weights!r}; they are {', '.join(normalisations)}")
         strength = {**strengths, **(strength or {})}
         if bad := [d for d in strength if not any(d in level for level in levels)]: raise ValueError(f"there is no dimension {bad[0]!r}; they are {', '.join(d for level in levels for d in level)}")
-        for n,v,ok in (('epochs', epochs, epochs >= 1), ('shrinks', shrinks, shrinks >= 0), ('threshold', threshold, 0 <= threshold < 1), ('warmup', warmup, 0 <= warmup < 1), ('force', force, warmup < force <= 1), ('batch_size', batch_size, batch_size >= 2), ('lr', lr, lr > 0)):
+        for n,v,ok in (('epochs', epochs, epochs >= 1), ('shrinks', shrinks, shrinks >= 0), ('threshold', threshold, 0 <= threshold < 1), ('warmup', warmup, 0 <= warmup < 1), ('onset', onset, 0 <= onset <= 1), ('force', force, warmup < force <= 1), ('batch_size', batch_size, batch_size >= 2), ('lr', lr, lr > 0)):
             if not ok: raise ValueError(f"{n} is out of range: {v}")
         self.__dict__.update({k: v for k,v in locals().items() if k not in ('self', 'n', 'v', 'ok', 'bad')})
     def config(self) -> dict: return dict(self.__dict__) # Everything that decides what a run does
@@ -149,7 +150,7 @@ class Regularized:
         space.to(device=device, memory_format=form).train()
         view, losses = space, [LatencyAwareLoss(c, b, self.budget_form, self.budget_strength).to(device) for c,b in limits]
         steps = self.epochs * max(1, len(task.train) // min(self.batch_size, len(task.train)))
-        first, last = int(self.warmup * steps), int(self.force * steps)
+        first, onset, last = (int(part * steps) for part in (self.warmup, self.onset, self.force))
         events = {first + max(1, round((last - first) * (i+1) / (self.shrinks+1))) for i in range(self.shrinks)} # looks at what to remove
         head = head_of(task, seed, device)
         opt = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
@@ -176,7 +177,7 @@ class Regularized:
                 _drop_unused(opt)
                 if step >= first and groups:
                     x, y = next(valid)
-                    row['arch_loss'] = self._architecture_step(view, s, groups, lambda: task.score(run(x), y), losses, arch_opt)
+                    row['arch_loss'] = self._architecture_step(view, s, groups if step >= onset else {}, lambda: task.score(run(x), y), losses, arch_opt)
                     now['arch_steps'] += 1
                 if groups and (step in events or self.shrinks and step == last):
                     smaller = shrink(view, limits, self.threshold, self.weights)
