@@ -167,3 +167,12 @@ def test_the_published_network():
     space = ssr_segmenter()
     cost = macs(space, (3, 512, 1024))
     assert 10.7e9 < cost(published_arch(space)) < 11.1e9
+
+def test_the_regularizer_acts_from_its_onset():
+    def end(**settings):
+        space = segmenter()
+        task = task_for(space)
+        Regularized(epochs=2, batch_size=6, **settings).search(space, task, [], progress=False)
+        return torch.cat([a.detach().flatten() for a in alphas(space)])
+    assert torch.equal(end(onset=1.), end(regularizer='none')) and not torch.equal(end(onset=.1), end(onset=1.))
+    with pytest.raises(ValueError, match='onset is out of range: 2'): Regularized(onset=2)
