@@ -2,7 +2,7 @@
 
 ablation: regularizer (none, zero-one, entropy, SSR) under sigmoid weights with and without removal of options, SSR under softmax with it, and SSR that acts from the first architecture step on (`onset` .1 of the steps) rather than after 40 % of them, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
     network reaches with the same weights, before and after re-calibration; what the network within the budget reaches when it is trained anew; expected and real cost.
-networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose width fits the budget, and an ENet-like one, all trained alike; mIoU and latency, side by side.
+networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose depth and width fit, and an ENet-like one, all trained alike; mIoU and latency, side by side.
 cost: CPU time of a step of the search, at its beginning and when one network is left, against a step of training that network, in rounds side by side; and what autograd keeps of each.
 
 The first two test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid (default ../shared)."""
@@ -133,12 +133,13 @@ def milliseconds(nets, rounds=60):
     m = measure({n: net.eval() for n,net in nets.items()}, torch.randn(1, 3, *size), rounds=rounds, threads=1)
     return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
 
-def plain(c1, c2):
-    "Cells without choices: dilations 1 and full resolution, as many as there are at most."
-    return space_for(0, ssr_segmenter, channels=(c1, c2), depths=((2,), (4,)), dilations=(1,), factors=(1,), cuts=(0,), dropout=(.03, .1), grids=(1, 2, 3, 6), branch=12, low=24, head=48)
+def plain(depths, width):
+    "Cells without choices: dilation 1, full resolution, all channels, a share of those that there are at most."
+    d1, d2 = depths
+    return extract(space_for(0, ssr_segmenter, channels=(width, 2*width), depths=((d1,), (d2,)), dilations=(1,), factors=(1,), cuts=(0,), dropout=(.03, .1), grids=(1, 2, 3, 6), branch=12, low=24, head=48), {})
 
 def fitting(make, sizes, bound):
-    "The largest of some networks that is measured within a latency."
+    "The slowest of some networks that is measured within a latency."
     nets = {str(s): make(s) for s in sizes}
     ms = {n: v[0] for n,v in milliseconds(nets, 30).items()}
     return nets[max((n for n in nets if ms[n] <= bound), key=ms.get, default=min(nets, key=ms.get))]
@@ -162,7 +163,7 @@ def networks():
         near = [i for i,c in enumerate(cost.batch(drawn).tolist()) if .95*budget <= c <= budget][:5]
         nets = {'found': extract(space_for(seed), arch), **{f'random {i+1}': extract(space_for(seed), r) for i,r in enumerate(decode(space, drawn[near]))}}
         bound = milliseconds(nets)['found'][0]
-        nets['plain'] = fitting(lambda w: extract(plain(*w), {}), [(c, 2*c) for c in (17, 18, 19, 20, 21, 22, 24, 26)], bound)
+        nets['plain'] = fitting(lambda n: plain(*n), [(d, w) for d in ((1, 2), (1, 3), (2, 3), (2, 4)) for w in (18, 20, 22, 24)], bound)
         nets['ENet-like'] = fitting(lambda w: ENetLike(11, w), [.15, .2, .3, .4, .5, .6, .75, 1.], bound)
         ms = milliseconds(nets)
         for name,net in nets.items():
