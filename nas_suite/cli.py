@@ -297,7 +297,7 @@ def _network(run, device):
     "What embeds recordings by the network of a run: files -> as `embed_files`; and its threshold."
     from nas_suite import search
     from nas_suite.tasks.speaker import embed_files
-    found, device = search.load(_run(run)), search._device(device)
+    found, device = search.load(run), search._device(device)
     net, front = found.model.to(device), found._speech()
     def embed(files):
         out = embed_files(net, files, front, device)
@@ -396,7 +396,10 @@ def score_trials(
     from nas_suite.tasks.speaker import as_norm, equal_error_rate, interval, min_dcf, plot_det, plot_scores, speakers_of
     if out.exists(): raise ValueError(f"{out} exists already: choose another file")
     if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
+    detection = partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
     pairs, root = read_trials(trials), root or trials.parent
+    kinds = torch.tensor([same for same,_,_ in pairs]).bool()
+    detection(kinds.double(), kinds) # bad costs, or trials of one kind only, are said before anything is computed
     embed, _ = _network(run, device)
     names, e, _ = embed([root/p for _,a,b in pairs for p in (a, b)])
     at = {n: i for i,n in enumerate(names)}
@@ -405,15 +408,14 @@ def score_trials(
     x, y = (e[[at[str(root/t[k])] for t in left]] for k in (1, 2))
     scores, same = (x * y).sum(1), torch.tensor([t[0] for t in left])
     if cohort is not None: scores = as_norm(scores, x, y, embed(_recordings([cohort]))[1], top)
-    detection = partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f'.{out.name}.{os.getpid()}')
+    draft.write_text(''.join(f'{float(v):.6f} {int(t[0])} {t[1]} {t[2]}\n' for v,t in zip(scores, left)), encoding='utf-8'); os.replace(draft, out)
     (eer, threshold), cost, speakers = equal_error_rate(scores, same), detection(scores, same), speakers_of(left)
     def between(scale, digits, *metric): # an interval as text
         if speakers is None: return ''
         low, high = interval(scores, same, speakers, *metric)
         return f' ({scale*low:.{digits}f} to {scale*high:.{digits}f}, 95 % over speakers)'
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f'.{out.name}.{os.getpid()}')
-    draft.write_text(''.join(f'{float(v):.6f} {int(t[0])} {t[1]} {t[2]}\n' for v,t in zip(scores, left)), encoding='utf-8'); os.replace(draft, out)
     if plot is not None:
         import matplotlib; matplotlib.use('Agg')
         import matplotlib.pyplot as plt
@@ -499,7 +501,7 @@ def segment_command(
     from nas_suite import search
     from nas_suite.tasks.segmentation import overlay, read_image
     if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
-    found, files, done = search.load(_run(run)), _images(places), 0
+    found, files, done = search.load(run), _images(places), 0
     palette = json.loads((run/'config.json').read_text())['task'].get('palette') # without one, found.segment says what is wrong
     for name,f in files.items():
         try: x = read_image(f)

@@ -87,7 +87,7 @@ class Found:
         tmp = folder.with_name(f'.{folder.name}.{os.getpid()}')
         if self.run_dir is None:
             tmp.mkdir(parents=True)
-            for name,content in dict(arch=self.arch, costs=self.costs, metrics=self.metrics).items(): _write(tmp/f'{name}.json', json.dumps(content, indent=1))
+            for name,content in dict(arch=self.arch, costs=self.costs, metrics=self.metrics, task=self._facts()).items(): _write(tmp/f'{name}.json', json.dumps(content, indent=1))
             export(self.model, self.task.input_shape, tmp, metadata_of(getattr(self.task, 'about', {})))
         else: shutil.copytree(self.run_dir, tmp, ignore=shutil.ignore_patterns('.*')) # no drafts
         if folder.exists(): folder.rmdir()
@@ -96,7 +96,7 @@ class Found:
     def _speech(self):
         "The features that the network takes."
         if hasattr(self.task, 'front'): return self.task.front
-        about = {} if self.run_dir is None else _read(self.run_dir/'config.json')['task']
+        about = self._facts()
         if 'front' not in about: raise ValueError("this network is not one of speaker verification")
         return LogMel(**about['front'])
     def embed(self, wave) -> torch.Tensor: # a path, or samples (n,)
@@ -110,7 +110,7 @@ class Found:
         score = float(self.embed(a) @ self.embed(b))
         if threshold is None:
             if self.task is None: raise ValueError("no threshold is known for this network: give one")
-            threshold = self.task.evaluate(self.model, self.task.valid, next(self.model.parameters()).device)['threshold']
+            threshold = self.task.evaluate(self.model, self.task.valid.whole(), next(self.model.parameters()).device)['threshold']
         return dict(score=score, threshold=threshold, same=score >= threshold)
     def segment(self, image) -> torch.Tensor: # a path, a PIL image, or a tensor (3, H, W) of bytes or of values 0 to 1
         "The class of each pixel, uint8 (H, W), at the image's own size. ValueError that names a file that cannot be used."
@@ -120,10 +120,11 @@ class Found:
     def _facts(self) -> dict:
         "What is known of the task: in this process, or from the run's folder."
         if self.task is not None: return dict(getattr(self.task, 'about', {}), input_shape=list(self.task.input_shape))
-        return {} if self.run_dir is None else _read(self.run_dir/'config.json')['task']
+        if self.run_dir is None: return {}
+        return _read(self.run_dir/'task.json') if (self.run_dir/'task.json').exists() else _read(self.run_dir/'config.json')['task']
     def plot(self):
         "The search at a glance, as a matplotlib figure. ValueError for a specialised network, which was not searched in a run of its own."
-        if self.run_dir is None: raise ValueError("a specialised network has no run of its own; plot the run it comes from")
+        if self.run_dir is None or (self.run_dir/'task.json').exists(): raise ValueError("a specialised network has no run of its own; plot the run it comes from")
         return plot(self.run_dir)
 
 # %% ../nbs/core/08_search.ipynb #acf8d069
@@ -296,7 +297,7 @@ def run(
         out = dict(supernet=evaluate(subnet, task.test, task, device=device))
         out['extracted'] = evaluate(_calibrated(space, arch, task, seed, device), task.test, task, device=device)
         if retrain_epochs: out['retrained'] = evaluate(model, task.test, task, device=device)
-        if hasattr(task, 'front'): out['validation'] = evaluate(model, task.valid, task, device=device) # its threshold goes with the network
+        if hasattr(task, 'front'): out['validation'] = evaluate(model, task.valid.whole(), task, device=device) # its threshold goes with the network
         return out
     metrics = _once(run_dir/'metrics.json', gap)
     figures = {k: c(arch) for k,c in costs.items() if k != 'latency_ms'}
@@ -306,7 +307,7 @@ def run(
     if 'latency_ms' in costs and hasattr(task, 'front'): figures['real_time_factor'] = settled['latency_ms'] / 1000 / (task.train.n / task.front.rate)
     parity = dict(difference=export(model, shape, run_dir, metadata_of(getattr(task, 'about', {}))))
     if hasattr(task, 'palette'):
-        parity.update(_pictures(model, task, run_dir, device))
+        parity.update(_pictures(model, task, run_dir))
         figures['fps'] = _once(run_dir/'fps.json', lambda: fps(model, shape, device=device, threads=threads))['fps']
     result = dict(arch=arch, options={n: c.options for n,c in choices(space).items()}, costs=figures, budget=budget, metrics=metrics,
                   parts={k: costs[k].parts(arch) for k in ('latency_ms', 'macs') if k in costs}, search=used, retrain_history=retrained, onnx=parity)
@@ -375,10 +376,10 @@ def export(model: nn.Module, input_shape: tuple, folder, metadata: dict = None) 
     if difference > 1e-3: raise RuntimeError(f"ONNX Runtime's output differs by {difference}: {folder/'model.onnx'} is not the network that was found")
     return difference
 
-def _pictures(model, task, run_dir, device) -> dict:
+def _pictures(model, task, run_dir) -> dict:
     "Write examples.npz, some test images with what is true and what the network says; the share of their pixels for which ONNX Runtime says the same. RuntimeError below 0.999."
     import onnxruntime
-    found = task.pictures(model, device=device)
+    found = task.pictures(deepcopy(model).cpu()) # where ONNX Runtime runs
     tmp = run_dir/f'.{os.getpid()}.examples.npz'
     np.savez_compressed(tmp, **{k: v.numpy() for k,v in found.items() if k != 'input'}); os.replace(tmp, run_dir/'examples.npz')
     session = onnxruntime.InferenceSession(str(run_dir/'model.onnx'), providers=['CPUExecutionProvider'])
@@ -388,8 +389,9 @@ def _pictures(model, task, run_dir, device) -> dict:
     return dict(agreement=agreement)
 
 def load(run_dir, space: nn.Module = None, task=None) -> Found:
-    "What a finished run found; nothing in the folder is unpickled."
+    "What a finished run found, or a specialised network that was saved; nothing in the folder is unpickled."
     run_dir = Path(run_dir)
+    if (run_dir/'task.json').exists(): return Found(torch.export.load(run_dir/'model.pt2').module(), *(_read(run_dir/f'{n}.json') for n in ('arch', 'costs', 'metrics')), [], run_dir, space, task)
     if not (run_dir/'result.json').exists(): raise ValueError(f"{run_dir} holds no finished run; repeat the command that began it to go on")
     r = _read(run_dir/'result.json')
     return Found(torch.export.load(run_dir/'model.pt2').module(), r['arch'], r['costs'], r['metrics'], _read(run_dir/'history.json'), run_dir, space, task)
@@ -518,6 +520,7 @@ def _trained(run_dir, space, task, device):
     if c['strategy']['name'] != 'evolution': raise ValueError(f"{run_dir} holds a run of {c['strategy']['name']}; only one of evolution has a supernet to specialise")
     if not (run_dir/'history.json').exists(): raise ValueError(f"the supernet in {run_dir} is not trained to the end; repeat the command that began it to go on")
     task = task_of(c) if task is None else task
+    if getattr(task, 'recordings', None) != c['task'].get('recordings'): raise ValueError(f"the recordings of this task, or its trials, are not those of the run in {run_dir}: give the task, or the data and the trials, that it had")
     space = space_of(c['space']) if space is None else space
     if json.loads(json.dumps(_about(space))) != c['space']: raise ValueError(f"this is not the space of the run, {c['space']['name']}: give the space")
     space.load_state_dict(load_checkpoint(run_dir/'search.pt')['space'])
@@ -556,7 +559,8 @@ def specialize(
         limits = [(mine[k], _reachable(mine[k], b)) for k,b in budget.items()]
         best = _settle(space, strategy, limits, lambda limits: strategy.specialise(space, [f for f,_ in limits], [[b for _,b in limits]])[0])
         model = _calibrated(space, best['arch'], task, c['seed'], device)
-        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])}, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
+        known_at = dict(threshold=evaluate(model, task.valid.whole(), task, device=device)['threshold']) if hasattr(task, 'front') else {}
+        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])} | known_at, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
         figures = {('latency_table' if k == 'latency_ms' else k): _middle(f, best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
         out.append(Found(model, best['arch'], figures, metrics, [], None, space, task))
     old = _read(run_dir/'specialized.json') if (run_dir/'specialized.json').exists() else []

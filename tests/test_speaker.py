@@ -273,6 +273,32 @@ def test_synthetic_voices_are_seeded():
 def small_evolution(space, epochs=1):
     return Evolution(Supernet(five_stages(space, epochs), rule='uniform', distill='none', batch_size=8), score='accuracy', population=8, parents=3, generations=2, finalists=3)
 
+def test_bad_files_are_known_before_training(tmp_path):
+    root = folder(tmp_path/'data')
+    write(root/'voice000'/'00.wav', np.zeros(8000))
+    (root/'t.txt').write_text('1 voice000/00.wav voice000/01.wav\n0 voice000/01.wav voice001/00.wav\n')
+    with pytest.raises(ValueError, match='1 of 3 recordings of the trials.*silent.*00.wav'): speaker(root, root/'t.txt')
+    with pytest.raises(ValueError, match='p_target is between 0 and 1'): tiny_task(p_target=2.)
+    with pytest.raises(ValueError, match='of which 1 count'): as_norm(torch.zeros(1), torch.ones(1, 4), torch.ones(1, 4), torch.randn(5, 4), top=1)
+
+def test_bad_noise_is_left_out(tmp_path):
+    noise, g = tmp_path/'noise', lambda s: torch.Generator().manual_seed(s)
+    for i in range(3): write(noise/f'{i}.wav', np.random.default_rng(i).normal(size=9000)*.1)
+    (noise/'0.wav').write_text('no sound')
+    x = voices['waves']['voice000/00'][None, :8000].repeat(16, 1)
+    d = Disturb(noise=noise, rooms=noise, share=1.)
+    with pytest.warns(UnusualRecording, match='0.wav.*without it') as said: first = d(x, g(1))
+    assert len([w for w in said if '0.wav' in str(w.message)]) == 1
+    assert torch.equal(d(x, g(1)), first) # whether it is known already or not
+    for i in (1, 2): (noise/f'{i}.wav').write_text('no sound')
+    with pytest.raises(ValueError, match='none of 3 recordings can be used'), pytest.warns(UnusualRecording): Disturb(noise=noise, rooms=noise, share=1.)(x, g(1))
+
+def test_kept_recordings_keep_their_level():
+    quiet = voices['waves']['voice000/00'] * 1e-4
+    r = Recordings([('q', 'a')], ['a'], .5, waves=dict(q=quiet))
+    crop = r[0][0]
+    assert crop.unique().numel() > 1000 and float(crop.abs().max()) <= float(quiet.abs().max()) * 1.001
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     torch.manual_seed(0)
@@ -299,6 +325,34 @@ def test_search_verify_embed(run, tmp_path):
     with pytest.raises(ValueError, match='samples are'): found.embed(np.ones((2, 8000)))
     assert found.embed(a).shape == (16,) and math.isclose(float(found.embed(a).norm()), 1., abs_tol=1e-5)
     assert found.verify(a, b, threshold=-1.)['same'] and not found.verify(a, b, threshold=1.1)['same']
+
+@pytest.mark.parametrize('change, says', [(dict(margin=.5), 'margin'), (dict(disturb=False), 'disturb'), (dict(p_target=.05), 'p_target'), (dict(seed=3), 'recordings')])
+def test_what_decides_a_run_is_in_its_folder(run, change, says):
+    found, budget = run
+    space = tiny_space()
+    data = dict(voices, trials=voices['trials'][:-1]) if says == 'recordings' else voices
+    task = speaker(data, **(dict(bands=24, seconds=.5, embedding=16) | change))
+    with pytest.raises(ValueError, match=f'holds another run; it differs in.*{says}'): search.speaker(task, macs=budget, space=space, strategy=small_evolution(space), run_dir=found.run_dir, progress=False)
+
+def test_a_specialised_network_verifies(run, tmp_path):
+    found, budget = run
+    one, = search.specialize(found.run_dir, macs=budget, space=tiny_space(), task=tiny_task(), device='cpu')
+    kept = search.load(one.save(tmp_path/'one'))
+    a, b = (write(tmp_path/f'{n}.wav', voices['waves'][f'{n}/00'].numpy()) for n in ('voice010', 'voice011'))
+    first, second = one.verify(a, b), kept.verify(a, b)
+    assert first['threshold'] == second['threshold'] == one.metrics['validation']['threshold'] and math.isclose(first['score'], second['score'], abs_tol=1e-4)
+    r = cli('verify', tmp_path/'one', a, b)
+    assert r.returncode == 0 and f"threshold {first['threshold']:.4f}" in r.stdout, r.stderr
+    with pytest.raises(ValueError, match='no run of its own'): kept.plot()
+    other = speaker(dict(voices, trials=voices['trials'][:-1]), bands=24, seconds=.5, embedding=16)
+    with pytest.raises(ValueError, match='recordings of this task.*are not those of the run'): search.specialize(found.run_dir, macs=budget, space=tiny_space(), task=other, device='cpu')
+
+def test_the_threshold_is_of_whole_recordings(run):
+    found, _ = run
+    task = tiny_task()
+    whole = task.valid.whole()
+    assert task.valid.seconds == 3. and whole.seconds is None and len({x.shape[1] for x in whole.features(task.front)}) > 1
+    assert math.isclose(task.evaluate(found.model, whole)['threshold'], found.metrics['validation']['threshold'], abs_tol=1e-4)
 
 def test_onnx_takes_any_length_and_says_what_it_takes(run):
     import onnx, onnxruntime

@@ -9,7 +9,8 @@ __all__ = ['UnusualRecording', 'read_wave', 'wrapped', 'read_part', 'LogMel', 'p
            'Speaker', 'speaker']
 
 # %% ../../nbs/tasks/01_speaker.ipynb #57965045
-import math, warnings, torch
+import hashlib, json, math, warnings, torch
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -25,7 +26,7 @@ from data_recipes import speaker_folders, synthetic_voices, voxceleb
 class UnusualRecording(UserWarning):
     "A recording had to be changed, or left out."
 
-def read_wave(source, rate: int = 16000) -> tuple: # source: a path, or samples (n,) at `rate`, a tensor or an array
+def read_wave(source, rate: int = 16000) -> tuple: # source: a path, or samples (n,) at `rate`, a tensor or an array; rate: None for a file's own
     "Samples (n,) of a recording, mono at `rate`, and what was changed ('' for nothing). ValueError that names a file that is missing, damaged, empty or silent."
     if not isinstance(source, (str, Path)): source = torch.as_tensor(source)
     if isinstance(source, Tensor): wave, found, notes = source.float(), rate, []
@@ -39,7 +40,7 @@ def read_wave(source, rate: int = 16000) -> tuple: # source: a path, or samples 
     if wave.ndim != 1 or not len(wave): raise ValueError(f"{what} is empty" if not wave.numel() else f"{what} has shape {tuple(wave.shape)}; samples are (n,)")
     if not wave.isfinite().all(): raise ValueError(f"{what} has samples that are no numbers")
     if float(wave.abs().max()) < 1e-7: raise ValueError(f"{what} is silent")
-    if found != rate: wave = torchaudio.functional.resample(wave, found, rate); notes.append(f'{found} Hz resampled to {rate} Hz')
+    if rate and found != rate: wave = torchaudio.functional.resample(wave, found, rate); notes.append(f'{found} Hz resampled to {rate} Hz')
     return wave, ', '.join(notes)
 
 def wrapped(wave: Tensor, n: int) -> Tensor:
@@ -86,13 +87,17 @@ class Recordings(Dataset):
         self.files, self.speakers, self.n, self.rate, self.waves = files, speakers, round(seconds*rate), rate, waves or {}
         at = {s: i for i,s in enumerate(speakers)}
         self.labels = torch.tensor([at[s] for _,s in files])
-        self.kept, self.keep, self.bad = {}, len(files) <= 5000, set() # so few fit into memory; those that cannot be used
+        self.kept, self.room, self.bad = {}, 2**30 if len(files) <= 5000 else 0, set() # what is in memory, and bytes left for more; those that cannot be used
     def __len__(self): return len(self.files)
     def crop(self, i) -> Tensor:
         name = self.files[i][0]
-        if not self.keep and name not in self.waves: return read_part(name, self.n, self.rate)
-        if i not in self.kept: self.kept[i] = (read_wave(self.waves.get(name, name), self.rate)[0].clamp(-1, 1) * 32767).round().short()
-        wave = wrapped(self.kept[i].float() / 32767, self.n)
+        if i not in self.kept:
+            if self.room <= 0 and name not in self.waves: return read_part(name, self.n, self.rate)
+            wave = read_wave(self.waves.get(name, name), self.rate)[0]
+            peak = float(wave.abs().max())
+            self.kept[i] = peak, (wave * (32767/peak)).round().short(); self.room -= 2*len(wave)
+        peak, wave = self.kept[i]
+        wave = wrapped(wave.float() * (peak/32767), self.n)
         start = int(torch.randint(len(wave) - self.n + 1, ()))
         return wave[start:start + self.n]
     def __getitem__(self, i):
@@ -121,6 +126,7 @@ class Disturb:
     speeds: tuple = (.95, 1.05)
     share: float = .75 # Of the crops that are changed at all
     rate: int = 16000
+    def __post_init__(self): self.bad = set(); self._files # what is wrong with a folder is said now
     @cached_property
     def _files(self):
         def found(folder):
@@ -131,19 +137,28 @@ class Disturb:
             for f in files: by.setdefault(next((p for p in f.relative_to(folder).parts if p in _levels), 'noise'), []).append(f)
             return by
         return found(self.noise), [f for v in found(self.rooms).values() for f in v]
+    def _drawn(self, files, g, read):
+        "What `read` makes of a file that is drawn, or of the next one that can be used."
+        first = int(torch.randint(len(files), (), generator=g))
+        for f in files[first:] + files[:first]:
+            if f in self.bad: continue
+            try: return read(f)
+            except ValueError as e: self.bad.add(f); warnings.warn(f"{e}; the training does without it", UnusualRecording)
+        raise ValueError(f"none of {len(files)} recordings can be used, e.g. {files[0]}")
     def _noise(self, n, g):
         pick = lambda k: int(torch.randint(k, (), generator=g))
         if files := self._files[0]:
             kind = sorted(files)[pick(len(files))]
             def one():
-                w = read_part(files[kind][pick(len(files[kind]))], n, self.rate, pick)
+                place = float(torch.rand((), generator=g))
+                w = self._drawn(files[kind], g, lambda f: read_part(f, n, self.rate, lambda k: int(place*k)))
                 return w / w.std().clamp_min(1e-6)
             return kind, torch.stack([one() for _ in range(3 + pick(5) if kind == 'speech' else 1)]).mean(0)
         f = torch.fft.rfft(torch.randn(n, generator=g))
         return 'noise', torch.fft.irfft(f / torch.arange(1, len(f) + 1)**float(torch.rand((), generator=g)), n)
     def _room(self, g):
         if files := self._files[1]:
-            r = read_wave(files[int(torch.randint(len(files), (), generator=g))], self.rate)[0]
+            r = self._drawn(files, g, lambda f: read_wave(f, self.rate)[0])
         else:
             seconds = .1 + .4*float(torch.rand((), generator=g))
             t = torch.arange(int(seconds*self.rate))
@@ -213,9 +228,12 @@ def equal_error_rate(scores, same, weights=None) -> tuple:
     low, high = float(at[i]), float(at[i-1])
     return float(alarm[i-1] + p*(alarm[i] - alarm[i-1])), low if math.isinf(high) else high + p*(low - high)
 
+def _costs(p_target, c_miss, c_fa):
+    if not 0 < p_target < 1 or c_miss <= 0 or c_fa <= 0: raise ValueError(f"p_target is between 0 and 1 and costs are positive; found {p_target}, {c_miss}, {c_fa}")
+
 def min_dcf(scores, same, p_target: float = .01, c_miss: float = 1., c_fa: float = 1., weights=None) -> float:
     "The smallest normalised detection cost over all thresholds."
-    if not 0 < p_target < 1 or c_miss <= 0 or c_fa <= 0: raise ValueError(f"p_target is between 0 and 1 and costs are positive; found {p_target}, {c_miss}, {c_fa}")
+    _costs(p_target, c_miss, c_fa)
     _, miss, alarm = error_curve(scores, same, weights)
     return float((c_miss*miss*p_target + c_fa*alarm*(1 - p_target)).min() / min(c_miss*p_target, c_fa*(1 - p_target)))
 
@@ -245,7 +263,7 @@ def speakers_of(trials: list) -> list: # trials: (same, path, path)
 # %% ../../nbs/tasks/01_speaker.ipynb #469f66bf
 def as_norm(scores: Tensor, a: Tensor, b: Tensor, cohort: Tensor, top: int = 300) -> Tensor:
     "Normalised scores (N,) of pairs of embeddings a, b (N, E) by the `top` nearest of a cohort (M, E)."
-    if len(cohort) < 2: raise ValueError(f"a cohort has at least two recordings; found {len(cohort)}")
+    if len(cohort) < 2 or top < 2: raise ValueError(f"a cohort has at least two recordings, of which at least two count; found {len(cohort)}, of which {top} count")
     cohort = F.normalize(cohort.double())
     def side(e):
         near = (F.normalize(e.double()) @ cohort.T).topk(min(top, len(cohort)), 1).values
@@ -306,11 +324,15 @@ class Trials(Dataset):
     def __len__(self): return len(self.pairs)
     def __getitem__(self, i): same, a, b = self.pairs[i]; return a, b, bool(same)
     def check(self):
-        "Look into each file's header: ValueError that names those that are no recordings."
+        "Read each file: ValueError that names those that cannot be used."
         def sound(f):
-            try: return soundfile.info(f).frames > 0
-            except (soundfile.LibsndfileError, OSError, RuntimeError): return False
-        if bad := [f for f in self.files if f not in self.waves and not sound(f)]: raise ValueError(f"{len(bad)} of {len(self.files)} recordings of the trials are missing, empty or damaged: {', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}")
+            try: read_wave(f, None); return True
+            except ValueError: return False
+        if bad := [f for f in self.files if f not in self.waves and not sound(f)]: raise ValueError(f"{len(bad)} of {len(self.files)} recordings of the trials are missing, empty, silent or damaged: {', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}")
+    def whole(self):
+        "The same trials on whole recordings."
+        new = copy(self); new.seconds = new.kept = None
+        return new
     def features(self, front):
         "Features (bands, T) of each recording of `files`, one after the other; ValueError that names one that cannot be used."
         if self.kept is not None and self.kept[0] is front: yield from self.kept[1]; return
@@ -377,6 +399,7 @@ class Speaker:
     held: Recordings = None # Other recordings of the training speakers, for strategies that train architectures by gradient
     progress: float = 1. # How much of a training is over
     metric_name, larger_is_better = 'eer', False
+    def __post_init__(self): _costs(self.p_target, self.c_miss, self.c_fa)
     @property
     def full(self): return self.train
     @property
@@ -385,7 +408,13 @@ class Speaker:
     def input_shape(self): return self.front.config['bands'], self.front.frames(self.train.n)
     @property
     def about(self) -> dict: # What a run keeps of the task, besides its size
-        return dict(metric='eer', larger_is_better=False, front=self.front.config, embedding=self.embedding, seconds=self.train.n / self.front.rate, p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa)
+        d = self.disturb
+        return dict(metric='eer', larger_is_better=False, front=self.front.config, embedding=self.embedding, seconds=self.train.n / self.front.rate, p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa, margin=self.margin, scale=self.scale, ramp=self.ramp,
+                    disturb=d and dict(noise=d.noise and str(d.noise), rooms=d.rooms and str(d.rooms), speeds=list(d.speeds), share=d.share), recordings=self.recordings)
+    @cached_property
+    def recordings(self) -> str: # What tells these recordings and trials from others, wherever the files are
+        parts = [[(Path(f).name, s) for f,s in r.files] if r else [] for r in (self.train, self.held)] + [[(int(same), Path(a).name, Path(b).name, *who) for (same,a,b),who in zip(t.pairs, t.speakers)] for t in (self.valid, self.test)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     def head(self, seed: int = 0) -> CosineHead: return CosineHead(self.embedding, self.classes, self.scale, torch.Generator().manual_seed(seed))
     def loss(self, logits, target): return margin_loss(logits, target, self.margin * min(1., self.progress / self.ramp) if self.ramp else self.margin, self.scale)
     def score(self, logits, target): return F.cross_entropy(logits, target)
@@ -438,7 +467,7 @@ def speaker(
         of = {f: s for f,s in train if s in chosen}
         train, pairs = [(f, s) for f,s in train if s not in chosen], speaker_folders.make_trials(of, 5000, seed)
         who |= of; names = [s for s in names if s not in chosen]
-    if len(names) < 2: raise ValueError(f"training needs at least two speakers; found {len(names)}")
+    if len(names) < 2: raise ValueError(f"training needs at least two speakers that are in no trials of validation or testing; found {len(names)}")
     if not pairs: raise ValueError("no validation trials can be made: the validation speakers need two recordings each")
     other = None
     if held:
