@@ -20,7 +20,7 @@ def _scene(rng, photo, ink, labels, size):
     image = np.asarray(Image.fromarray(photo[top:top + ch, left:left + cw]).resize((w, h), Image.Resampling.BILINEAR)).astype(np.float32)
     mask = np.zeros((h, w), np.uint8)
     for _ in range(rng.integers(1, 4)):
-        k, side = rng.integers(len(ink)), int(rng.integers(h//2, h*3//4 + 1))
+        k, side = rng.integers(len(ink)), int(rng.integers(min(h, w)//2, min(h, w)*3//4 + 1))
         a = np.asarray(Image.fromarray(ink[k]).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
         y, x = rng.integers(h - side + 1), rng.integers(w - side + 1)
         part, dark = (slice(y, y + side), slice(x, x + side)), image[y:y + side, x:x + side].mean() > 110

@@ -1,14 +1,16 @@
 """Any pair of folders of images and masks, and a list of classes: `images/a.jpg` with `masks/a.png`, and `classes.txt` with the name of a class a line, the first for label 0.
 
 Split: the folders `train` and `test` (or `val`) with `images` and `masks` in each where they are there; else a fifth of the pairs, drawn by `seed`, is for testing.
-A mask is a picture with one channel of labels; 255 is ignored. Pixels of images are normalised by ImageNet's mean and deviation. With `image_size` pairs are resized to it, the masks of the test part are not.
+A mask is a picture with one channel of labels; 255 is ignored. Images are turned as their EXIF data say, masks are taken as they are. Pixels of images are normalised by ImageNet's mean and deviation. With `image_size` pairs are resized to it, the masks of the test part are not.
 Checks: each image has a mask and each mask an image, both of one size; all pairs of one size where they are not resized; a file that is no picture, and a mask with a label that the list has no class for, is named when it is read."""
+import struct
 from pathlib import Path
 import numpy as np, torch
 from torch.utils.data import Dataset
 from .image_folder import mean, std, suffixes
 
 ignored = 255
+_damaged = struct.error, KeyError, SyntaxError, TypeError, ValueError # what PIL raises for EXIF data that are none
 
 def label_table(known: dict) -> np.ndarray: # known: label in a file -> class, or 255 for what is ignored
     "256 entries, label in a file -> class; -1 for a label that is unknown."
@@ -24,11 +26,23 @@ def _ranges(numbers) -> str:
         else: out.append([n, n])
     return ', '.join(str(a) if a == b else f'{a} to {b}' for a,b in out)
 
+def upright(im):
+    "An image turned as its EXIF data say, where these can be read."
+    from PIL import ImageOps
+    try: return ImageOps.exif_transpose(im)
+    except _damaged: return im
+
+def _upright_size(im) -> tuple:
+    "The size that `upright` gives, from the header alone."
+    from PIL import Image
+    try: return im.size[::-1] if im.format != 'TIFF' and Image.Image.getexif(im).get(0x112) in (5, 6, 7, 8) else im.size # PIL turns TIFF itself, and reads all of a PNG in its own getexif
+    except _damaged: return im.size
+
 def read(path, *args):
-    "A picture as PIL reads it, whole. ValueError naming a file that is missing or damaged."
+    "A picture as PIL reads it, whole; where a mode is given, an image of that mode, upright. ValueError naming a file that is missing or damaged."
     from PIL import Image, UnidentifiedImageError
     try:
-        with Image.open(path) as im: im.load(); return im.convert(*args) if args else im
+        with Image.open(path) as im: im.load(); return upright(im).convert(*args) if args else im
     except FileNotFoundError: raise ValueError(f"there is no file {path}") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as e: raise ValueError(f"{path} cannot be read as an image ({type(e).__name__})") from None
 
@@ -42,7 +56,7 @@ class Pairs(Dataset):
         for a,b in files: # headers only
             for p in (a, b):
                 try:
-                    with Image.open(p) as im: sizes.append(im.size)
+                    with Image.open(p) as im: sizes.append(_upright_size(im) if p is a else im.size)
                 except FileNotFoundError: raise ValueError(f"there is no file {p}") from None
                 except OSError as e: raise ValueError(f"{p} cannot be read as an image ({type(e).__name__})") from None
             if sizes[-2] != sizes[-1]: raise ValueError(f"{a} and its mask {b} differ in size: {'{} x {}'.format(*sizes[-2])} and {'{} x {}'.format(*sizes[-1])}")
@@ -53,6 +67,7 @@ class Pairs(Dataset):
         "Classes (H, W), uint8, at the size the mask has. ValueError naming a mask that is none or has an unknown label."
         path = self.files[i][1]
         m = np.asarray(read(path))
+        if m.dtype == bool: m = m.astype(np.uint8) # one bit a pixel
         if m.ndim != 2: raise ValueError(f"{path} is a colour picture; a mask has one channel, of labels")
         seen = np.unique(m)
         if bad := [int(k) for k in seen if k > 255 or k < 0 or self.table[k] < 0]:
@@ -120,7 +135,7 @@ def load(root, # A folder with images, masks and classes.txt, or a pair (folder 
     names = class_list(root/'classes.txt' if classes is None else classes)
     if len(parts) == 1:
         pairs = parts[0]
-        if len(pairs) < 4: raise ValueError(f"{pairs[0][0].parent} holds {len(pairs)} pairs; at least 4 are needed")
+        if len(pairs) < 5: raise ValueError(f"{pairs[0][0].parent} holds {len(pairs)} pairs; at least 5 are needed, 4 of them to train with")
         order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
         n = max(1, len(order)//5)
         parts = [[pairs[i] for i in sorted(part)] for part in (order[n:], order[:n])]

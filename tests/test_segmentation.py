@@ -162,7 +162,7 @@ def text(name, content): return lambda root: (root/name).write_text(content)
     (text('images/3.jpg', 'no picture'), r'images/3\.jpg cannot be read as an image'),
     (text('masks/3.png', 'no picture'), r'masks/3\.png cannot be read as an image'),
     (lambda root: [p.unlink() for p in (root/'images').iterdir()], r'images holds no images'),
-    (lambda root: [p.unlink() for n in range(3) for p in (root/f'images/{n}.jpg', root/f'masks/{n}.png')], r'holds 3 pairs; at least 4')])
+    (lambda root: [p.unlink() for n in range(3) for p in (root/f'images/{n}.jpg', root/f'masks/{n}.png')], r'holds 3 pairs; at least 5')])
 def test_one_clear_error(tmp_path, change, what):
     change(folders(tmp_path/'a'))
     with pytest.raises(ValueError, match=what) as e: segmentation(tmp_path/'a')
@@ -173,7 +173,7 @@ def test_a_picture_that_ends_too_early(tmp_path):
     p = root/'masks'/'2.png'; p.write_bytes(p.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r'masks/2\.png cannot be read'): segmentation(root)
 
-def data(x=torch.zeros(4, 3, 16, 16), y=torch.zeros(4, 16, 16, dtype=torch.long)): return TensorDataset(x, y), TensorDataset(x, y)
+def data(x=torch.zeros(4, 3, 16, 16), y=torch.arange(4).remainder(2)[:, None, None].expand(4, 16, 16)): return TensorDataset(x, y), TensorDataset(x, y)
 
 @pytest.mark.parametrize('given, more, what', [
     ('nothing', {}, "give 'digit scenes'"), (data(), {}, 'need the names'), (data(), dict(classes=['a']), '2 to 254 classes'),
@@ -181,11 +181,52 @@ def data(x=torch.zeros(4, 3, 16, 16), y=torch.zeros(4, 16, 16, dtype=torch.long)
     (data(y=torch.full((4, 16, 16), 2)), dict(classes=['a', 'b']), 'item 0 of the training data has label 2; there are 2 classes, 0 to 1'), (data(y=torch.full((4, 16, 16), ignored)), dict(classes=['a', 'b']), 'every pixel'),
     ((data()[0], TensorDataset(torch.zeros(2, 3, 16, 20), torch.zeros(2, 16, 20, dtype=torch.long))), dict(classes=['a', 'b']), 'differ in shape'),
     (data(), dict(classes=['a', 'b'], crop=(20, 16)), 'a crop'), (data(), dict(classes=['a', 'b'], valid=1.), 'valid is a share'), ('digit scenes', dict(image_size=(8, 8)), 'at least 16 pixels'),
-    ('digit scenes', dict(image_size=(500, 500)), '24 x 24 to 400 x 210')])
+    (data(y=torch.zeros(4, 16, 16, dtype=torch.long)), dict(classes=['a', 'b']), 'no pixel of b; found only a, and at least two'),
+    (data(torch.zeros(3, 3, 16, 16), data()[0].tensors[1][:3]), dict(classes=['a', 'b']), 'at least 2 images; found 1 and 2, 3 in all'), (data(y=data()[0].tensors[1][:, :8]), dict(classes=['a', 'b']), r'item 0 of the training data has an image \(3, 16, 16\) and labels \(8, 16\)'),
+    ({}, {}, 'found nothing'), (dict(train=data()[0], classes=['a', 'b']), {}, 'has train, classes, and test or val; found train, classes'), (dict(train=data()[0], test=data()[0], classes=['a', 'b']), dict(classes=['a', 'c']), 'say their own classes, a, b; found'),
+    ('digit scenes', dict(classes=['a', 'b']), r'digit scenes\) say their own classes, background, 0, 1, 4, 7; found'), ('digit scenes', dict(image_size=(500, 500)), '24 x 24 to 400 x 210')])
 def test_bad_data(given, more, what):
     with pytest.raises(ValueError, match=what): segmentation(given, **more)
 
-def camvid_folder(root, parts=('train', 'val'), n=3):
+def test_each_item_is_of_one_size():
+    items = [(torch.zeros(3, 16, 16), torch.full((16, 16), i % 2)) for i in range(4)]
+    large = [(x, y.repeat(2, 2)) for x,y in items]
+    assert segmentation((items, large), classes=['a', 'b']).test[0][1].shape == (32, 32)
+    for i,bad in ((3, large[3]), (2, (torch.zeros(3, 16, 20), torch.zeros(16, 20, dtype=torch.long)))):
+        with pytest.raises(ValueError, match=f'item {i} of the training data has an image'): segmentation((items[:i] + [bad] + items[i + 1:], items), classes=['a', 'b'])
+    with pytest.raises(ValueError, match='item 1 of the test data has an image'): segmentation((items, [items[0], (torch.zeros(3, 16, 20), items[1][1])]), classes=['a', 'b'])
+
+def test_masks_of_one_bit(tmp_path):
+    root = folders(tmp_path/'a', labels=(0, 1), names=('no', 'yes'))
+    for p in (root/'masks').iterdir(): Image.open(p).point(lambda v: 255*v).convert('1').save(p)
+    assert Image.open(p).mode == '1' and segmentation(root).full[0][1][0, :4].tolist() == [0, 1, 0, 1]
+
+def test_classes_without_pixels(tmp_path):
+    with pytest.raises(ValueError, match='no pixel of yes; their label 255 means ignored; found only no'): segmentation(folders(tmp_path/'a', labels=(0, 255), names=('no', 'yes')))
+    with pytest.warns(UserWarning, match='no pixel of car$'): segmentation(folders(tmp_path/'b', labels=(0, 1)))
+    with pytest.raises(ValueError, match='at least 5'): segmentation(folders(tmp_path/'c', 4))
+    segmentation(folders(tmp_path/'d', 5))
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif'])
+def test_images_are_turned_as_their_exif_says(tmp_path, kind):
+    root, exif = folders(tmp_path/'a'), Image.Exif()
+    im = np.zeros((32, 24, 3), np.uint8); im[:16] = 255 # upright is 24 x 32, and its right half is white
+    exif[0x112] = 6
+    for i in range(6): (root/f'images/{i}.jpg').unlink(); Image.fromarray(im).save(root/f'images/{i}.{kind}', exif=exif)
+    x = segmentation(root).full[0][0]
+    assert x.shape == (3, 24, 32) and x[:, :, 20:].min() > x[:, :, :12].max()
+    for source in (root/f'images/0.{kind}', Image.open(root/f'images/0.{kind}')): assert read_image(source)[:, :, 20:].min() > .9
+    picture(root/'masks/3.png', (32, 24), 1)
+    with pytest.raises(ValueError, match=r'masks/3\.png differ in size: 32 x 24 and 24 x 32'): segmentation(root)
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif(tmp_path):
+    root = folders(tmp_path/'a')
+    for i,exif in enumerate((b'Exif\0\0', b'Exif\0\0none', b'Exif\0\0nothing at all', b'Exif\0\0II*\0\xff\xff\xff\xff')): Image.new('RGB', (32, 24)).save(root/f'images/{i}.jpg', exif=exif)
+    assert segmentation(root).full[0][0].shape == (3, 24, 32)
+    for i in range(4): read_image(root/f'images/{i}.jpg')
+
+def camvid_folder(root, parts=('train', 'val'), n=4):
     for p in parts:
         for i in range(n):
             picture(root/p/f'{i}.png', (18, 24)); picture(root/f'{p}annot'/f'{i}.png', (18, 24), i if i < 2 else 11)
@@ -196,12 +237,13 @@ def test_camvid(tmp_path):
     root = camvid_folder(tmp_path/'a')
     d = camvid.load(root)
     assert set(d) == {'train', 'val', 'classes', 'palette'} and len(d['classes']) == 11 == len(d['palette']) and [int(d['val'][i][1].unique()) for i in range(3)] == [0, 1, ignored]
-    task = segmentation(root)
-    assert (task.name, task.tested_on, task.classes) == ('CamVid', 'val', 11) and segmentation(camvid_folder(root, ('test',))).tested_on == 'test'
+    with pytest.warns(UserWarning, match='no pixel of pole, .*255 means ignored'): task, other = segmentation(root), segmentation(camvid_folder(root, ('test',)), classes=camvid.classes)
+    assert (task.name, task.tested_on, task.classes) == ('CamVid', 'val', 11) and other.tested_on == 'test'
+    with pytest.raises(ValueError, match=r'CamVid\) say their own classes, sky, '): segmentation(root, classes=['a', 'b'])
     (root/'train.txt').write_text('train/0.png trainannot/9.png')
     with pytest.raises(ValueError, match=r'train\.txt, line 1: there is no file .*trainannot/9\.png'): camvid.load(root)
     (root/'train.txt').unlink()
-    assert len(camvid.load(root)['train']) == 3
+    assert len(camvid.load(root)['train']) == 4
     picture(root/'trainannot'/'1.png', (18, 24), 12)
     with pytest.raises(ValueError, match=r'trainannot/1\.png has label 12; the list of 11 classes knows labels 0 to 10, and 11'): segmentation(root)
 
@@ -214,16 +256,16 @@ def test_real_camvid(shared):
 def test_cityscapes(tmp_path):
     root, ids = tmp_path/'a', [7, 0, 33, 11, 255, 26, -1]
     for part in ('train', 'val'):
-        for i in range(2):
+        for i in range(4):
             at = f'{part}/bonn/bonn_{i}'
             picture(root/'leftImg8bit'/f'{at}_leftImg8bit.png', (16, 28)); (root/f'gtFine/{part}/bonn').mkdir(parents=True, exist_ok=True)
             m = np.array(ids[:6])[np.arange(28) % 6].astype(np.uint8)[None].repeat(16, 0)
             Image.fromarray(m).save(root/'gtFine'/f'{at}_gtFine_labelIds.png'); picture(root/'gtFine'/f'{at}_gtFine_color.png', (16, 28))
-    with pytest.raises(ValueError, match='holds 2 images; the official part has 2975'): segmentation(root)
+    with pytest.raises(ValueError, match='holds 4 images; the official part has 2975'): segmentation(root)
     d = cityscapes.load(root, None, count=False)
     assert d['train'][0][1][0, :6].tolist() == [0, ignored, 18, 2, ignored, 13] and len(d['classes']) == 19 == len(cityscapes.ids) == len(d['palette'])
     assert sorted(set(cityscapes.table[:34].tolist())) == [*range(19), ignored] and (cityscapes.table[34:255] == -1).all()
-    task = segmentation(d)
+    with pytest.warns(UserWarning, match='no pixel of sidewalk'): task = segmentation(d)
     assert task.tested_on == 'val' and task.classes == 19
     other = root/'gtFine/train/bonn/bonn_0_gtFine_labelTrainIds.png'
     Image.fromarray(d['train'].mask(0)).save(other)
@@ -242,6 +284,10 @@ def test_digit_scenes():
     assert torch.equal(x, b['train'].tensors[0]) and torch.equal(y, b['train'].tensors[1]) and not torch.equal(x, other['train'].tensors[0])
     assert x.shape == (20, 3, 64, 96) and y.shape == (20, 64, 96) and set(y.unique().tolist()) == {0, 1, 2, 3, 4, ignored} and a['classes'] == ['background', '0', '1', '4', '7']
     assert .02 < ((y > 0) & (y < 5)).float().mean() < .3 and 0 < (y == ignored).float().mean() < .15
+
+@pytest.mark.parametrize('size', [(180, 120), (200, 100), (400, 24), (24, 210), (400, 210)])
+def test_digit_scenes_of_any_shape(size):
+    assert digit_scenes.load(6, 6, image_size=size)['train'].tensors[1].shape == (6, *size)
 
 # ---------------------------------------------------------------- pictures, and how many a second
 

@@ -7,7 +7,7 @@ __all__ = ['confusion', 'scores', 'class_weights', 'Segmentation', 'fitted', 'di
            'coloured', 'overlay', 'fps']
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #77812ec2
-import math, numpy as np, torch
+import math, warnings, numpy as np, torch
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 from torchmetrics.classification import MulticlassConfusionMatrix
 from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.image_folder import mean, std
-from data_recipes.segmentation_folders import ignored, read
+from data_recipes.segmentation_folders import ignored, read, upright
 from ..latency.measuring import evaluating, measure
 from .classification import _joined, halves, windows
 
@@ -139,7 +139,9 @@ def distinct(n: int) -> list:
 # %% ../../nbs/tasks/02_segmentation.ipynb #0fb01645
 def _parts(data, image_size, classes, seed) -> tuple:
     "What a recipe says of the data, and a name for it."
-    if isinstance(data, dict): return data, 'images'
+    if isinstance(data, dict):
+        if not {'train', 'classes'} <= set(data) or not {'test', 'val'} & set(data): raise ValueError(f"data as a dict has train, classes, and test or val; found {', '.join(map(str, data)) or 'nothing'}")
+        return data, 'images'
     if data == 'digit scenes': return digit_scenes.load(**(dict(image_size=image_size) if image_size else {})), data
     if isinstance(data, (tuple, list)) and len(data) == 2 and not all(isinstance(d, (str, Path)) for d in data):
         if classes is None: raise ValueError("data sets need the names of their classes: give classes=[...]")
@@ -152,20 +154,21 @@ def _parts(data, image_size, classes, seed) -> tuple:
     raise ValueError(f"there is no data {data!r}: give 'digit scenes', a folder as CamVid's or Cityscapes', one with images, masks and classes.txt, a pair (images, masks) of folders, or a (train, test) pair of data sets")
 
 def _counted(dataset, part: str, classes: int) -> Tensor:
-    "Pixels of each class, every item's labels read. ValueError for items that are not of this form."
+    "Pixels of each label, every item's labels read. ValueError for items that are not of this form."
     if not len(dataset): raise ValueError(f"the {part} data is empty")
     item = dataset[0]
     if not isinstance(item, (tuple, list)) or len(item) != 2 or not all(isinstance(t, Tensor) for t in item): raise ValueError(f"an item of the {part} data is (image, labels), both tensors; found {type(item).__name__}")
     x, y = item
     if x.ndim != 3 or len(x) != 3 or not x.is_floating_point(): raise ValueError(f"an image of the {part} data is a float tensor (3, H, W); found {x.dtype} {tuple(x.shape)}")
     if y.ndim != 2 or y.dtype != torch.long: raise ValueError(f"labels of the {part} data are an int64 tensor (H, W); found {y.dtype} {tuple(y.shape)}")
-    if hasattr(dataset, 'counts'): return dataset.counts()[:classes]
     n = torch.zeros(256, dtype=torch.long)
-    for i in range(len(dataset)):
-        y = dataset[i][1]
+    known, same = hasattr(dataset, 'counts'), part == 'training' # labels of a test part may be larger than its images
+    for i in range(1 if known else len(dataset)):
+        a, y = dataset[i]
+        if a.shape != x.shape or same and y.shape != x.shape[1:]: raise ValueError(f"item {i} of the {part} data has an image {tuple(a.shape)} and labels {tuple(y.shape)}; as of the first image, all are {tuple(x.shape)}{f' and {tuple(x.shape[1:])}' if same else ''}")
         if len(bad := y[((y < 0) | (y >= classes)) & (y != ignored)]): raise ValueError(f"item {i} of the {part} data has label {int(bad[0])}; there are {classes} classes, 0 to {classes - 1}, and {ignored} for what is ignored")
         n += y.flatten().bincount(minlength=256)
-    return n[:classes]
+    return dataset.counts() if known else n
 
 def segmentation(
     data, # "digit scenes", a folder, a pair of folders, what a recipe returned, or a (train, test) pair of data sets
@@ -174,7 +177,7 @@ def segmentation(
     classes = None, # Names of the classes, or a file with one a line, where the data does not say
     weighted: bool = True, # Do rare classes count more in the loss?
     seed: int = 0, name: str = None,
-    **settings # shift, crop, flip, palette, batch_size
+    **settings # shift, crop, flip, palette, batch_size; mean and std, what data sets of one's own were normalised by, where it is not ImageNet's
 ) -> Segmentation:
     "A segmentation task. ValueError, naming the file, for data that is missing or not of this form."
     if not 0 < valid < 1: raise ValueError(f"valid is a share of the training data between 0 and 1; found {valid}")
@@ -183,26 +186,33 @@ def segmentation(
         if len(image_size) != 2 or min(image_size) < 16: raise ValueError(f"images have a height and a width of at least 16 pixels; found {image_size}")
     found, label = _parts(data, image_size, classes, seed)
     held = 'test' if 'test' in found else 'val'
-    names, counts = found['classes'], _counted(found['train'], 'training', len(found['classes']))
+    names = found['classes']
+    if classes is not None and (given := segmentation_folders.class_list(classes)) != list(map(str, names)): raise ValueError(f"the data ({label}) say their own classes, {', '.join(map(str, names))}; found classes={given}: leave them out")
+    pixels = _counted(found['train'], 'training', len(names))
+    counts = pixels[:len(names)]
     _counted(found[held], held, len(names))
     shape, other = (tuple(found[p][0][0].shape) for p in ('train', held))
     if shape != other: raise ValueError(f"training and {held} images differ in shape, {shape} and {other}: give image_size=(height, width)")
     if not counts.sum(): raise ValueError("every pixel of the training data is ignored")
+    if absent := [str(n) for n,k in zip(names, counts.tolist()) if not k]:
+        text = f"the training data have no pixel of {', '.join(absent)}" + (f"; their label {ignored} means ignored" if pixels[ignored:].any() else '')
+        if len(names) - len(absent) < 2: raise ValueError(f"{text}; found only {names[int(counts.argmax())]}, and at least two classes are needed")
+        warnings.warn(text, stacklevel=2) # parts of large data sets lack rare classes
     defaults = dict(palette=found.get('palette'), weights=class_weights(counts) if weighted else None, tested_on=held, flip=found.get('flip', True), batch_size=16 if math.prod(shape[1:]) < 2**17 else 6)
     if (crop := settings.get('crop')) and (len(crop) != 2 or any(c > n for c,n in zip(crop, shape[1:]))): raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     a, b = halves(found['train'], valid, seed, labels=torch.zeros(len(found['train']), dtype=torch.long))
-    if not len(a) or not len(b): raise ValueError(f"both parts of the training data need an image; found {len(found['train'])} in all")
+    if min(len(a), len(b)) < 2: raise ValueError(f"both parts of the training data need at least 2 images; found {len(a)} and {len(b)}, {len(found['train'])} in all") # batch norm
     return Segmentation(name or label, a, b, found[held], names, shape, **(defaults | settings))
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #0d7c52bb
 def read_image(source) -> Tensor: # a path, a PIL image, or a tensor (3, H, W) of bytes or of values 0 to 1
-    "An image as a float tensor (3, H, W) of values 0 to 1. ValueError naming a file that is missing or damaged."
+    "An image as a float tensor (3, H, W) of values 0 to 1, turned as its EXIF data say. ValueError naming a file that is missing or damaged."
     if isinstance(source, Tensor):
         if source.ndim != 3 or len(source) != 3 or not (source.is_floating_point() or source.dtype == torch.uint8): raise ValueError(f"an image is a tensor (3, H, W) of bytes, or of floats from 0 to 1; found {source.dtype} {tuple(source.shape)}")
         x = source.float() / 255 if source.dtype == torch.uint8 else source.float()
         if not bool(((x >= 0) & (x <= 1)).all()): raise ValueError("an image of floats has values from 0 to 1; found others")
         return x
-    im = source.convert('RGB') if isinstance(source, Image.Image) else read(source, 'RGB')
+    im = upright(source).convert('RGB') if isinstance(source, Image.Image) else read(source, 'RGB')
     return torch.from_numpy(np.array(im)).permute(2, 0, 1).float() / 255
 
 @torch.inference_mode()
