@@ -509,7 +509,7 @@ def task_of(config: dict, data=None, trials=None):
     t = config['task']
     if data is None and t['name'] not in ('digits', 'cifar10', 'synthetic voices', 'digit scenes'): raise ValueError("the data of this run was given as objects or a folder: give the task")
     data = t['name'] if data is None else data
-    if 'palette' in t: return segmentation_task(data, image_size=t['input_shape'][1:], classes=t['names'], seed=config['seed'], **{k: t[k] for k in ('shift', 'crop', 'flip', 'batch_size')})
+    if 'palette' in t: return segmentation_task(data, image_size=t['input_shape'][1:], classes=t['names'], seed=config['seed'], **{k: t[k] for k in ('shift', 'crop', 'flip', 'batch_size', 'mean', 'std')})
     if 'front' not in t: return classification_task(data, seed=config['seed'])
     return speaker_task(data, trials, front=LogMel(**t['front']), seed=config['seed'], **{k: t[k] for k in ('seconds', 'embedding', 'p_target', 'c_miss', 'c_fa') if k in t})
 

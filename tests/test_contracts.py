@@ -12,11 +12,13 @@ from nas_suite.latency.tables import _units
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
 from nas_suite.spaces.resnet import ofa_resnet50
+from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.tasks.classification import Classification
+from nas_suite.tasks.segmentation import Segmentation
 from nas_suite.training import load_checkpoint, seeded
 sys.path.insert(0, str(Path(__file__).parent))
 from spaces import Builder, fixed, rows, shaken
@@ -46,6 +48,7 @@ SPACES = {
     'resnet': (lambda: ofa_resnet50(classes=3, image_size=8, in_channels=1, widths=(32,), base_depths=(1,), depths=(0, 1), strides=(1,), ratios=(.5, 1.), expands=(.5,), stem=32, stem_block=False), 2*2*2 * 2),
     'tdnn': (lambda: efficient_tdnn(4, 3, widths=(8, 16), last=(8, 12), kernels=(3,), depths=(1, 2), scale=4, attention=4, frames=12), 2*2 * (2 + 2*2)),
     'tdnn, dynamic': (lambda: efficient_tdnn(4, 3, widths=8, last=8, kernels=(1, 3), depths=2, scale=4, attention=4, frames=12, dynamic=(1, 2)), 2 * (2*2)**2),
+    'segmenter': (lambda: ssr_segmenter(3, (16, 24), channels=(8, 12), depths=(1, (1, 2)), dilations=(1,), factors=(1, 2), cuts=(4, 0), stem=6, grids=(1, 2), branch=4, low=8, head=12), 2*2*2 * (2*2*2 + (2*2*2)**2)),
     'tutorial': (tutorial, 3*2*3*4),
     'all kinds': (fixed, 2*2 * ((1+2+2) + (3*3 + 2*(4*4-3*3)))), # a kernel that two blocks share counts where one of them is a conv
     'operators': (lambda: drawn(10, 1), 3*(1+1+2)),
@@ -87,7 +90,7 @@ class TestSpace:
         archs, before = some(space), {k: v.clone() for k,v in space.state_dict().items()}
         outs = [run(space, x, a) for a in archs]
         for a,y in zip(archs, outs):
-            assert y.shape == (3, 3) and y.isfinite().all()
+            assert y.shape == (3, 3, *(space.input_shape[1:] if name == 'segmenter' else ())) and y.isfinite().all()
             torch.testing.assert_close(run(space, x[1:], a), y[1:], rtol=1e-4, atol=1e-5) # samples do not see each other
         assert count(space) == 1 or not torch.equal(outs[0], outs[1])
         assert selection() is None and all(torch.equal(v, before[k]) for k,v in space.state_dict().items())
@@ -181,11 +184,13 @@ STRATEGIES['evolution'] = lambda **more: Evolution(**dict(supernet=dict(epochs=2
 CHANGES = dict(evolution=dict(score='predictor', samples=30), regularized=dict(regularizer='entropy', weights='softmax', strength=dict(operator=1., depth=.3, width=.2))) # settings that a config must tell; default: those of gated
 
 def task_for(space, n=12):
-    "Images, or signals, whose class is the sign of their mean."
+    "Images, or signals, whose class, or that of their pixels, is the sign of their mean."
     x = inputs(space, 2*n)
     y = (torch.arange(2*n) % 3)
     x = x + (y - 1).view(-1, *[1]*(x.ndim-1))
+    if isinstance(space, Segmenter): y = y.view(-1, 1, 1).expand(-1, *space.input_shape[1:]).contiguous()
     a, b = TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:])
+    if isinstance(space, Segmenter): return Segmentation('signs', a, b, b, ['-', '0', '+'], space.input_shape)
     task = Classification('signs', a, b, b, 3, space.input_shape, shift=1)
     if x.ndim == 3: task.augment = None # signals are not shifted
     return task
