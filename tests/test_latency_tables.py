@@ -109,6 +109,23 @@ def test_only_what_is_missing_is_timed(clock, make, tmp_path):
     gone.unlink(); clock.timed.clear()
     assert make(calibrate=0).entries == first.entries and clock.timed == [[signature]]
 
+@pytest.mark.parametrize('limits, sizes', [((3, 2**28), [3, 3, 2]), ((500, 1), [1] * 8)], ids=['units', 'bytes'])
+def test_a_table_in_parts_goes_on_where_it_was_cut_off(clock, make, tmp_path, monkeypatch, limits, sizes):
+    whole = make(calibrate=0, cache=tmp_path/'whole')
+    monkeypatch.setattr(tables, '_limits', limits)
+    clock.timed.clear(); budgets, built, real, timed = [], [], tables._real, tables.measure
+    def cut_off(*a):
+        built.append(a)
+        if len(built) == sizes[0] + 1: raise KeyboardInterrupt               # while the second part is built
+        return real(*a)
+    monkeypatch.setattr(tables, '_real', cut_off); monkeypatch.setattr(tables, 'measure', lambda *a, budget_s=None, **k: budgets.append(budget_s) or timed(*a, **k))
+    with pytest.raises(KeyboardInterrupt): make(calibrate=0)
+    assert [len(t) for t in clock.timed] == sizes[:1] and len(files(tmp_path)) == sizes[0]
+    budgets.clear()
+    t = make(calibrate=0, budget_s=10.)
+    assert [len(t) for t in clock.timed] == sizes and sorted(sum(clock.timed, [])) == sorted(whole.entries) and t.entries == whole.entries  # each unit once
+    assert sum(budgets) == pytest.approx(10) and sum(clock.timed, []) != list(whole.entries)                # seconds for all of them; in another order
+
 def test_a_damaged_cache_names_the_file(clock, make, tmp_path):
     make(calibrate=0)
     bad = files(tmp_path)[0]

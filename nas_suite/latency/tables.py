@@ -7,12 +7,13 @@ __all__ = ['signature', 'LatencyTable', 'measure_archs', 'calibrated_table', 'ta
            'published_table', 'merge', 'compare']
 
 # %% ../../nbs/latency/01_tables.ipynb #7b93f18f
-import hashlib, json, math, os, torch
+import hashlib, json, math, os, random, torch
 from copy import deepcopy
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from torch import fx, nn
+from tqdm.auto import tqdm
 from ..choices import Choice, decode, encode, largest, sample, smallest, structure
 from ..costs import CostModel, _aligned, _on_meta, _term, cheapest, is_fixed, survey, tabulate
 from ..extraction import extract, extract_selected
@@ -71,6 +72,18 @@ def _real(net, shapes, device, dtype):
         t.data.copy_(torch.ones(t.shape) if n.endswith('running_var') else torch.randn(t.shape, generator=g) * (.1 if t.ndim < 2 else t[0].numel() ** -.5))
     xs = tuple(torch.randn(s, generator=g).to(device, dtype) for s in shapes)
     return net.eval(), xs[0] if len(xs) == 1 else xs
+
+_limits = 500, 2**28 # units that are built and timed at once, at most, and bytes of their weights and inputs
+
+def _parts(nets, dtype, seed) -> list:
+    "The signatures in parts within `_limits`, cut at random, so that what the machine does meanwhile meets no kind of unit alone; within a part as they were."
+    names, parts, room = list(nets), [], 0
+    for i in random.Random(seed).sample(range(len(names)), len(names)):
+        net, shapes = nets[names[i]]
+        need = dtype.itemsize * (sum(t.numel() for t in (*net.parameters(), *net.buffers())) + sum(map(math.prod, shapes)))
+        if not parts or len(parts[-1]) >= _limits[0] or need > room: parts.append([]); room = _limits[1]
+        parts[-1].append(i); room -= need
+    return [[names[i] for i in sorted(p)] for p in parts]
 
 # %% ../../nbs/latency/01_tables.ipynb #d130e270
 class LatencyTable(CostModel):
@@ -215,10 +228,12 @@ def table(space: nn.Module, input_shape: tuple,
     env = environment(backend=backend, device=device, threads=threads, batch=batch, precision=str(dtype).removeprefix('torch.'))
     if known is not None and key(known.environment) != key(env): raise ValueError(f"the known table is of another device setting ({known.environment.get('device')}): its latencies do not belong into this one")
     old = {} if known is None else {s: known.entries[s] for s in nets if s in known.entries}
-    new = set(store.missing(env, [s for s in nets if s not in old]))
-    if new:
-        real = {s: _real(*nets[s], device, dtype) for s in nets if s in new}
-        store.add(measure({s: n for s,(n,_) in real.items()}, {s: x for s,(_,x) in real.items()}, rounds=rounds, budget_s=budget_s, device=device, seed=seed, progress=progress, **settings))
+    new = store.missing(env, [s for s in nets if s not in old])
+    parts = _parts({s: nets[s] for s in new}, dtype, seed)
+    for part in tqdm(parts, desc='parts', disable=not progress or len(parts) < 2):
+        real = {s: _real(*nets[s], device, dtype) for s in part}
+        store.add(measure({s: n for s,(n,_) in real.items()}, {s: x for s,(_,x) in real.items()}, rounds=rounds, budget_s=budget_s and budget_s * len(part) / len(new), device=device, seed=seed, progress=progress and len(parts) == 1, **settings))
+        del real # before the next are built
     kept = {s: store.get(env, s) for s in nets if s not in old}
     model = _model(space, found, {s: old[s] if s in old else kept[s]['median_ms'] for s in nets})
     model.environment, model.input_shape, model.batch_size = env, tuple(input_shape), batch
