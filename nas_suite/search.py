@@ -428,19 +428,19 @@ def segmentation(
     "Search a network for semantic segmentation within a budget."
     _budget(dict(latency_ms=latency_ms, macs=macs, params=params))
     task = data if hasattr(data, 'loss') else segmentation_task(data, image_size=image_size, classes=classes, seed=seed)
-    space = default_space(task, seed) if space is None else space
+    space = default_space(task, seed, coarse=latency_ms is not None) if space is None else space
     if strategy == 'evolution': strategy = Evolution(Supernet(sandwich(epochs or 40), batch_size=task.batch_size))
     strategy = _strategy(strategy, epochs=epochs, batch_size=task.batch_size)
     if not getattr(strategy, 'inherits', False): more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(space, task, strategy, dict(latency_ms=latency_ms, macs=macs, params=params), run_dir, seed, device, **more)
 
 # %% ../nbs/core/08_search.ipynb #d8fdf76b
-def default_space(task, seed=0, elastic: bool = False) -> nn.Module:
+def default_space(task, seed=0, elastic: bool = False, coarse: bool = False) -> nn.Module: # coarse: three widths instead of nine, whose 14,580 layers take hours to time
     "A space that suits the size of a task's images, its weights drawn from `seed`: ProxylessNAS's, or Once-for-All's where `elastic`; of recordings EfficientTDNN's, in its small size below 200 training speakers; for segmentation SSR's, in its small size below 256 pixels."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, 'weights'))
         if hasattr(task, 'front'): return (small_tdnn if task.classes < 200 else efficient_tdnn)(task.input_shape[0], task.embedding, frames=task.input_shape[1])
-        if hasattr(task, 'palette'): return (small_segmenter if min(task.input_shape[1:]) < 256 else ssr_segmenter)(task.classes, task.input_shape[1:])
+        if hasattr(task, 'palette'): return small_segmenter(task.classes, task.input_shape[1:]) if min(task.input_shape[1:]) < 256 else ssr_segmenter(task.classes, task.input_shape[1:], **(dict(cuts=(32, 16, 0)) if coarse else {}))
         c, size, _ = task.input_shape
         if elastic and size >= 96: return ofa_mobilenet_v3(classes=task.classes, image_size=size, in_channels=c)
         if elastic:
