@@ -502,7 +502,7 @@ def segment_command(
     from nas_suite.tasks.segmentation import overlay, read_image
     if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
     found, files, done = search.load(run), _images(places), 0
-    palette = json.loads((run/'config.json').read_text())['task'].get('palette') # without one, found.segment says what is wrong
+    palette = found._facts().get('palette') # without one, found.segment says what is wrong
     for name,f in files.items():
         try: x = read_image(f)
         except ValueError as e: _say(f'note: {e}'); continue

@@ -354,12 +354,15 @@ def run(tmp_path_factory):
     return folder, found, seen
 
 @pytest.mark.filterwarnings('ignore')
-def test_a_supernet_serves_several_budgets(tmp_path):
+def test_a_supernet_serves_several_budgets(sh, tmp_path):
     task = scenes()
     found = search.segmentation(task, macs='2M', space=tiny_space(), strategy=Evolution(Supernet(sandwich(1), batch_size=8), score='accuracy', population=8, parents=3, generations=2, finalists=3), device='cpu', threads=1, run_dir=tmp_path/'run', progress=False)
     assert found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted'} and found.metrics['extracted']['n'] == 8
     small, large = search.specialize(tmp_path/'run', macs=['1.9M', '2.4M'], task=task, device='cpu')
     assert small.costs['macs'] <= 1.9e6 and large.costs['macs'] <= 2.4e6 and small.segment(torch.rand(3, 45, 70)).shape == (45, 70)
+    picture(tmp_path/'a.png', (45, 70))
+    code, out, err = sh('segment', small.save(tmp_path/'small'), tmp_path/'a.png', '--out', tmp_path/'out')
+    assert code == 0 and (tmp_path/'out'/'masks'/'a.png').exists(), err
 
 def pixels(n=3): return [torch.rand(3, 45 + i, 70, generator=torch.Generator().manual_seed(i)) for i in range(n)]
 
