@@ -21,3 +21,10 @@ def write(name: str, rows: list):
         w = csv.DictWriter(f, keys); w.writeheader(); w.writerows(rows)
     os.replace(tmp, path)
     print(f'written: benchmarks/results/{name}.csv')
+
+def kept_bytes(f, aside=()) -> int:
+    "Bytes of distinct storages that `f` keeps for backward, those of the tensors `aside` left out."
+    own, seen = {p.untyped_storage().data_ptr() for p in aside}, {}
+    def pack(t): seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes(); return t
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): f()
+    return sum(n for p,n in seen.items() if p not in own)

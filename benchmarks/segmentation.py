@@ -9,7 +9,7 @@ The first two test on `val`, and on `test` where the folder has it. Needs CamVid
 import argparse, csv, json, os, resource, tempfile, time, torch
 from pathlib import Path
 from statistics import median
-from machine import machine, write
+from machine import kept_bytes, machine, write
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -35,10 +35,12 @@ results = Path(__file__).parent/'results'
 
 def kept(dataset): return TensorDataset(*map(torch.stack, zip(*dataset)))
 
+found = camvid.load(root, size)
+tested = 'val' if 'val' in found else 'test'
+
 def task_for(seed):
     "The halves of the training images depend on the seed."
-    found = camvid.load(root, size)
-    task = segmentation({k: v for k,v in found.items() if k != 'test' or 'val' not in found}, image_size=size, seed=seed, name='CamVid')
+    task = segmentation({k: v for k,v in found.items() if k not in {'val', 'test'} - {tested}}, image_size=size, seed=seed, name='CamVid')
     task.train, task.valid = kept(task.train), kept(task.valid)
     return task
 
@@ -60,15 +62,9 @@ def done(path):
     return list(csv.DictReader(open(path))) if path.exists() else []
 
 def miou(net, task): return round(task.evaluate(net, task.test)['miou'], 4)
-def more_tests(net):
-    "On the test part, where the folder has it."
-    return dict(test_miou=round(segmentation_test.evaluate(net, segmentation_test.test)['miou'], 4)) if segmentation_test else {}
-def test_task():
-    found = camvid.load(root, size)
-    if 'test' not in found or 'val' not in found: return None
-    task = segmentation(dict(found, val=found['test'], test=found['test']), image_size=size)
-    return task
-segmentation_test = test_task()
+def more_tests(net, task):
+    "On the test part, where the folder has it beside the one for validation."
+    return dict(test_miou=round(task.evaluate(net, found['test'])['miou'], 4)) if {'val', 'test'} <= set(found) else {}
 
 def trained(net, task, seed, epochs) -> float:
     "Train a network in place; CPU seconds."
@@ -100,7 +96,7 @@ def ablation():
                        expected=round(last['cost']['macs']/budget, 4), likely=round(cost(likely)/budget, 4), within=round(cost(arch)/budget, 4))
             fresh = extract(small(seed), arch)
             seconds = trained(fresh, task, seed, a.train or 8)
-            row |= dict(retrained=miou(fresh, task), train_cpu_s=round(seconds, 1), **more_tests(fresh), budget=budget, live_over_time=json.dumps([[h['step'], sum(h['live'].values()), round(h['loss'], 3)] for h in history[::5]]), arch=json.dumps(arch))
+            row |= dict(retrained=miou(fresh, task), train_cpu_s=round(seconds, 1), **more_tests(fresh, task), budget=budget, live_over_time=json.dumps([[h['step'], sum(h['live'].values()), round(h['loss'], 3)] for h in history[::5]]), arch=json.dumps(arch))
             rows.append({k: str(v) for k,v in row.items()})
             write('segmentation_ablation', rows)
             print({k: v for k,v in row.items() if k not in ('arch', 'live_over_time')}, flush=True)
@@ -130,7 +126,7 @@ class ENetLike(nn.Module):
     def forward(self, x): return F.interpolate(self.decoder(self.encoder(torch.cat([self.first(x), self.pool(x)], 1))), size=x.shape[2:], mode='bilinear', align_corners=False)
 
 def milliseconds(nets, rounds=60):
-    "Median latency of networks, timed side by side, and the half-width of its interval."
+    "Median latency of networks, timed side by side, and its interval."
     m = measure({n: net.eval() for n,net in nets.items()}, torch.randn(1, 3, *size), rounds=rounds, threads=1)
     return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
 
@@ -169,17 +165,10 @@ def networks():
         ms = milliseconds(nets)
         for name,net in nets.items():
             seconds = trained(net, task, seed, a.train or 2*a.epochs)
-            rows.append(dict(seed=seed, name=name, miou=miou(net, task), **more_tests(net), ms=round(ms[name][0], 3), low_ms=round(ms[name][1][0], 3), high_ms=round(ms[name][1][1], 3), fps=round(1000/ms[name][0], 1), macs=count_macs(net, task.input_shape), train_cpu_s=round(seconds, 1),
+            rows.append(dict(seed=seed, name=name, miou=miou(net, task), **more_tests(net, task), ms=round(ms[name][0], 3), low_ms=round(ms[name][1][0], 3), high_ms=round(ms[name][1][1], 3), fps=round(1000/ms[name][0], 1), macs=count_macs(net, task.input_shape), train_cpu_s=round(seconds, 1),
                              search_cpu_s=round(spent, 1) if name == 'found' else '', forced=len(history[-1]['forced']) if name == 'found' else '', peak_mb=round(memory) if name == 'found' else '', budget_ms=round(budget, 3), arch=json.dumps(arch) if name == 'found' else ''))
             print({k: v for k,v in rows[-1].items() if k != 'arch'}, flush=True)
         write('segmentation_networks', rows)
-
-def kept_bytes(step):
-    "What autograd keeps of a step, in bytes: distinct storages."
-    seen = {}
-    def note(t): seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes(); return t
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): step()
-    return sum(seen.values())
 
 def cost(rounds=8):
     task, space = task_for(0), space_for(0).train()

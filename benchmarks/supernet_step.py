@@ -1,7 +1,7 @@
 """What it costs that a network is a slice of a supernet: a training step, a batch of one, memory saved for backward, extraction, and an architecture's evaluation, each beside the same static network."""
 import argparse, statistics, time, torch
 from torch import nn
-from machine import machine, write
+from machine import kept_bytes, machine, write
 from nas_suite.choices import decode, largest, sample, selected, smallest
 from nas_suite.costs import macs
 from nas_suite.extraction import extract
@@ -24,12 +24,7 @@ def step(net, arch=None):
     out = net(x) if arch is None else net(x, arch)
     nn.functional.cross_entropy(out, y).backward()
     net.zero_grad() # as training does; else the gradients of all weights would be added up
-def saved(f):
-    "Bytes of distinct storages that are kept for backward, parameters aside."
-    own, seen = {p.untyped_storage().data_ptr() for p in space.parameters()}, {}
-    def pack(t): seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes(); return t
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): f()
-    return sum(n for p,n in seen.items() if p not in own)
+def saved(f): return kept_bytes(f, space.parameters())
 def timed(*fs):
     "Seconds of this thread's work in each of several functions, in turns; and the ratio to the first, in each round."
     for f in fs: f()

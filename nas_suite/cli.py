@@ -127,6 +127,18 @@ _RunDir = Annotated[Optional[Path], typer.Option(help='Folder for the files of t
 _Table = Annotated[Optional[Path], typer.Option(help='Latency table, or predictor (.npz), of the device the network is for; by default this machine, measured.', show_default=False)]
 _Data = Annotated[str, typer.Argument(metavar='DATA', help='"digits", "cifar10", or a folder with one folder of images a class.', show_default=False)]
 
+def _searched(
+    go, # The search of a task: takes what follows, and a folder for the run
+    data, budget: dict, strategy, seed, run_dir, quiet,
+    **settings # Those that are None are left out
+):
+    "Search, and print what was found and where it is."
+    from nas_suite.report import summary
+    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
+    found = go(**budget, strategy=strategy, seed=seed, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **{k: v for k,v in settings.items() if v is not None})
+    print(summary(found.run_dir))
+    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+
 @searches.command('classification')
 def search_classification(
     data: _Data,
@@ -159,14 +171,8 @@ def search_classification(
       nas-suite search classification photos/ --latency-ms 20 --table phone.json
     """
     from nas_suite import search
-    from nas_suite.report import summary
-    budget = dict(latency_ms=latency_ms, macs=macs, params=params)
-    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
-    run_dir = run_dir or folder_for(data, strategy, budget, seed)
-    found = search.classification(data, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir, fixed=dict(map(option_of, fixed or [])) or None, progress=not quiet, **more)
-    print(summary(found.run_dir))
-    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+    _searched(lambda **more: search.classification(data, epochs=epochs, device=device, fixed=dict(map(option_of, fixed or [])) or None, **more),
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
 
 # %% ../nbs/core/09_cli.ipynb #88eb4331
 def _strings(values): return None if not values else list(values) if len(values) > 1 else values[0]
@@ -282,15 +288,9 @@ def search_speaker(
       nas-suite search speaker /data/voxceleb --trials O-cleaned --latency-ms 10 --device cuda
     """
     from nas_suite import search
-    from nas_suite.report import summary
     from nas_suite.tasks.speaker import speaker
-    budget = dict(latency_ms=latency_ms, macs=macs, params=params)
-    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
-    task = speaker(data, trials, noise=noise, rooms=rooms, p_target=p_target, seed=seed, held=0. if strategy == 'evolution' else .3)
-    found = search.speaker(task, **budget, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
-    print(summary(found.run_dir))
-    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+    _searched(lambda **more: search.speaker(speaker(data, trials, noise=noise, rooms=rooms, p_target=p_target, seed=seed, held=0. if strategy == 'evolution' else .3), epochs=epochs, device=device, **more),
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
 
 
 def _network(run, device):
@@ -461,13 +461,8 @@ def search_segmentation(
       nas-suite search segmentation photos/ --macs 200M --image-size 180x240
     """
     from nas_suite import search
-    from nas_suite.report import summary
-    budget = dict(latency_ms=latency_ms, macs=macs, params=params)
-    if not any(v is not None for v in budget.values()): raise ValueError("a search needs a budget: give one or more of --latency-ms, --macs, --params")
-    more = {k: v for k,v in dict(retrain_epochs=retrain_epochs, threads=threads, latency_table=table).items() if v is not None}
-    found = search.segmentation(data, **budget, image_size=_size(image_size), classes=classes, strategy=strategy, epochs=epochs, seed=seed, device=device, run_dir=run_dir or folder_for(data, strategy, budget, seed), progress=not quiet, **more)
-    print(summary(found.run_dir))
-    print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")
+    _searched(lambda **more: search.segmentation(data, image_size=_size(image_size), classes=classes, epochs=epochs, device=device, **more),
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
 
 def _images(places) -> dict:
     "Images, and those in folders, by the names of what is written for them."

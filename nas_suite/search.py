@@ -554,13 +554,14 @@ def specialize(
         t = _kept(run_dir) if t is None else t
         if (k := id(t) if hasattr(t, 'cost_model') else str(t)) not in known or isinstance(t, LatencyTable): known[k] = table(space, shape, progress=False, **settings) if t is None else _clock(t, space, shape)
         return known[k]
+    whole = task.valid.whole() if hasattr(task, 'front') else None # once: it keeps the features
     for budget,t in zip(budgets, tables):
         mine = costs | (dict(latency_ms=clock(t)) if 'latency_ms' in budget else {})
         limits = [(mine[k], _reachable(mine[k], b)) for k,b in budget.items()]
         best = _settle(space, strategy, limits, lambda limits: strategy.specialise(space, [f for f,_ in limits], [[b for _,b in limits]])[0])
         model = _calibrated(space, best['arch'], task, c['seed'], device)
-        known_at = dict(threshold=evaluate(model, task.valid.whole(), task, device=device)['threshold']) if hasattr(task, 'front') else {}
-        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])} | known_at, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
+        limit = {} if whole is None else dict(threshold=evaluate(model, whole, task, device=device)['threshold'])
+        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])} | limit, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
         figures = {('latency_table' if k == 'latency_ms' else k): _middle(f, best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
         out.append(Found(model, best['arch'], figures, metrics, [], None, space, task))
     old = _read(run_dir/'specialized.json') if (run_dir/'specialized.json').exists() else []

@@ -81,6 +81,13 @@ def published_front() -> LogMel:
     return LogMel(variance=True, gain=32768.)
 
 # %% ../../nbs/tasks/01_speaker.ipynb #9e1e2a94
+def _usable(items, read, bad: set):
+    "What `read` makes of the first item that can be used, or None; the others are warned of once, and kept in `bad`."
+    for i in items:
+        if i in bad: continue
+        try: return read(i)
+        except ValueError as e: bad.add(i); warnings.warn(f"{e}; the training does without it", UnusualRecording)
+
 class Recordings(Dataset):
     "Random crops of recordings: items (samples (n,), speaker's number)."
     def __init__(self, files: list, speakers: list, seconds: float = 2., rate: int = 16000, waves: dict = None): # files: (name, speaker) pairs; speakers: names, in the order of their numbers; waves: name -> samples, of what is no file
@@ -103,10 +110,7 @@ class Recordings(Dataset):
     def __getitem__(self, i):
         label = int(self.labels[i])
         def candidates(): yield i; yield from (self.labels == label).nonzero().flatten().tolist()
-        for j in candidates():
-            if j in self.bad: continue
-            try: return self.crop(j), label
-            except ValueError as e: self.bad.add(j); warnings.warn(f"{e}; the training does without it", UnusualRecording)
+        if (found := _usable(candidates(), self.crop, self.bad)) is not None: return found, label
         raise ValueError(f"no recording of the training speaker {self.speakers[label]} can be used, e.g. {self.files[i][0]}")
     def order(self, generator) -> Tensor:
         "The items of an epoch, as many as there are: a recording of each speaker, in random order, again and again."
@@ -140,10 +144,7 @@ class Disturb:
     def _drawn(self, files, g, read):
         "What `read` makes of a file that is drawn, or of the next one that can be used."
         first = int(torch.randint(len(files), (), generator=g))
-        for f in files[first:] + files[:first]:
-            if f in self.bad: continue
-            try: return read(f)
-            except ValueError as e: self.bad.add(f); warnings.warn(f"{e}; the training does without it", UnusualRecording)
+        if (found := _usable(files[first:] + files[:first], read, self.bad)) is not None: return found
         raise ValueError(f"none of {len(files)} recordings can be used, e.g. {files[0]}")
     def _noise(self, n, g):
         pick = lambda k: int(torch.randint(k, (), generator=g))
