@@ -6,7 +6,7 @@ from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
 TAGS = {('echo','false'):'remove-input', ('hide_input','true'):'remove-input', ('code-fold','true'):'hide-input', ('output','false'):'remove-output'}
-SECTIONS = dict(tutorials='Tutorials', core='Core', latency='Latency', spaces='Spaces', tasks='Tasks', strategies='Strategies') # order of the top bar
+SECTIONS = dict(tutorials='Tutorials', core='Core', layers='Layers', costs='Costs', training='Training', latency='Latency', spaces='Spaces', tasks='Tasks', strategies='Strategies', front='Front') # order of the top bar
 
 def symbols(lib):
     "Each documented name, short and long, with its dotted path; and by page the short names of its own module, which go first there"
@@ -92,9 +92,9 @@ def main(dest):
         for a,b in ren.items(): txt = txt.replace('/'+a.name+')', '/'+b.name+')').replace('('+a.name+')', '('+b.name+')')
         f.write_text(txt, encoding='utf-8')
     if (images := Path(cfg.nbs_path)/'images').exists(): shutil.copytree(images, dest/'images', dirs_exist_ok=True)
-    here = {s: t for s,t in SECTIONS.items() if any(a.parent==Path(s) for a in ren)}
+    here = {s: t for s,t in SECTIONS.items() if any(a.parts[0]==s for a in ren)}
     for s,t in here.items():
-        pages = [b.stem for a,b in sorted(ren.items()) if a.parent==Path(s)]
+        pages = [b.relative_to(s).with_suffix('').as_posix() for a,b in sorted(ren.items()) if a.parts[0]==s]
         (dest/s).mkdir(exist_ok=True); (dest/s/'index.md').write_text(f'# {t}\n\n```{{toctree}}\n:maxdepth: 2\n\n' + '\n'.join(pages) + '\n```\n')
     i = dest/'index.ipynb'; nb = json.loads(i.read_text(encoding='utf-8'))
     nb['cells'].append(dict(cell_type='markdown', id='toctree', metadata={}, source='```{toctree}\n:hidden:\n\n' + '\n'.join(f'{s}/index' for s in here) + '\n```\n'))
