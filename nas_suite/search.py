@@ -30,7 +30,7 @@ from .strategies.supernet import Supernet, five_stages, sandwich
 from .tasks.classification import classification as classification_task
 from .tasks.segmentation import fps, segment, segmentation as segmentation_task
 from .tasks.speaker import LogMel, UnusualRecording, embeddings, features_of, speaker as speaker_task
-from .training import calibrated, evaluate, fit, load_checkpoint, save_checkpoint, seed_of, seeded, worth
+from .training import calibrated, fit, load_checkpoint, save_checkpoint, seed_of, seeded, worth
 
 # %% ../nbs/core/08_search.ipynb #b6b7393f
 def _write(path: Path, text: str):
@@ -294,10 +294,10 @@ def run(
     model = (_calibrated(space, arch, task, seed, device) if inherits else _fresh(space, run_dir, arch)).to(device)
     retrained = fit(model, task, epochs=retrain_epochs, lr=.01 if inherits else .1, seed=seed, head=load_checkpoint(run_dir/'search.pt')['head'] if inherits else None, checkpoint=run_dir/'retrain.pt', progress=progress, device=device) if retrain_epochs else []
     def gap(): # the test data is touched here, once, and nothing is chosen by it
-        out = dict(supernet=evaluate(subnet, task.test, task, device=device))
-        out['extracted'] = evaluate(_calibrated(space, arch, task, seed, device), task.test, task, device=device)
-        if retrain_epochs: out['retrained'] = evaluate(model, task.test, task, device=device)
-        if hasattr(task, 'front'): out['validation'] = evaluate(model, task.valid.whole(), task, device=device) # its threshold goes with the network
+        out = dict(supernet=task.evaluate(subnet, task.test, device))
+        out['extracted'] = task.evaluate(_calibrated(space, arch, task, seed, device), task.test, device)
+        if retrain_epochs: out['retrained'] = task.evaluate(model, task.test, device)
+        if hasattr(task, 'front'): out['validation'] = task.evaluate(model, task.valid.whole(), device) # its threshold goes with the network
         return out
     metrics = _once(run_dir/'metrics.json', gap)
     figures = {k: c(arch) for k,c in costs.items() if k != 'latency_ms'}
@@ -560,8 +560,8 @@ def specialize(
         limits = [(mine[k], _reachable(mine[k], b)) for k,b in budget.items()]
         best = _settle(space, strategy, limits, lambda limits: strategy.specialise(space, [f for f,_ in limits], [[b for _,b in limits]])[0])
         model = _calibrated(space, best['arch'], task, c['seed'], device)
-        limit = {} if whole is None else dict(threshold=evaluate(model, whole, task, device=device)['threshold'])
-        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])} | limit, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=evaluate(model, task.test, task, device=device))
+        limit = {} if whole is None else dict(threshold=task.evaluate(model, whole, device)['threshold'])
+        metrics = dict(validation={task.metric_name: worth(task, best['accuracy'])} | limit, predicted={task.metric_name: None if best['predicted'] is None else worth(task, best['predicted'])}, extracted=task.evaluate(model, task.test, device))
         figures = {('latency_table' if k == 'latency_ms' else k): _middle(f, best['arch']) for k,f in mine.items()} | {k: best[k] for k in ('latency_ms', 'latency_interval', 'latency_measured') if k in best}
         out.append(Found(model, best['arch'], figures, metrics, [], None, space, task))
     old = _read(run_dir/'specialized.json') if (run_dir/'specialized.json').exists() else []
@@ -605,7 +605,7 @@ def front(
         net = extract(wide, arch)
         fit(net, task, epochs=round(strategy.epochs if epochs is None else epochs), seed=c['seed'], data=task.train, progress=progress, device=device)
         x = cost.measure(wide, [arch])[0]['latency_ms'] if by == 'latency_ms' else dict(macs=_macs, params=_params)[by](wide, shape)(arch)
-        found['by_hand'].append(dict(name=f'MobileNetV2-like x{w:g}', cost=x, accuracy=evaluate(net, task.valid, task, device=device)[task.metric_name]))
+        found['by_hand'].append(dict(name=f'MobileNetV2-like x{w:g}', cost=x, accuracy=task.evaluate(net, task.valid, device)[task.metric_name]))
     _write(run_dir/'front.json', json.dumps(found, indent=1))
     report(run_dir)
     return found
@@ -658,11 +658,11 @@ def compare(
             net = _calibrated(space, arch, task, config['seed'], 'cpu') if inherits else _fresh(space, run_dir, arch)
             row = dict(name=name, arch=arch, latency_ms=t['latency_ms'], latency_interval=t['latency_interval'], macs=count_macs(net, shape), params=count_params(net))
             if name == 'found': row[task.metric_name] = found.metrics.get('retrained', found.metrics['extracted'])[task.metric_name]
-            elif inherits: row[task.metric_name] = evaluate(net, task.test, task)[task.metric_name]
+            elif inherits: row[task.metric_name] = task.evaluate(net, task.test)[task.metric_name]
             else:
                 device = next(found.model.parameters()).device
                 fit(net.to(device), task, epochs=config['retrain_epochs'], seed=config['seed'], progress=progress, device=str(device), checkpoint=run_dir/f"{name.replace(' ', '-')}.pt")
-                row[task.metric_name] = evaluate(net, task.test, task, device=str(device))[task.metric_name]
+                row[task.metric_name] = task.evaluate(net, task.test, str(device))[task.metric_name]
             out.append(row)
         return out
     out = _once(run_dir/'baselines.json', rows)

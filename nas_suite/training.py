@@ -117,9 +117,8 @@ def paced(
 # %% ../nbs/core/06_training.ipynb #f205dc3e
 @torch.inference_mode()
 def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 256) -> dict:
-    "Metric and loss of a network in eval mode over a data set, each item once; the mode of every module is restored. A task may say how it is done by an `evaluate` of its own."
-    if hasattr(task, 'evaluate'): return task.evaluate(model, dataset, device)
-    modes, metric, total = {m: m.training for m in model.modules()}, task.metric().to(device), 0.
+    "Metric and loss of a network in eval mode over a data set, each item once; the mode of every module is restored."
+    modes, metric, total = {m: m.training for m in model.modules()}, task.meter().to(device), 0.
     model.eval()
     try:
         for x,y in DataLoader(dataset, batch_size):
@@ -128,7 +127,7 @@ def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 25
             metric.update(out, y); total += float(task.score(out, y)) * len(x)
     finally:
         for m,mode in modes.items(): m.training = mode
-    return {task.metric_name: float(metric.compute()), 'loss': total / len(dataset), 'n': len(dataset)}
+    return {task.metric.name: float(metric.compute()), 'loss': total / len(dataset), 'n': len(dataset)}
 
 # %% ../nbs/core/06_training.ipynb #ccaa3127
 @torch.no_grad()

@@ -85,7 +85,7 @@ def test_loss_score_and_metric():
     assert torch.equal(task.score(out, y), F.cross_entropy(out, y)) and torch.equal(task.loss(out, y), F.cross_entropy(out, y, label_smoothing=.1))
     q = torch.full((7, 10), .01); q[range(7), y] += .9
     torch.testing.assert_close(task.loss(out, y), -(q * out.log_softmax(1)).sum(1).mean())
-    m = task.metric(); m.update(out, y)
+    m = task.meter(); m.update(out, y)
     assert float(m.compute()) == pytest.approx(float(task.reward(out, y))) == pytest.approx(int((out.argmax(1) == y).sum()) / 7)
 
 def test_augmentation():

@@ -15,7 +15,7 @@ from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.segmentation import class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
-from nas_suite.training import batches, evaluate
+from nas_suite.training import batches
 
 def matrix(pred, true, classes):
     m = confusion(classes); m.update(torch.tensor([pred]), torch.tensor([true])); return m.compute()
@@ -74,7 +74,7 @@ def test_loss_by_hand():
 
 def test_evaluation_is_over_all_pixels():
     task, net = tiny(), nn.Conv2d(3, 3, 1)
-    found = evaluate(net, task.test, task)
+    found = task.evaluate(net, task.test)
     x, y = task.test.tensors
     m = matrix(net(x).argmax(1).flatten().tolist(), y.flatten().tolist(), 3)
     assert found['confusion'] == m.tolist() and found['miou'] == scores(m)['miou'] and found['n'] == 8 and net.training
@@ -140,7 +140,7 @@ def test_any_pair_of_folders(tmp_path):
 def test_tested_at_the_size_of_the_mask(tmp_path):
     task = segmentation(folders(tmp_path/'a', 10, size=(48, 64)), image_size=(24, 32))
     assert [tuple(t.shape) for t in task.train[0]] == [(3, 24, 32), (24, 32)] and [tuple(t.shape) for t in task.test[0]] == [(3, 24, 32), (48, 64)]
-    found = evaluate(nn.Conv2d(3, 3, 1), task.test, task)
+    found = task.evaluate(nn.Conv2d(3, 3, 1), task.test)
     assert sum(map(sum, found['confusion'])) == 2*48*64
 
 def hidden(*names): # files taken away, one by one

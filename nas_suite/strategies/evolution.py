@@ -16,7 +16,7 @@ from ..choices import active, canonical, crossover, decode, encode, largest, mut
 from ..costs import cheapest, feasible
 from ..extraction import extract
 from .supernet import Supernet
-from ..training import Calibration, evaluate, image_format, recalibrate, seed_of, seeded, worth
+from ..training import Calibration, image_format, recalibrate, seed_of, seeded, worth
 
 # %% ../../nbs/strategies/02_evolution.ipynb #da38ba8e
 class Accuracy:
@@ -39,7 +39,7 @@ class Accuracy:
     def __call__(self, rows: Tensor) -> Tensor:
         for row in canonical(self.space, rows):
             if (key := tuple(row.tolist())) not in self.known:
-                self.known[key] = worth(self.task, evaluate(self.network(decode(self.space, row)[0]), self.data, self.task, self.device)[self.task.metric_name])
+                self.known[key] = worth(self.task, self.task.evaluate(self.network(decode(self.space, row)[0]), self.data, self.device)[self.task.metric_name])
         return torch.tensor([self.known[tuple(r)] for r in canonical(self.space, rows).tolist()], dtype=torch.float64)
 
 # %% ../../nbs/strategies/02_evolution.ipynb #dcd52d19

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..choices import Choice, choices, decode, largest, restrict, sample, selected, smallest, structure, weights
 from ..extraction import extract
 from ..layers import ElasticBatchNorm, ElasticDepth, ElasticLinear, ElasticResolution, Concat, Either, Grouped, Scaled, Width, _ElasticConv, make_divisible, most, values, variables
-from ..training import Calibration, averaged, batches, cosine, evaluate, head_of, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
+from ..training import Calibration, averaged, batches, cosine, head_of, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
 # %% ../../nbs/strategies/01_supernet.ipynb #3d3b9e3b
 def kinds(space: nn.Module) -> dict:
@@ -247,4 +247,4 @@ class Supernet:
     def report(self, space, task, seed=0, device='cpu', calibrate: int = 8) -> dict:
         "The metric of the probes on validation data, batch norm re-calibrated."
         data = Calibration(task, seed=seed, device=device, n=calibrate)
-        return {name: evaluate(recalibrate(extract(space, arch), data, len(data)), task.valid, task, device)[task.metric_name] for name,arch in probes(space, seed=seed).items()}
+        return {name: task.evaluate(recalibrate(extract(space, arch), data, len(data)), task.valid, device)[task.metric_name] for name,arch in probes(space, seed=seed).items()}

@@ -9,7 +9,6 @@ __all__ = ['confusion', 'scores', 'class_weights', 'Segmentation', 'fitted', 'di
 # %% ../../nbs/tasks/02_segmentation.ipynb #77812ec2
 import math, warnings, numpy as np, torch
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from PIL import Image
 from torch import nn, Tensor
@@ -20,7 +19,7 @@ from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored, read, upright
 from ..latency.measuring import evaluating, measure
-from .classification import _joined, halves, windows
+from .base import Metric, Task, halves, windows
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #1495f693
 def confusion(classes: int):
@@ -44,7 +43,7 @@ def class_weights(counts: Tensor, k: float = 1.1) -> Tensor:
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #e280062c
 @dataclass
-class Segmentation:
+class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
     name: str
     train: Dataset # For weights
@@ -61,14 +60,12 @@ class Segmentation:
     mean: tuple = mean # What images of values 0 to 1 were normalised by
     std: tuple = std
     tested_on: str = 'test' # What the data calls the part that is tested on
-    metric_name = 'miou'
+    metric = Metric('miou')
     def __post_init__(self):
         if self.weights is None: self.weights = torch.ones(self.classes)
         if self.palette is None: self.palette = distinct(self.classes)
     @property
     def classes(self): return len(self.names)
-    @cached_property
-    def full(self): return _joined(self.train, self.valid)
     @property
     def about(self) -> dict: # What a run keeps of the task, besides its size
         return dict(metric='miou', names=self.names, palette=[list(map(int, c)) for c in self.palette], weights=[round(float(w), 4) for w in self.weights], shift=self.shift, crop=self.crop and list(self.crop), flip=self.flip, batch_size=self.batch_size,
@@ -99,7 +96,7 @@ class Segmentation:
             x, y = torch.where(which[:, None], x.flip(3), x), torch.where(which, y.flip(2), y)
         return x, y
     @torch.inference_mode()
-    def evaluate(self, model: nn.Module, dataset: Dataset, device='cpu') -> dict:
+    def evaluate(self, model: nn.Module, dataset: Dataset, device='cpu', batch_size: int = None) -> dict:
         "What `scores` says of a network in eval mode over a data set, the confusion matrix, loss, and number of images; the network's mode is restored."
         matrix, total, weight = confusion(self.classes).to(device), 0., 1e-6
         with evaluating([model]):

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from scipy.stats import norm
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
+from .base import Metric, Task
 
 # %% ../../nbs/tasks/01_speaker.ipynb #739bf1d8
 class UnusualRecording(UserWarning):
@@ -384,7 +385,7 @@ def embed_files(network: nn.Module, files: list, front: LogMel, device='cpu', le
 
 # %% ../../nbs/tasks/01_speaker.ipynb #fccca7c8
 @dataclass
-class Speaker:
+class Speaker(Task):
     "Speaker verification: training speakers, trials of others, features, loss and metrics."
     name: str
     train: Recordings
@@ -397,12 +398,16 @@ class Speaker:
     ramp: float = .3 # Part of the training in which the margin grows
     p_target: float = .01; c_miss: float = 1.; c_fa: float = 1. # Of the detection cost
     disturb: Disturb = None
-    held: Recordings = None # Other recordings of the training speakers, for strategies that train architectures by gradient
+    spare: Recordings = None # Other recordings of the training speakers, for strategies that train architectures by gradient
     progress: float = 1. # How much of a training is over
-    metric_name, larger_is_better = 'eer', False
+    metric = Metric('eer', larger_is_better=False)
     def __post_init__(self): _costs(self.p_target, self.c_miss, self.c_fa)
     @property
     def full(self): return self.train
+    @property
+    def held(self):
+        if self.spare is None: raise ValueError("architecture parameters learn from recordings of the training speakers that are held back, and this task has none: give speaker(..., held=.3)")
+        return self.spare
     @property
     def classes(self): return len(self.train.speakers)
     @property
@@ -414,10 +419,13 @@ class Speaker:
                     disturb=d and dict(noise=d.noise and str(d.noise), rooms=d.rooms and str(d.rooms), speeds=list(d.speeds), share=d.share), recordings=self.recordings)
     @cached_property
     def recordings(self) -> str: # What tells these recordings and trials from others, wherever the files are
-        parts = [[(Path(f).name, s) for f,s in r.files] if r else [] for r in (self.train, self.held)] + [[(int(same), Path(a).name, Path(b).name, *who) for (same,a,b),who in zip(t.pairs, t.speakers)] for t in (self.valid, self.test)]
+        parts = [[(Path(f).name, s) for f,s in r.files] if r else [] for r in (self.train, self.spare)] + [[(int(same), Path(a).name, Path(b).name, *who) for (same,a,b),who in zip(t.pairs, t.speakers)] for t in (self.valid, self.test)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     def head(self, seed: int = 0) -> CosineHead: return CosineHead(self.embedding, self.classes, self.scale, torch.Generator().manual_seed(seed))
-    def loss(self, logits, target): return margin_loss(logits, target, self.margin * min(1., self.progress / self.ramp) if self.ramp else self.margin, self.scale)
+    def loss_at(self, progress):
+        margin = self.margin * min(1., progress / self.ramp) if self.ramp else self.margin
+        return lambda logits, target: margin_loss(logits, target, margin, self.scale)
+    def loss(self, logits, target): return self.loss_at(self.progress)(logits, target)
     def score(self, logits, target): return F.cross_entropy(logits, target)
     def reward(self, logits, target): return (logits.argmax(1) == target).float().mean()
     def prepare(self, x: Tensor, y: Tensor, generator=None) -> tuple:
@@ -428,7 +436,7 @@ class Speaker:
         "The cosine of each trial, (N,)."
         e = embeddings(network, trials.features(self.front), device)
         return (e[trials.index[:, 0]] * e[trials.index[:, 1]]).sum(1)
-    def evaluate(self, network, trials: Trials, device='cpu') -> dict:
+    def evaluate(self, network, trials: Trials, device='cpu', batch_size: int = 64) -> dict:
         "Equal error rate and its threshold, minimum detection cost, number of trials; of the test trials also 95 % intervals over speakers, and their `outline`."
         s, cost = self.scores(network, trials, device), dict(p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa)
         eer, threshold = equal_error_rate(s, trials.same)
@@ -481,4 +489,4 @@ def speaker(
         train = [t for i,t in enumerate(train) if i not in kept]
     valid, test = Trials(pairs, who, 3., waves), Trials(found['trials'], who, None, waves)
     for t in (valid, test): t.check() # now, not after hours
-    return Speaker(name or label, Recordings(train, names, seconds, rate, waves), valid, test, front, disturb=Disturb(noise, rooms, rate=rate) if disturb else None, held=other, **settings)
+    return Speaker(name or label, Recordings(train, names, seconds, rate, waves), valid, test, front, disturb=Disturb(noise, rooms, rate=rate) if disturb else None, spare=other, **settings)
