@@ -317,9 +317,9 @@ def enumerated(space, cost, probs):
 @given(spaces(limit=40), st.integers(0, 10**6))
 def test_expected_cost_equals_enumeration(space, seed):
     for dense in (2**14, 1): # 1: a combined width is an axis of its own wherever that is possible
-        old, costs._DENSE = costs._DENSE, dense
+        old, costs.tables._DENSE = costs.tables._DENSE, dense
         try: cost = macs(space, space.input_shape)
-        finally: costs._DENSE = old
+        finally: costs.tables._DENSE = old
         probs = probabilities(space, seed)
         if not probs: return
         torch.testing.assert_close(cost.expected(probs), enumerated(space, cost, probs), rtol=1e-9, atol=0)
