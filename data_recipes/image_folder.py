@@ -10,18 +10,31 @@ from torch.utils.data import Dataset
 suffixes = '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.tif', '.tiff'
 mean, std = (.485, .456, .406), (.229, .224, .225)
 
+def opened(path, mode: str = 'RGB'):
+    "A file as a PIL image of a mode. ValueError naming a file that is missing or no image."
+    from PIL import Image, UnidentifiedImageError
+    try:
+        with Image.open(path) as im: return im.convert(mode)
+    except FileNotFoundError: raise ValueError(f"there is no file {path}") from None
+    except (UnidentifiedImageError, OSError) as e: raise ValueError(f"{path} cannot be read as an image ({type(e).__name__})") from None
+
+def cut(picture, size: tuple):
+    "The middle of a PIL image or a tensor (C, H, W), resized so that it just covers `size` (h, w)."
+    from torchvision.transforms import functional as T
+    height, width = size
+    if height == width: return T.center_crop(T.resize(picture, height, antialias=True), [height, width])
+    _, h, w = T.get_dimensions(picture)
+    scale = max(height/h, width/w)
+    return T.center_crop(T.resize(picture, [max(height, round(h*scale)), max(width, round(w*scale))], antialias=True), [height, width])
+
 class Images(Dataset):
     "Images on disk: items are (float image (3, size, size), label)."
-    def __init__(self, files: list, labels: list, classes: list, image_size: int): self.files, self.labels, self.classes, self.image_size = files, labels, classes, image_size
+    def __init__(self, files: list, labels: list, classes: list, image_size: int):
+        self.files, self.labels, self.classes, self.image_size = files, labels, classes, image_size
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
-        from PIL import Image, UnidentifiedImageError
         from torchvision.transforms import functional as T
-        try:
-            with Image.open(self.files[i]) as im: im = im.convert('RGB')
-        except (UnidentifiedImageError, OSError) as e: raise ValueError(f"{self.files[i]} cannot be read as an image ({type(e).__name__})") from None
-        x = T.to_tensor(T.center_crop(T.resize(im, self.image_size, antialias=True), [self.image_size]*2))
-        return T.normalize(x, mean, std), self.labels[i]
+        return T.normalize(T.to_tensor(cut(opened(self.files[i]), [self.image_size]*2)), mean, std), self.labels[i]
 
 def _scan(folder: Path):
     classes = sorted(d.name for d in folder.iterdir() if d.is_dir() and not d.name.startswith('.'))

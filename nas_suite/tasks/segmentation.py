@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['confusion', 'scores', 'class_weights', 'Segmentation', 'fitted', 'distinct', 'segmentation', 'read_image', 'segment',
-           'coloured', 'overlay', 'fps']
+           'coloured', 'overlay', 'fps', 'Masks']
 
-# %% ../../nbs/tasks/02_segmentation.ipynb #77812ec2
-import math, warnings, numpy as np, torch
-from dataclasses import dataclass
+# %% ../../nbs/tasks/02_segmentation.ipynb #f7f2aa32
+import json, math, warnings, numpy as np, torch
+from dataclasses import dataclass, field
 from pathlib import Path
 from PIL import Image
 from torch import nn, Tensor
@@ -19,7 +19,9 @@ from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored, read, upright
 from ..latency.measuring import evaluating, measure
-from .base import Metric, Task, halves, windows
+from fastcore.basics import patch
+from ..spaces.segmenter import small_segmenter, ssr_segmenter
+from .base import Metric, Task, Use, halves, seeded_weights, windows
 
 # %% ../../nbs/tasks/02_segmentation.ipynb #1495f693
 def confusion(classes: int):
@@ -41,7 +43,7 @@ def class_weights(counts: Tensor, k: float = 1.1) -> Tensor:
     "1 / ln(k + share) for pixels of each class, (classes,)."
     return 1 / (k + counts.double() / counts.sum().clamp_min(1)).log().float()
 
-# %% ../../nbs/tasks/02_segmentation.ipynb #e280062c
+# %% ../../nbs/tasks/02_segmentation.ipynb #2ad84b3b
 @dataclass
 class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -60,6 +62,7 @@ class Segmentation(Task):
     mean: tuple = mean # What images of values 0 to 1 were normalised by
     std: tuple = std
     tested_on: str = 'test' # What the data calls the part that is tested on
+    made: dict = field(default_factory=dict) # What `segmentation` made it from
     metric = Metric('miou')
     def __post_init__(self):
         if self.weights is None: self.weights = torch.ones(self.classes)
@@ -133,7 +136,7 @@ def distinct(n: int) -> list:
     "`n` colours (r, g, b), no two alike."
     return [(round(255*(.35 + .65*((i*.382) % 1))), round(255*((i*.618 + .3) % 1)), round(255*((i*.755 + .6) % 1))) for i in range(n)]
 
-# %% ../../nbs/tasks/02_segmentation.ipynb #0fb01645
+# %% ../../nbs/tasks/02_segmentation.ipynb #67e088d1
 def _parts(data, image_size, classes, seed) -> tuple:
     "What a recipe says of the data, and a name for it."
     if isinstance(data, dict):
@@ -197,6 +200,7 @@ def segmentation(
         warnings.warn(text, stacklevel=2) # parts of large data sets lack rare classes
     defaults = dict(palette=found.get('palette'), weights=class_weights(counts) if weighted else None, tested_on=held, flip=found.get('flip', True), batch_size=16 if math.prod(shape[1:]) < 2**17 else 6)
     if (crop := settings.get('crop')) and (len(crop) != 2 or any(c > n for c,n in zip(crop, shape[1:]))): raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
+    defaults['made'] = dict(data=data if isinstance(data, str) and data == 'digit scenes' else None, share=valid, weighted=weighted, seed=seed)
     a, b = halves(found['train'], valid, seed, labels=torch.zeros(len(found['train']), dtype=torch.long))
     if min(len(a), len(b)) < 2: raise ValueError(f"both parts of the training data need at least 2 images; found {len(a)} and {len(b)}, {len(found['train'])} in all") # batch norm
     return Segmentation(name or label, a, b, found[held], names, shape, **(defaults | settings))
@@ -249,3 +253,68 @@ def fps(
     ms, e = m.samples[warm_up:, 0], m.environment
     return dict(fps=float(1000 / np.median(ms)), median_ms=float(np.median(ms)), p95_ms=float(np.quantile(ms, .95)), runs=len(ms), warm_up=warm_up, batch=1, size=list(shape[1:]), argmax=argmax, resize=False,
                 **{k: e.get(k) for k in ('device', 'backend', 'threads', 'cores', 'precision', 'load_before', 'load_after')}, warnings=list(m.warnings))
+
+# %% ../../nbs/tasks/02_segmentation.ipynb #eeeb4d1b
+@patch
+def facts(self: Segmentation) -> dict:
+    "The task as JSON: sizes, settings, names and colours of the classes, what images were normalised by."
+    said = dict(names=list(map(str, self.names)), palette=[list(map(int, colour)) for colour in self.palette],
+                weights=[round(float(weight), 4) for weight in self.weights], shift=self.shift, crop=self.crop and list(self.crop),
+                flip=self.flip, batch_size=self.batch_size, mean=list(self.mean), std=list(self.std),
+                tested=len(self.test), tested_on=self.tested_on)
+    return Task.facts(self) | said | self.made
+
+@patch(cls_method=True)
+def from_facts(cls: Segmentation, facts: dict, data=None, **settings) -> Segmentation:
+    "The task that a folder's facts describe. ValueError where its data must be given."
+    source = facts.get('data') if data is None else data
+    if source is None: raise ValueError("the data of this run was given as objects or a folder: give the task")
+    known = {name: facts[name] for name in ('name', 'shift', 'crop', 'flip', 'batch_size', 'mean', 'std', 'weighted', 'seed')}
+    known |= dict(valid=facts['share'], image_size=tuple(facts['input_shape'][1:]), classes=facts['names'])
+    return segmentation(source, **known | settings)
+
+@patch(cls_method=True)
+def metadata(cls: Segmentation, facts: dict) -> dict:
+    "Names and colours of the classes, and what images are normalised by, for the file of an exported network."
+    return dict(task='semantic segmentation', **{name: json.dumps(facts[name]) for name in ('names', 'palette', 'mean', 'std')})
+
+@patch
+def default_space(self: Segmentation, budget: dict = None, shared: bool = False, seed: int = 0):
+    "SSR's space, in its small size below 256 pixels; for a latency with three widths, of nine 14,580 layers would be timed."
+    coarse = dict(cuts=(32, 16, 0)) if 'latency_ms' in (budget or {}) else {}
+    size = self.input_shape[1:]
+    with seeded_weights(seed):
+        return small_segmenter(self.classes, size) if min(size) < 256 else ssr_segmenter(self.classes, size, **coarse)
+
+# %% ../../nbs/tasks/02_segmentation.ipynb #b65f8145
+class Masks(Use):
+    "A network that says what each pixel of a photo is."
+    def segment(self, image) -> Tensor:
+        "The class of each pixel, uint8 (H, W), at the image's own size; an image as of `read_image`."
+        return segment(self.model, image, self.facts['input_shape'][1:], self.facts['mean'], self.facts['std'])
+
+    def predict(self, raw) -> dict:
+        "The image as it was read, its mask (as of `segment`), and the share of each class that is in it, the largest first."
+        image = read_image(raw)
+        mask = self.segment(image)
+        shares = (mask.flatten().bincount(minlength=len(self.facts['names'])) / mask.numel()).tolist()
+        shares = sorted(((name, share) for name, share in zip(self.facts['names'], shares) if share), key=lambda pair: -pair[1])
+        return dict(image=image, mask=mask, shares=dict(shares))
+
+    def say(self, answer: dict) -> str:
+        "The classes and their shares."
+        return ', '.join(f'{name} {Metric().show(share)}' for name, share in answer['shares'].items())
+
+    def write(self, answer: dict, stem) -> list:
+        "Two pictures beside one another: `stem`-mask.png, a pixel's value its class, and `stem`-overlay.png to look at."
+        mask, palette, stem = answer['mask'], self.facts['palette'], Path(stem)
+        drawn = Image.fromarray(mask.numpy())
+        drawn.putpalette([value for colour in palette for value in colour])
+        paths = [stem.with_name(f'{stem.name}-{kind}.png') for kind in ('mask', 'overlay')]
+        for path, picture in zip(paths, (drawn, overlay(answer['image'], mask, palette))): picture.save(path)
+        return paths
+
+@patch(cls_method=True)
+def use(cls: Segmentation, model, facts: dict) -> Masks:
+    "The network for a person with photos."
+    return Masks(model, facts)

@@ -6,9 +6,9 @@
 __all__ = ['UnusualRecording', 'read_wave', 'wrapped', 'read_part', 'LogMel', 'published_front', 'Recordings', 'Disturb',
            'CosineHead', 'margin_loss', 'error_curve', 'equal_error_rate', 'min_dcf', 'interval', 'speakers_of',
            'as_norm', 'plot_scores', 'plot_det', 'outline', 'features_of', 'Trials', 'embeddings', 'embed_files',
-           'Speaker', 'speaker']
+           'Speaker', 'speaker', 'Voices']
 
-# %% ../../nbs/tasks/01_speaker.ipynb #57965045
+# %% ../../nbs/tasks/01_speaker.ipynb #23b50ca2
 import hashlib, json, math, warnings, torch
 from copy import copy
 from dataclasses import dataclass, field
@@ -21,7 +21,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from scipy.stats import norm
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
-from .base import Metric, Task
+import numpy as np
+from fastcore.basics import patch
+from ..spaces.tdnn import efficient_tdnn, small_tdnn
+from .base import Metric, Task, Use, seeded_weights
 
 # %% ../../nbs/tasks/01_speaker.ipynb #739bf1d8
 class UnusualRecording(UserWarning):
@@ -383,7 +386,7 @@ def embed_files(network: nn.Module, files: list, front: LogMel, device='cpu', le
     e = embeddings(network, chain([first], some), device)
     return used, e, said
 
-# %% ../../nbs/tasks/01_speaker.ipynb #fccca7c8
+# %% ../../nbs/tasks/01_speaker.ipynb #63952761
 @dataclass
 class Speaker(Task):
     "Speaker verification: training speakers, trials of others, features, loss and metrics."
@@ -399,6 +402,7 @@ class Speaker(Task):
     p_target: float = .01; c_miss: float = 1.; c_fa: float = 1. # Of the detection cost
     disturb: Disturb = None
     spare: Recordings = None # Other recordings of the training speakers, for strategies that train architectures by gradient
+    made: dict = field(default_factory=dict) # What `speaker` made it from
     progress: float = 1. # How much of a training is over
     metric = Metric('eer', larger_is_better=False)
     def __post_init__(self): _costs(self.p_target, self.c_miss, self.c_fa)
@@ -417,6 +421,8 @@ class Speaker(Task):
         d = self.disturb
         return dict(metric='eer', larger_is_better=False, front=self.front.config, embedding=self.embedding, seconds=self.train.n / self.front.rate, p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa, margin=self.margin, scale=self.scale, ramp=self.ramp,
                     disturb=d and dict(noise=d.noise and str(d.noise), rooms=d.rooms and str(d.rooms), speeds=list(d.speeds), share=d.share), recordings=self.recordings)
+    @cached_property
+    def whole(self) -> Trials: return self.valid.whole() # it keeps the features
     @cached_property
     def recordings(self) -> str: # What tells these recordings and trials from others, wherever the files are
         parts = [[(Path(f).name, s) for f,s in r.files] if r else [] for r in (self.train, self.spare)] + [[(int(same), Path(a).name, Path(b).name, *who) for (same,a,b),who in zip(t.pairs, t.speakers)] for t in (self.valid, self.test)]
@@ -456,7 +462,8 @@ def speaker(
     **settings # embedding, margin, scale, ramp, p_target, c_miss, c_fa
 ) -> Speaker:
     "A speaker verification task. ValueError for data that is missing or not of this form, and for speakers that are in the training and in the trials."
-    if data == 'synthetic voices': found, label = synthetic_voices.load(), data
+    share = valid if isinstance(valid, (int, float)) else sorted(valid)
+    if isinstance(data, str) and data == 'synthetic voices': found, label = synthetic_voices.load(), data
     elif isinstance(data, dict): found, label = data, 'recordings'
     elif isinstance(data, (str, Path)) and Path(data).is_dir(): found, label = (voxceleb.load(data, trials or 'O-cleaned') if trials in voxceleb.lists or trials is None and (Path(data)/'voxceleb1').is_dir() else speaker_folders.load(data, trials, seed=seed)), Path(data).name
     else: raise ValueError(f"there is no data {data!r}: give 'synthetic voices', a folder with one folder of recordings a speaker, or what a recipe returned")
@@ -489,4 +496,85 @@ def speaker(
         train = [t for i,t in enumerate(train) if i not in kept]
     valid, test = Trials(pairs, who, 3., waves), Trials(found['trials'], who, None, waves)
     for t in (valid, test): t.check() # now, not after hours
-    return Speaker(name or label, Recordings(train, names, seconds, rate, waves), valid, test, front, disturb=Disturb(noise, rooms, rate=rate) if disturb else None, spare=other, **settings)
+    return Speaker(name or label, Recordings(train, names, seconds, rate, waves), valid, test, front, disturb=Disturb(noise, rooms, rate=rate) if disturb else None, spare=other, made=dict(data=data if isinstance(data, str) and data == 'synthetic voices' else None, seed=seed, share=share, held_share=held), **settings)
+
+# %% ../../nbs/tasks/01_speaker.ipynb #592dce34
+@patch
+def facts(self: Speaker) -> dict:
+    "The task as JSON: features, sizes, settings, and what tells its recordings from others."
+    disturb = self.disturb and dict(noise=self.disturb.noise and str(self.disturb.noise), rooms=self.disturb.rooms and str(self.disturb.rooms),
+                                    speeds=list(self.disturb.speeds), share=self.disturb.share)
+    settings = {name: getattr(self, name) for name in ('embedding', 'p_target', 'c_miss', 'c_fa', 'margin', 'scale', 'ramp')}
+    return Task.facts(self) | dict(classes=self.classes, front=self.front.config, seconds=self.train.n / self.front.rate) | settings | dict(
+        disturb=disturb, recordings=self.recordings) | self.made
+
+@patch(cls_method=True)
+def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:
+    "The task that a folder's facts describe. ValueError where its data must be given."
+    source = facts.get('data') if data is None else data
+    if source is None: raise ValueError("the data of this run was given as objects or a folder: give the task")
+    known = {name: facts[name] for name in ('name', 'seconds', 'embedding', 'p_target', 'c_miss', 'c_fa', 'margin', 'scale', 'ramp', 'seed')}
+    disturb = facts['disturb']
+    known |= dict(front=LogMel(**facts['front']), valid=facts['share'], held=facts['held_share'], disturb=bool(disturb),
+                  noise=disturb and disturb['noise'], rooms=disturb and disturb['rooms'])
+    return speaker(source, **known | settings)
+
+@patch(cls_method=True)
+def metadata(cls: Speaker, facts: dict) -> dict:
+    "What features the network takes and what it gives, for the file of an exported network."
+    front = facts['front']
+    return dict(task='speaker verification', sample_rate=str(front['rate']), feature_dim=str(front['bands']), output_dim=str(facts['embedding']),
+                normalize_output='False', features=json.dumps(front))
+
+@patch
+def default_space(self: Speaker, budget: dict = None, shared: bool = False, seed: int = 0):
+    "EfficientTDNN's space, in its small size below 200 training speakers."
+    bands, frames = self.input_shape
+    with seeded_weights(seed): return (small_tdnn if self.classes < 200 else efficient_tdnn)(bands, self.embedding, frames=frames)
+
+@patch
+def decision(self: Speaker, model: nn.Module, device='cpu') -> dict:
+    "The threshold of the equal error rate on the validation trials, of whole recordings."
+    return dict(threshold=self.evaluate(model, self.whole, device)['threshold'])
+
+# %% ../../nbs/tasks/01_speaker.ipynb #1be2096d
+class Voices(Use):
+    "A network that tells speakers apart."
+    @cached_property
+    def front(self) -> LogMel:
+        "The features that the network takes."
+        return LogMel(**self.facts['front'])
+
+    def embed(self, recording) -> Tensor: # a path, or samples (n,)
+        "The normalised embedding (E,) of a recording; a warning says what had to be changed. ValueError that names a file that cannot be used."
+        x, note = features_of(recording, self.front)
+        if note: warnings.warn(f"{recording if isinstance(recording, (str, Path)) else 'the recording'}: {note}", UnusualRecording)
+        return embeddings(self.model, [x], self.device)[0]
+
+    def verify(self, a, b, threshold: float = None) -> dict: # a, b: paths or samples; threshold: default that of the network
+        "Whether two recordings are of one speaker: dict(score, threshold, same)."
+        if threshold is None: threshold = self.facts.get('threshold')
+        if threshold is None: raise ValueError("no threshold is known for this network: give one")
+        score = float(self.embed(a) @ self.embed(b))
+        return dict(score=score, threshold=threshold, same=score >= threshold)
+
+    def predict(self, raw) -> dict:
+        "The embedding of a recording, as of `embed`."
+        return dict(embedding=self.embed(raw))
+
+    def say(self, answer: dict) -> str:
+        "An embedding by its first numbers; of two recordings whether one speaks in both, and why."
+        if 'same' in answer:
+            return f"{'the same speaker' if answer['same'] else 'two speakers'}  score {answer['score']:.4f}, threshold {answer['threshold']:.4f}"
+        return f"{len(answer['embedding'])} numbers, {' '.join(f'{v:.3f}' for v in answer['embedding'][:4].tolist())} ..."
+
+    def write(self, answer: dict, stem) -> list:
+        "The embedding as an array, `stem`.npy."
+        path = Path(stem).with_name(f'{Path(stem).name}.npy')
+        np.save(path, answer['embedding'].numpy())
+        return [path]
+
+@patch(cls_method=True)
+def use(cls: Speaker, model, facts: dict) -> Voices:
+    "The network for a person with recordings."
+    return Voices(model, facts)
