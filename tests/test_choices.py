@@ -1,13 +1,16 @@
-"Options that carry attributes, and the roles of choices."
+"Options that carry attributes, the roles of choices, and what matters in a space, however deep or large it is."
 import io, json, pickle, sys
 from copy import deepcopy
 from pathlib import Path
 import pytest, torch
+from hypothesis import given, settings
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from nas_suite.choices import *
 from nas_suite.extraction import extract
-from nas_suite.layers import ElasticConv1d, MixedOp
+from nas_suite.layers import ElasticConv1d, ElasticDepth, MixedOp
 sys.path.insert(0, str(Path(__file__).parent))
+from spaces import spaces
 
 # ---- options that carry attributes
 
@@ -61,3 +64,65 @@ def test_roles(read, role):
 @pytest.mark.parametrize('bad', ['', None, 3])
 def test_a_role_is_a_word(bad):
     with pytest.raises(ValueError, match='a role is a word'): one_of(1, 2).read_as(bad)
+
+# ---- what matters, however deep
+
+def nested(depth):
+    "A choice inside a choice inside a choice ...: at each level either nothing or all that is further in."
+    inner = ElasticConv1d(2, 2, one_of(1, 3, 5), padding='same')
+    for _ in range(depth): inner = MixedOp(dict(out=nn.Identity(), more=nn.Sequential(inner)))
+    return inner
+
+def naive(space, rows):
+    "Which choices matter, as `Structure.where` says it, word by word."
+    where = structure(space).where
+    return torch.tensor([[any(all(row[k] in allowed for k, allowed in use) for use in uses) for uses in where] for row in rows.tolist()])
+
+def test_deep_nesting():
+    space = nested(40)
+    assert count(space) == 40 + 3 and len(choices(space)) == 41
+    for level in (0, 1, 20, 39):
+        rows = torch.ones(1, 41, dtype=torch.long)
+        rows[0, level] = 0 # leaves at this level: what is further in does not matter
+        arch, = decode(space, rows)
+        assert len(arch) == level + 1 and torch.equal(encode(space, arch), canonical(space, rows))
+        assert is_complete(space, arch) and not is_complete(space, dict(list(arch.items())[:-1]))
+    assert len(largest(space)) == 41
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(spaces(limit=200))
+def test_active_is_what_the_structure_says(space):
+    s = structure(space)
+    rows = torch.stack([torch.randint(len(c), (50,)) for c in s.choices], 1) if s.choices else torch.zeros(2, 0, dtype=torch.long)
+    assert active(space, rows).tolist() == naive(space, rows).tolist()
+    for arch, matters in zip(decode(space, rows), naive(space, rows).tolist()):
+        assert list(arch) == [n for n, m in zip(s.names, matters) if m] and is_complete(space, arch)
+
+# ---- in proportion to the number of choices
+
+def wide(n):
+    "n choices: stages of blocks of two operators, each with a kernel."
+    op = lambda: ElasticConv1d(2, 2, one_of(1, 3))
+    stage = lambda: ElasticDepth([MixedOp([op(), op()]) for _ in range(10)], one_of(*range(1, 11)))
+    return nn.ModuleList([stage() for _ in range(n // 30)])
+
+def steps(f):
+    "Calls made while `f()` runs, of Python and of C."
+    made = 0
+    def note(frame, event, arg):
+        nonlocal made
+        made += event in ('call', 'c_call')
+    sys.setprofile(note)
+    try: f()
+    finally: sys.setprofile(None)
+    return made
+
+def test_encoding_takes_time_in_proportion():
+    made = {}
+    for n in (300, 600):
+        s = structure(wide(n))
+        arch = largest(s)
+        s.places, s.indices # made once
+        made[n] = len(arch), steps(lambda: encode(s, arch)), steps(lambda: encode(s, [arch]*5)), sum(t.numel() for t in tree_leaves(s.plan))
+    for small, large in zip(made[300], made[600]): assert large <= 2.1 * small, made
+    assert made[300][1] <= 12 * made[300][0]
