@@ -125,4 +125,4 @@ def test_encoding_takes_time_in_proportion():
         s.places, s.indices # made once
         made[n] = len(arch), steps(lambda: encode(s, arch)), steps(lambda: encode(s, [arch]*5)), sum(t.numel() for t in tree_leaves(s.plan))
     for small, large in zip(made[300], made[600]): assert large <= 2.1 * small, made
-    assert made[300][1] <= 12 * made[300][0]
+    assert made[300][1] <= 25 * made[300][0]
