@@ -57,7 +57,9 @@ def convert(p, folder, names, own):
                 tags = [TAGS[k] for o in opts if o and (k:=(o[1], o[2].strip() or 'true')) in TAGS]
                 if tags: c['metadata']['tags'] = tags
         cells.append(c)
-    nb['cells'] = cells; nb['metadata'] = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'))
+    nb['cells'] = cells
+    # without it myst-nb takes cell n to begin at line 10000 n, and each API entry is parsed behind so many empty lines: gigabytes in all
+    nb['metadata'] = dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'), source_map=list(range(len(cells))))
     return out, nb
 
 def readme(p, names):
