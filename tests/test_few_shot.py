@@ -65,8 +65,8 @@ def test_what_cannot_be_counted_says_so():
 
 # ---------------------------------------------------------------- the predictor
 
-from nas_suite.costs import LatencyAwareLoss, cheapest, feasible
-from nas_suite.latency import FewShotPredictor, load_predictor
+from nas_suite.costs import LatencyAwareLoss, cheapest, feasible, macs
+from nas_suite.latency import FewShotPredictor, Predictor, device_cost, load_predictor
 from nas_suite.strategies.gated import derive
 from scipy.stats import spearmanr
 
@@ -190,6 +190,34 @@ def test_a_predictor_survives_its_file(phone, tmp_path):
     with pytest.raises(ValueError, match='another space'): load_predictor(tmp_path/'p.npz', SPACES['other']())
     q, F, _ = learned(); back = load_predictor(q.save(tmp_path/'q.npz'))
     np.testing.assert_allclose(back.predict(F)[1], q.predict(F)[1], rtol=1e-5); assert back.priors == q.priors and back.stretch == q.stretch
+
+def test_a_predictor_is_the_cost_of_a_device(phone, tmp_path):
+    space, p, _ = phone
+    cost, arch = device_cost(p, space, space.input_shape), decode(space, sample(space, 1, torch.Generator().manual_seed(5)))[0]
+    r = cost.reading(space, arch, 1.)
+    assert (r.value, r.low, r.high) == (cost.middle(arch), *cost.interval(arch)) and r.low < r.value < r.high and not r.measured and not cost.here()
+    assert cost.readings(space, [arch]) == [r] and cost.unit == 'ms' and cost.device == 'a predicted device'
+    assert cost.save(tmp_path) == tmp_path/'predictor.npz'
+    again = device_cost(tmp_path, space, space.input_shape)
+    assert again.identity() == cost.identity() and again.middle(arch) == pytest.approx(cost.middle(arch))
+    other = FewShotPredictor(space).fit(p.archs).update([(arch, 1.)])
+    assert device_cost(other, space, space.input_shape).identity() != cost.identity()
+
+def test_a_predictor_of_ones_own_needs_one_method(tmp_path):
+    space = SPACES['proxyless']()
+    class Mine(Predictor):
+        def predict(self, archs): return np.full(len(archs), 5.), np.full(len(archs), .5)
+    class Theirs: # no Predictor, with a cost model of its own
+        def predict(self, archs): return [5.], [.5]
+        def cost_model(self, space): return macs(space, space.input_shape)
+    arch = decode(space, sample(space, 1))[0]
+    for given,bound in ((Mine(), 5 + .5*1.6448536), (Theirs(), macs(space, space.input_shape)(arch))):
+        cost = device_cost(given, space, space.input_shape)
+        r = cost.reading(space, arch)
+        assert cost(arch) == pytest.approx(bound) and (r.value, r.low, r.high) == pytest.approx((5, 5 - .5*1.959964, 5 + .5*1.959964))
+        assert cost.identity() == dict(table=type(given).__name__) and cost.save(tmp_path) is None and cost.expected({n: c.probs for n,c in choices(space).items()}) > 0
+    with pytest.raises(ValueError, match='a latency table, its file, or a predictor; found 3'): device_cost(3, space, space.input_shape)
+    with pytest.raises(TypeError, match='has no method predict'): Predictor().predict([arch])
 
 # ---------------------------------------------------------------- the published data
 

@@ -109,7 +109,7 @@ def test_a_file_that_is_no_table_is_named(tmp_path, name, text, said):
 def test_our_units_in_a_csv(tmp_path):
     from nas_suite.latency import tables
     space = proxyless(classes=3, image_size=8, in_channels=1, stem=8, first=0, widths=(8,), depths=(3,), strides=(1,), last=16, kernels=(3,), expands=(1, 2))
-    units = tables._units(space, (1, 8, 8), 1)[2]
+    units = tables.units(space, (1, 8, 8), 1)[2]
     (tmp_path/'phone.csv').write_text('key,ms\n' + ''.join(f'{tables._id(s)},{1 + i}\n' for i,s in enumerate(units)))
     t = load_table(tmp_path/'phone.csv', space, (1, 8, 8))
     assert list(t.entries.values()) == list(range(1, 1 + len(units)))

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from nas_suite.choices import *
 from nas_suite.extraction import extract
-from nas_suite.latency import Measured, calibrated_table, compare, environment, key, load_table, merge, save_table, table, tables
+from nas_suite.costs import Reading
+from nas_suite.latency import Measured, calibrated_table, compare, device_cost, environment, key, load_table, merge, save_table, saved_cost, table, tables
 from nas_suite.relaxation import probabilities
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import ssr_segmenter
@@ -250,6 +251,36 @@ def test_tables_are_merged_and_compared(clock, make, tmp_path):
     assert one.plot(slow) and make().plot()
     with pytest.raises(ValueError, match='no calibration'): one.plot()
 
+# ---------------------------------------------------------------- what a search asks of a device's cost
+
+def test_a_reading_is_a_measurement_where_the_device_is_here(clock, make, monkeypatch):
+    space, rounds = mobile(), []
+    t, arch = make(space), largest(space)
+    def measured(self, space, archs, rounds=40, asked=rounds):
+        asked.append(rounds)
+        return [dict(latency_ms=2.05, latency_interval=[1.9, 2.2], raw_ms=1., warnings=['busy']) for _ in archs]
+    monkeypatch.setattr(tables.LatencyTable, 'measure', measured)
+    r = t.reading(space, arch)
+    assert (r.value, r.low, r.high, r.measured, r.warnings) == (2.05, 1.9, 2.2, True, ['busy']) and t.unit == 'ms' and t.show(r.value) == '2.05 ms'
+    for limit in (1.5, 2.1, 3.): t.reading(space, arch, limit)                             # within the interval: too close to tell
+    assert rounds == [40, 40, 40, 160, 40] and len(t.readings(space, [arch] * 3)) == 3
+
+def test_a_reading_is_a_prediction_where_it_is_not(clock, make, tmp_path):
+    space = mobile()
+    t, arch = _changed(make(space), device='a phone'), largest(space)
+    low, high = t.interval(arch)
+    assert t.reading(space, arch, 1.) == t.predicted(arch) == Reading(t(arch), low, high) and t.device == 'a phone'
+    unknown = _changed(make(space, calibrate=0), device='a phone').reading(space, arch)
+    assert unknown.low == unknown.value == unknown.high and 'is not known' in unknown.warnings[0]
+
+def test_a_device_is_told_from_others(clock, make, tmp_path):
+    t = make()
+    phone, other = _changed(t, device='a phone'), _changed(t, device='another')
+    assert t.identity() == {} and phone.identity() == _changed(t, device='a phone').identity() != other.identity()
+    assert saved_cost(tmp_path) is None and phone.save(tmp_path) == saved_cost(tmp_path) == tmp_path/'latency.json'
+    for given in (phone, tmp_path, str(tmp_path/'latency.json')): assert device_cost(given, mobile(), shape).identity() == phone.identity()
+    with pytest.raises(ValueError, match='there is no latency table'): device_cost(tmp_path/'nowhere.json', mobile(), shape)
+
 # ---------------------------------------------------------------- units and pairs that take another time inside a network
 
 class World:
@@ -302,7 +333,7 @@ def test_only_what_runs_is_timed():
     "The aggregation of a TDNN sees as many channels as blocks run: no other combination is a unit, and each unit runs on its shapes."
     from nas_suite.spaces.tdnn import efficient_tdnn
     space = efficient_tdnn(4, 3, widths=(8, 16), last=(8, 12), kernels=(3,), depths=(1, 2, 3), scale=4, attention=4, frames=12)
-    nets = tables._units(space, (4, 12), 1)[2]
+    nets = tables.units(space, (4, 12), 1)[2]
     for net,shapes in nets.values():
         with torch.no_grad(): net(*(torch.empty(s, device='meta') for s in shapes))
     assert sum('Tanh' in s for s in nets) == 2 * len({d*w for d in (1, 2, 3) for w in (8, 16)})

@@ -11,9 +11,9 @@ import numpy as np
 from copy import deepcopy
 from torch import fx, nn
 from ..choices import check_rows, encode, structure
-from ..costs import CostModel, _term, is_fixed, survey, tabulate
+from ..costs import CostModel, is_fixed, survey, tabulate, term
 from ..extraction import extract_selected
-from .tables import _is_unit, _marked
+from .tables import is_unit, marked
 from ..layers import Zero, size
 
 # %% ../../nbs/latency/02_features.ipynb #77b25473
@@ -149,11 +149,11 @@ def space_features(
 ) -> SpaceFeatures:
     "Tabulate the features of a space. ValueError if it cannot be traced."
     if input_shape is None and not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give one")
-    copy, records = survey(_marked(space), input_shape or space.input_shape, _is_unit)
+    copy, records = survey(marked(space), input_shape or space.input_shape, is_unit)
     names, at, found, seen = {m: n or 'space' for n,m in copy.named_modules()}, {c: d for d,c in enumerate(structure(copy).choices)}, [], {}
     vectors, number = [np.zeros(len(FEATURES))], {np.zeros(len(FEATURES)).tobytes(): 0}
     for r in records:
-        if not _is_unit(r.module): continue
+        if not is_unit(r.module): continue
         def one():
             if isinstance(r.module, Zero): return 0
             shapes = tuple((1, size(w), *s[2:]) if len(s) > 1 else (1,) for s,w in zip(r.shapes, r.widths))
@@ -165,7 +165,7 @@ def space_features(
         found.append((names[r.module], *tabulate(one), r))
     V = np.stack(vectors)
     different, column = np.unique(V, axis=1, return_inverse=True)
-    costs = [CostModel(structure(space), at, [_term(label, order, {k: float(v[i]) if i >= 0 else math.nan for k,i in entries.items()}, r.axes, r.times, at) for label,order,entries,r in found if any(v[i] for i in set(entries.values()) if i >= 0)], 'feature') for v in different.T]
+    costs = [CostModel(structure(space), at, [term(label, order, {k: float(v[i]) if i >= 0 else math.nan for k,i in entries.items()}, r.axes, r.times, at) for label,order,entries,r in found if any(v[i] for i in set(entries.values()) if i >= 0)], 'feature') for v in different.T]
     return SpaceFeatures(structure(space), costs, column.tolist())
 
 def features(space: nn.Module, archs, input_shape: tuple = None) -> np.ndarray:

@@ -16,7 +16,8 @@ from ..choices import decode, encode, largest, sample, structure
 from ..costs import cheapest, macs
 from ..extraction import extract
 from .measuring import Measured, _write, executorch_program, onnx_graph
-from .tables import LatencyTable, _id, _lacking, _model, _real, _spread, _units, calibrated_table, load_table
+from .tables import LatencyTable, _id, _lacking, _model, _real, _spread, calibrated_table, load_table
+from .tables import units as units_of
 
 # %% ../../nbs/latency/07_remote.ipynb #bf27c7a0
 def _load_onnx(data, inputs, threads):
@@ -155,7 +156,7 @@ def pack(
     if min(batch, threads, rounds) < 1: raise ValueError(f"batch, threads and rounds are at least 1; found {batch}, {threads} and {rounds}")
     dtype = next((p.dtype for p in space.parameters() if p.is_floating_point()), torch.float32)
     have = set() if known is None else {_id(s) for s in known.entries} if isinstance(known, LatencyTable) else set(json.loads(Path(known).read_text())['entries'])
-    nets = {s: n for s,n in _units(space, shape, batch)[2].items() if _id(s) not in have} if units else {}
+    nets = {s: n for s,n in units_of(space, shape, batch)[2].items() if _id(s) not in have} if units else {}
     if len(nets) > 20000: raise ValueError(f"this space has {len(nets):,} different units, too many to time: make its widths coarser")
     if archs is None: archs = [] if not networks else [largest(space)] if networks == 1 else _spread(space, macs(space, shape), max(3, networks), seed)
     archs = decode(space, encode(space, archs)) if len(archs) else []
@@ -204,8 +205,8 @@ class Results:
         shape, batch, env = tuple(self.manifest['input_shape']), self.manifest['batch'], self.measured.environment
         if not self.manifest['units']: raise ValueError("only whole networks were packed: give their `pairs` to a predictor, or pack with units")
         if known is not None and not isinstance(known, LatencyTable): known = load_table(known, space, shape)
-        found, entries = _units(space, shape, batch), {**(known.entries if known is not None else {}), **self.units}
-        if missing := [s for s in found[2] if s not in entries]: raise _lacking('the file of results', space, missing, len(found[2]), shape, float(np.median(list(entries.values()) or [1.])))
+        found, entries = units_of(space, shape, batch), {**(known.entries if known is not None else {}), **self.units}
+        if missing := [s for s in found[2] if s not in entries]: raise _lacking('the file of results', missing, len(found[2]), shape, float(np.median(list(entries.values()) or [1.])))
         t = _model(space, found, {s: entries[s] for s in found[2]})
         t.environment, t.input_shape, t.batch_size = env, shape, batch
         t.spread = {s: (len(self.measured.samples), float(np.std(self.measured.of(i)))) for s,i in self._of('unit') if s in t.entries}
