@@ -1,9 +1,9 @@
 "Elastic layers and mixed operators: weights stored once at the largest size, and run as the selection says."
 from .widths import *
 from .elastic import *
-from .elastic import _ElasticConv, _twin # used by other floors
 from .gates import *
 from .mixed import *
 from . import elastic, gates, mixed, widths
+from .elastic import ElasticConv as _ElasticConv, twin as _twin # names of before
 
 __all__ = [*widths.__all__, *elastic.__all__, *gates.__all__, *mixed.__all__]
