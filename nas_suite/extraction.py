@@ -12,7 +12,7 @@ from copy import deepcopy
 from threading import RLock, get_ident
 from torch import fx, nn
 from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
-from .layers import Concat, Either, Grouped, Zero, _twin
+from .layers import Width, Zero, twin
 
 # %% ../nbs/core/02_extraction.ipynb #9cf5b586
 class _Mode:
@@ -75,7 +75,7 @@ def _skeleton(space, is_leaf):
 def _clone(m, memo):
     "A copy of an ordinary module; cheaper than deepcopy where it is a single layer."
     if m._modules or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks: return deepcopy(m, memo)
-    new = _twin(m)
+    new = twin(m)
     def own(t):
         if t is not None and id(t) not in memo:
             c = t.detach().clone()
@@ -188,8 +188,7 @@ def _narrow(space, arch):
     "A space of its own in which the choices in `arch` are fixed and the weights nothing can use any more are gone."
     view = deepcopy(restrict(space, arch))
     found, named = structure(view).choices, structure(view).names
-    if any(len(m.choice.survivors) > 1 and any(isinstance(p, (Concat, Grouped)) for w in m.parts if isinstance(w, nn.Module) for p in w.modules())
-           for m in view.modules() if isinstance(m, Either)): return view # the parts of such a width have places that do not survive cutting
+    if any(m.has_places for m in view.modules() if isinstance(m, Width)): return view # its weights stay where they are
     every = {c: Gates(tuple(live := c.survivors), torch.ones(len(live)), (True,)*len(live)) for c in found}
     modules = list(view.modules())
     with selecting(Selection(every)):

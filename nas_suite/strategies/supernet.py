@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'kinds', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'probes', 'Supernet']
 
-# %% ../../nbs/strategies/01_supernet.ipynb #30abed69
+# %% ../../nbs/strategies/01_supernet.ipynb #12c6fcba
 import time, torch
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -16,19 +16,19 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from ..choices import Choice, choices, decode, largest, restrict, sample, selected, smallest, structure, weights
 from ..extraction import extract
-from ..layers import ElasticBatchNorm, ElasticDepth, ElasticLinear, ElasticResolution, Concat, Either, Grouped, Scaled, Width, _ElasticConv, make_divisible, most, values, variables
+from ..layers import ElasticBatchNorm, ElasticConv, ElasticDepth, ElasticLinear, ElasticResolution, Width, make_divisible, most, use, values, variables, width_of
 from ..training import Calibration, averaged, batches, cosine, head_of, image_format, launched, load_checkpoint, recalibrate, save_checkpoint, seed_of, seeded, sgd
 
-# %% ../../nbs/strategies/01_supernet.ipynb #3d3b9e3b
+# %% ../../nbs/strategies/01_supernet.ipynb #dde3ec25
 def kinds(space: nn.Module) -> dict:
     "What each choice of a space decides: name -> 'resolution', 'kernel', 'depth', 'width' or 'operator'."
     s, out = structure(space), {}
     for m in space.modules():
         if isinstance(m, ElasticResolution): out[m.resolution] = 'resolution'
         elif isinstance(m, ElasticDepth): out[m.depth] = 'depth'
-        elif isinstance(m, _ElasticConv):
+        elif isinstance(m, ElasticConv):
             for c in (m.kernel_size, m.dilation): out[c] = 'kernel'
-        if isinstance(m, (_ElasticConv, ElasticLinear, ElasticBatchNorm)):
+        if isinstance(m, (ElasticConv, ElasticLinear, ElasticBatchNorm)):
             for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width'):
                 for c in variables(getattr(m, n, 1)): out.setdefault(c, 'width')
     return {n: out.get(c, 'operator') for n,c in zip(s.names, s.choices)}
@@ -78,41 +78,37 @@ def sandwich(epochs: float = 40, lr: float = .05, subnets: int = 2) -> list:
     "All networks from the first step on: the schedule of BigNAS."
     return [Stage('all', {}, epochs, lr, subnets)]
 
-# %% ../../nbs/strategies/01_supernet.ipynb #299b4e85
-def _users(space, width):
-    "Layers that write, carry (depthwise, batch norm) and read a width."
-    write, carry, read = [], [], []
-    for m in space.modules():
-        if isinstance(m, ElasticBatchNorm):
-            if m.width is width: carry.append(m)
-        elif isinstance(m, _ElasticConv):
-            i, o = m.in_channels is width, m.out_channels is width
-            (carry if m.depthwise and i else write if o and not i else read if i and not o else [None] if i and o else []).append(m)
-        elif isinstance(m, ElasticLinear):
-            if m.out_features is width: write.append(m)
-            if m.in_features is width: read.append(m)
-    return write, carry, read
+# %% ../../nbs/strategies/01_supernet.ipynb #1acb74fb
+def _users(layers, width) -> dict:
+    "The layers that use a width, by how they do: 'writes', 'carries' (depthwise, norms), 'reads' or 'fixed'."
+    by = {}
+    for layer in layers:
+        if how := use(layer, width): by.setdefault(how, []).append(layer)
+    return by
+
+def _importance_order(width, readers) -> Tensor:
+    "Channels by importance, each among those that come and go together."
+    score = sum(layer.weight.transpose(0, 1).flatten(1).abs().sum(1) for layer in readers)
+    edges = sorted({0, *values(width), most(width)})
+    parts = [start + score[start:end].argsort(descending=True, stable=True) for start,end in zip(edges, edges[1:])]
+    return torch.cat(parts)
 
 @torch.no_grad()
-def sort_channels(space: nn.Module, widths=None) -> list:
-    "Sort the channels of each elastic width that is used between layers alone, most important first; networks of the options that are alive are unchanged. The widths sorted."
-    found = list(dict.fromkeys(w for m in space.modules() for w in (getattr(m, 'in_channels', None), getattr(m, 'in_features', None)) if isinstance(w, (Choice, Width)) and variables(w)))
-    out = []
-    for w in found:
-        write, carry, read = _users(space, w)
-        if not isinstance(w, (Choice, Scaled)) or not write or not read or any(m is None or isinstance(m, _ElasticConv) and m.groups != 1 for m in write + read) or any(_combines(m, w) for m in space.modules()): continue
-        score = sum(m.weight.transpose(0, 1).flatten(1).abs().sum(1) for m in read)
-        edges = [0, *values(w)] + ([most(w)] if values(w)[-1] < most(w) else [])
-        order = torch.cat([a + score[a:b].argsort(descending=True, stable=True) for a,b in zip(edges, edges[1:])])
-        for m in write + carry:
-            for n in ('weight', 'bias', 'running_mean', 'running_var'):
-                if (t := getattr(m, n, None)) is not None: t.copy_(t[order])
-        for m in read: m.weight.copy_(m.weight[:, order])
-        out.append(w)
-    return out
-
-def _combines(m, width): # a layer's channels have other places where widths are put together
-    return any(isinstance(v, (Concat, Either, Grouped)) and width in set(v.modules()) for v in (getattr(m, n, None) for n in ('in_channels', 'out_channels', 'in_features', 'out_features', 'width')))
+def sort_channels(space: nn.Module) -> list:
+    "Sort the channels of each elastic width that layers alone use; networks of options alive are unchanged. The widths sorted."
+    layers = [m for m in space.modules() if hasattr(type(m), 'widths')]
+    placed = [m for m in space.modules() if isinstance(m, Width)]
+    read = dict.fromkeys(width for layer in layers for width in layer.widths().get('reads', []) if variables(width))
+    done = []
+    for width in read:
+        users = _users(layers, width)
+        if not width_of(width).sortable or 'writes' not in users or 'fixed' in users: continue
+        if any(other.places(width) for other in placed): continue # it has other places where widths are put together
+        order = _importance_order(width, users['reads'])
+        for how,found in users.items():
+            for layer in found: layer.reorder(how, order)
+        done.append(width)
+    return done
 
 # %% ../../nbs/strategies/01_supernet.ipynb #b601fc9d
 def soft_cross_entropy(output: Tensor, teacher: Tensor) -> Tensor:
