@@ -95,7 +95,7 @@ def most(self: Chosen):
         raise ValueError(f"the options of a width are positive ints; found {bad[0]!r}")
     return max(self.choice.options)
 
-# %% ../../nbs/layers/00_widths.ipynb #94c378a5
+# %% ../../nbs/layers/00_widths.ipynb #0fa8ecf6
 def make_divisible(v: float, divisor: int = 8) -> int:
     "`v` rounded to a multiple of `divisor`, never below 90 % of `v` (MobileNetV2)."
     new = max(divisor, int(v + divisor / 2) // divisor * divisor)
@@ -114,7 +114,8 @@ class Scaled(Width):
         "The number of channels that goes with `n` channels of the other width."
         return make_divisible(round(n * ratio), self.divisor)
     def kept(self, at):
-        ratio = self.ratio.options[at(self.ratio)] if isinstance(self.ratio, Choice) else self.ratio
+        ratio = self.ratio
+        if isinstance(ratio, Choice): ratio = ratio.options[at(ratio)]
         return range(self.times(len(self.inner[0].kept(at)), ratio))
     def most(self): return self.times(self.inner[0].most(), max(self.ratios(alive=False)))
     def values(self): return sorted({self.times(n, ratio) for n in self.inner[0].values() for ratio in self.ratios()})
