@@ -153,6 +153,11 @@ class Builder:
             net = Net(ElasticResolution(net, self.choice(4, 5, 6)), nn.Identity(), nn.Linear(3, 3), shape)
         return net
 
+def off(a, b):
+    "The largest difference of two results, in float64, relative to the largest value: other operations, other layouts, another batch round otherwise on each processor. The same operations must agree to the bit."
+    assert a.dtype == b.dtype == torch.float64 and a.shape == b.shape and b.isfinite().all()
+    return float((a - b).detach().abs().max() / b.detach().abs().max().clamp(min=1))
+
 def shaken(space, seed=0):
     "Parameters and statistics at random values, so that nothing is equal by chance."
     g = torch.Generator().manual_seed(seed)

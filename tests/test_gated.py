@@ -32,7 +32,7 @@ def test_the_gradient_of_each_gate_by_hand(mode, seed):
     loss, (grad,) = architecture_gradients(space, selection, lambda: ((space(x) - t)**2).sum())
     ops = [0., .5, -1., 2.]
     live = gates.index[gates.live.index(True)]
-    assert loss == ((ops[live]*x - t)**2).sum()
+    torch.testing.assert_close(loss, ((ops[live]*x - t)**2).sum(), rtol=1e-12, atol=1e-12)
     dy, q = 2*(ops[live]*x - t), choice.alpha.detach()[list(gates.index)].softmax(0)
     dg = torch.stack([(dy * ops[i] * x).sum() for i in gates.index])
     want = torch.zeros(4, dtype=torch.float64)

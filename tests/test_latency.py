@@ -431,23 +431,26 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("NAS_SUITE_CACHE"); monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home()/".cache"/"nas_suite"
 
-def _write_many(folder, here, number):
+def _write_many(folder, here, number, enough):
     cache = Cache(folder)
     for i in range(60): cache.add(_measured([f"unit {i % 6}", f"own {number} {i}"], here, 1. + number))
+    while not enough.is_set(): cache.add(_measured([f"unit {i % 6}" for i in range(6)], here, 1. + number))
 
 def test_cache_under_two_processes(tmp_path):
     here, spawn = environment(), multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write_many, args=(tmp_path, here, n)) for n in (0, 1)]
+    enough = spawn.Event()
+    writers = [spawn.Process(target=_write_many, args=(tmp_path, here, n, enough)) for n in (0, 1)]
     for w in writers: w.start()
     cache, seen = Cache(tmp_path), 0
-    while any(w.is_alive() for w in writers):                # reads while both write: whole entries or none
+    while seen < 600 and all(w.is_alive() for w in writers): # reads while both write, however long that takes: whole entries or none
         for i in range(6):
             entry = cache.get(here, f"unit {i}")
             if entry is not None:
                 seen += 1
                 assert entry["median_ms"] in (1., 2.) and len(entry["samples_ms"]) == 30
+    enough.set()
     for w in writers: w.join()
-    assert [w.exitcode for w in writers] == [0, 0] and seen
+    assert [w.exitcode for w in writers] == [0, 0] and seen >= 600
     assert cache.missing(here, [f"own {n} {i}" for n in (0, 1) for i in range(60)]) == []
     assert not list(tmp_path.rglob("*.part"))
 

@@ -1,5 +1,5 @@
 "The front door: budgets are met, what was found is what is on disk, and a run that is killed at any moment ends as if nothing had happened."
-import json, os, random, re, shutil, signal, subprocess, sys, time
+import json, os, random, re, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
@@ -31,22 +31,34 @@ def go(run_dir, task=None, space=None, **more):
     return search.run(**dict(space=mobile() if space is None else space, task=classification(pair(), shift=1) if task is None else task, strategy=Gated(epochs=EPOCHS, batch_size=16),
                              budget=dict(macs=budget), run_dir=run_dir, retrain_epochs=RETRAIN, seed=3, device='cpu', progress=False) | more)
 
+def mortal(name, later, replace=os.replace):
+    "Events, counted: a step begins, a file is written and about to be put in its place, it is there. This process kills itself `later` events after file `name` is there (None: after now); -1: never."
+    left = later if name is None else -1
+    def event(there=None):
+        nonlocal left
+        if left < 0 and there is not None and there == name: left = later
+        if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+        left -= left > 0
+    def put(source, target): event(); replace(source, target); event(Path(target).name)
+    os.replace = put
+    return event
+
 def server():
-    "Starts `go(folder)` in a process of its own for each folder on stdin, slowly, with a checkpoint after each step; says its pid, then how it ended."
+    "Starts `go(folder)` in a process of its own for each line of stdin, [folder, name, later] as of `mortal`, with a checkpoint after each step; says how it ended: 0: by itself, else the signal."
     import functools
     torch.set_num_threads(1)
     Gated.search = functools.partialmethod(Gated.search, save_s=-1)
     search.fit = functools.partial(search.fit, save_s=-1)
-    for folder in iter(sys.stdin.readline, ''):
+    for line in iter(sys.stdin.readline, ''):
         if pid := os.fork():
-            print(pid, flush=True)
             print(os.waitpid(pid, 0)[1], flush=True)
             continue
-        folder, task = Path(folder.strip()), classification(pair(), shift=1)
+        folder, name, later = json.loads(line)
+        folder, task, event = Path(folder), classification(pair(), shift=1), mortal(name, later)
         plain = task.loss
         def loss(*a):
             with open(folder.with_suffix('.steps'), 'a') as f: f.write('.')
-            time.sleep(.01)
+            event()
             return plain(*a)
         task.loss = loss
         try: go(folder, task); os._exit(0)
@@ -224,54 +236,35 @@ def processes(tmp_path_factory):
                          env=os.environ | dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(Path(search.__file__).parents[1]), os.environ.get('PYTHONPATH', '')])))
     yield p
     p.stdin.close()
-    assert p.wait(60) == 0 and 'nas_suite' not in (said := log.read_text()), said # not a warning
+    assert p.wait() == 0 and 'nas_suite' not in (said := log.read_text()), said # not a warning
 
-class Attempt:
-    "A process that runs the search in a folder."
-    def __init__(self, processes, folder): self.p = processes; self.p.stdin.write(f'{folder}\n'); self.pid = int(self.p.stdout.readline())
-    def ended(self): return int(self.p.stdout.readline()) # 0: by itself, else the signal
-    def kill(self):
-        try: os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError: pass                   # it was done
-        return self.ended()
-
-def stamp(path): return path.stat().st_mtime_ns if path.exists() else None
-def wait_for(path, new_since, limit_s=120):
-    end = time.monotonic() + limit_s
-    while stamp(path) == new_since:
-        assert time.monotonic() < end, f'{path.name} did not appear'
-        time.sleep(.0005)
+def attempt(processes, folder, name=None, later=-1):
+    "The search in a folder, in a process that is killed `later` events after file `name` is there: how it ended."
+    processes.stdin.write(json.dumps([str(folder), name, later]) + '\n')
+    return int(processes.stdout.readline())
 
 MOMENTS = 'config.json', 'search.pt', 'search.pt', 'history.json', 'retrain.pt', 'retrain.pt', 'model.pt2'
 
 def test_killed_at_many_moments(found, processes, tmp_path):
-    "Each time the process dies as soon as a file is written, or a little later; the last one ends as if nothing had been."
+    "Each time the process dies as soon as a file is written, or some events later; the last one ends as if nothing had been."
     r, folder, during = random.Random(0), tmp_path/'run', []
     for name in MOMENTS:
-        before = stamp(folder/name)
-        attempt = Attempt(processes, folder)
-        wait_for(folder/name, before)
-        time.sleep(r.choice([0, r.uniform(0, .03)]))
-        assert attempt.kill() == signal.SIGKILL and not (folder/'result.json').exists()
+        assert attempt(processes, folder, name, r.randint(0, 3)) == signal.SIGKILL and (folder/name).exists() and not (folder/'result.json').exists()
         if name.endswith('.pt'): during.append(load_checkpoint(folder/name)['step'])
         for p in folder.iterdir():                        # what is there is whole
             if p.suffix == '.json': json.loads(p.read_text())
             if p.suffix == '.pt': load_checkpoint(p)
     steps, retrain = EPOCHS * 3, RETRAIN
     assert 0 < during[0] < during[1] and 0 < during[2] < during[3] <= retrain
-    assert Attempt(processes, folder).ended() == 0
+    assert attempt(processes, folder) == 0
     same_run(found.run_dir, folder)
     taken = len((tmp_path/'run.steps').read_text())
     assert steps + retrain <= taken <= steps + retrain + len(MOMENTS), "it began again instead of going on"
 
 def test_killed_at_any_time(found, processes, tmp_path):
-    "Longer and longer lives, until one suffices."
-    r, folder, killed, life = random.Random(1), tmp_path/'run', 0, .15
-    while True:
-        attempt = Attempt(processes, folder)
-        end = time.monotonic() + life * r.uniform(.5, 1.5)
-        while time.monotonic() < end and not (folder/'report.html').exists(): time.sleep(.002)
-        if (status := attempt.ended() if (folder/'report.html').exists() else attempt.kill()) == 0: break
+    "Longer and longer lives, in events, until one suffices."
+    r, folder, killed, life = random.Random(1), tmp_path/'run', 0, 3
+    while (status := attempt(processes, folder, later=round(life * r.uniform(.5, 1.5)))) != 0:
         assert status == signal.SIGKILL
         killed, life = killed + 1, 1.8*life
     assert killed >= 2

@@ -1,5 +1,5 @@
 "Supernet training and evolution: channels sorted without a change, processes that agree, and searches on known landscapes."
-import json, os, socket, subprocess, sys, time
+import json, os, socket, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from torch import nn
@@ -36,10 +36,10 @@ class Net(Space):
         self.head = ElasticLinear(8, 3)
     def forward(self, x): return self.head(self.last(self.stage(self.stem(x))).mean((2, 3)))
 
-def task_for(n=24):
+def task_for(n=24, dtype=torch.float32):
     g = torch.Generator().manual_seed(0)
     y = torch.arange(2*n) % 3
-    x = torch.randn(2*n, 2, 8, 8, generator=g) + (y - 1).view(-1, 1, 1, 1)
+    x = (torch.randn(2*n, 2, 8, 8, generator=g) + (y - 1).view(-1, 1, 1, 1)).to(dtype)
     a, b = TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:])
     return Classification('signs', a, b, b, 3, (2, 8, 8))
 
@@ -78,7 +78,7 @@ def test_stages_cover_the_space():
     assert sizes[0] == 1 and sizes[-1] == count(space) and sizes == sorted(sizes) and [st.sort for st in stages] == [st.name.startswith('width') for st in stages]
 
 def test_a_step_adds_the_gradients_of_its_networks():
-    space, task = Net(), task_for()
+    space, task = Net().double(), task_for(dtype=torch.float64)
     x, y = task.train.tensors
     sn, archs = Supernet(sandwich(1)), [largest(space), smallest(space), sample(space)]
     sn.step(space.train(), task, archs, x, y)
@@ -89,7 +89,7 @@ def test_a_step_adds_the_gradients_of_its_networks():
     total.backward()
     for n,p in space.named_parameters():
         assert (p.grad is None) == (got[n] is None)
-        if p.grad is not None: torch.testing.assert_close(got[n], p.grad, rtol=1e-4, atol=1e-6)
+        if p.grad is not None: torch.testing.assert_close(got[n], p.grad, rtol=1e-9, atol=1e-9)
 
 def test_networks_of_a_step_follow_from_seed_and_step():
     space, st = Net(), Stage('all', {}, 1, subnets=3)
@@ -119,15 +119,15 @@ import json, os, sys, torch
 sys.path.insert(0, sys.argv[1])
 from test_supernet import *
 torch.manual_seed(0)
-space = Net(norm=False)
-history = Supernet(sandwich(2, lr=.02), batch_size=8).train(space, task_for(), progress=False)
+space = Net(norm=False).double()
+history = Supernet(sandwich(2, lr=.02), batch_size=8).train(space, task_for(dtype=torch.float64), progress=False)
 if int(os.environ.get('RANK', 0)) == 0: torch.save(dict(space=space.state_dict(), losses=[r['losses'] for r in history if 'losses' in r]), sys.argv[2])
 '''
 def torchrun(n, *what, **more):
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     start = [sys.executable] if n == 1 else [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={n}', '--master_addr=127.0.0.1', f'--master_port={port}']
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')]))
-    done = subprocess.run([*start, *map(str, what)], env=env, capture_output=True, text=True, timeout=600, **more)
+    done = subprocess.run([*start, *map(str, what)], env=env, capture_output=True, text=True, **more)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -138,9 +138,9 @@ def test_two_processes_train_as_one_does(tmp_path, norm):
     for n in (1, 2): torchrun(n, tmp_path/'worker.py', Path(__file__).parent, tmp_path/f'{n}.pt')
     one, two = (torch.load(tmp_path/f'{n}.pt', weights_only=True) for n in (1, 2))
     assert len(one['losses']) == len(two['losses']) > 2
-    for a,b in zip(one['losses'], two['losses']): assert b == pytest.approx(a, rel=.3 if norm else 1e-4)
+    for a,b in zip(one['losses'], two['losses']): assert b == pytest.approx(a, rel=.3 if norm else 1e-6) # they are noted in float32
     if not norm:
-        for k,v in one['space'].items(): torch.testing.assert_close(two['space'][k], v, rtol=1e-4, atol=1e-6)
+        for k,v in one['space'].items(): torch.testing.assert_close(two['space'][k], v, rtol=1e-9, atol=1e-9)
 
 # ---------------------------------------------------------------- evolution
 
@@ -171,14 +171,18 @@ def test_evolution_beats_random_search():
         wins += int(v[0, 0] >= r[0])
     assert wins >= 4
 
-def test_infeasible_budgets_end_soon():
-    t0 = time.monotonic()
+def test_infeasible_budgets_end_soon(monkeypatch):
+    "After a number of evaluations that the population and the generations bound."
+    scored, priced, plain = [], [], cost.batch
+    def score(rows): scored.append(len(rows)); return landscape(rows)
+    monkeypatch.setattr(cost, 'batch', lambda rows: priced.append(len(rows)) or plain(rows))
     for f in (evolve, random_search):
-        with pytest.raises(ValueError, match='smallest reaches'): f(space, landscape, [cost], [10.])
-    low = cost(smallest(space))
-    found, value, _ = evolve(space, landscape, [cost], [low], population=20, parents=5, generations=5)
+        with pytest.raises(ValueError, match='smallest reaches'): f(space, score, [cost], [10.])
+    assert scored == [] and len(priced) <= 2                 # it is known beforehand: a price, to name the cheapest
+    low = cost(smallest(space)); priced.clear()
+    found, value, _ = evolve(space, score, [cost], [low], population=20, parents=5, generations=5)
     assert (value[0] > -torch.inf).sum() == 1 and cost.batch(found[0, :1])[0] == low # one network fits, and is found
-    assert time.monotonic() - t0 < 60
+    assert sum(scored) <= 20 + 5*15 and sum(n > 1 for n in priced) <= 1 + 5*2 # a beginning, and two draws of children a generation
 
 def test_predictor():
     rows = canonical(space, every()).unique(dim=0)
