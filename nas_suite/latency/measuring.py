@@ -8,8 +8,9 @@ __all__ = ['backends', 'available_cores', 'device_name', 'environment', 'key', '
            'peak_memory_mb', 'energy_counter', 'median_interval', 'Measured', 'BusyMachine', 'doubts',
            'reference_network', 'measure', 'cache_folder', 'Cache', 'affine']
 
-# %% ../../nbs/latency/00_measuring.ipynb #6486820b
-import ctypes, gc, hashlib, importlib.metadata, json, math, os, platform, random, re, statistics, tempfile, time, warnings, weakref
+# %% ../../nbs/latency/00_measuring.ipynb #5ec8a579
+import ctypes, gc, hashlib, importlib.metadata, json, math, os, platform, random, re, statistics
+import time, warnings, weakref
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,11 +24,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
-# %% ../../nbs/latency/00_measuring.ipynb #3e9d42cb
+from ..files import write
+
+# %% ../../nbs/latency/00_measuring.ipynb #8f6a215e
 def _read(path):
     "The stripped text of a small system file, None when it cannot be read"
     try: return Path(path).read_text().strip()
     except OSError: return None
+
+def _quota(folder):
+    "Cores that the cgroup of a folder may use, infinite where it has no quota"
+    quota, period = (_read(folder/"cpu.max") or "max 0").split()
+    if quota == "max":
+        quota, period = _read(folder/"cpu.cfs_quota_us") or -1, _read(folder/"cpu.cfs_period_us") or 1
+    return int(quota) / int(period) if int(quota) > 0 else math.inf
 
 def available_cores(
     root="/", # where `proc` and `sys` are found
@@ -39,20 +49,18 @@ def available_cores(
     for kinds, path in [("", "/"), ("cpu", "/"), *mine]:
         for top in (tops[kind] for kind in kinds.split(",") if kind in tops):
             for folder in (here := top/path.lstrip("/"), *here.parents):              # a parent's quota counts too
-                quota, period = (_read(folder/"cpu.max") or "max 0").split()
-                if quota == "max": quota, period = _read(folder/"cpu.cfs_quota_us") or -1, _read(folder/"cpu.cfs_period_us") or 1
-                if int(quota) > 0: cores = min(cores, int(quota) / int(period))
+                cores = min(cores, _quota(folder))
     return cores
 
-# %% ../../nbs/latency/00_measuring.ipynb #6f53632d
+# %% ../../nbs/latency/00_measuring.ipynb #2207959a
 def device_name(
     device="cpu", # a torch device or its name
 )->str: # for example "AMD EPYC" or "NVIDIA A100"
     "What the maker calls the device"
     device = torch.device(device)
     if device.type in ("cuda", "xpu"): return getattr(torch, device.type).get_device_name(device)
-    if model := re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.M): name = model[1].strip()
-    else: name = platform.processor() or platform.machine()
+    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.M)
+    name = model[1].strip() if model else platform.processor() or platform.machine()
     return f"{name} ({device.type})" if device.type != "cpu" else name
 
 # %% ../../nbs/latency/00_measuring.ipynb #f06387fc
@@ -73,8 +81,23 @@ def _load():
     "The one-minute load average, None where the system has none"
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
-# %% ../../nbs/latency/00_measuring.ipynb #9096123f
+# %% ../../nbs/latency/00_measuring.ipynb #178014c2
 backends = {}   # name -> back end; they are below
+_CLOCK = "/sys/devices/system/cpu/cpu0/cpufreq"
+
+def _libraries(backend, device):
+    "Versions of what computes"
+    found = _versions("torch") | (backend_named(backend).meta() if backend in backends else {})
+    if device.type != "cuda": return found
+    driver = re.search(r"Kernel Module.*?(\d+\.[\d.]+)", _read("/proc/driver/nvidia/version") or "")
+    return found | dict(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), driver=driver and driver[1])
+
+def _circumstances():
+    "What may explain a strange latency, and is no part of its key"
+    return dict(os=platform.platform(), time=time.strftime("%Y-%m-%dT%H:%M:%S%z"), load_before=_load(),
+        affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        frequency_mhz=_number(f"{_CLOCK}/scaling_cur_freq", 1e3),
+        temperature_c=_number("/sys/class/thermal/thermal_zone0/temp", 1e3))
 
 def environment(
     backend="eager", # name of the back end, one of `backends`
@@ -85,17 +108,11 @@ def environment(
 )->dict: # plain JSON
     "Where and how a latency is measured: the facts that identify it, and those that explain it"
     device = torch.device(device)
-    cpu = "/sys/devices/system/cpu/cpu0/cpufreq"
-    facts = dict(device=device_name(device), kind=device.type, backend=backend, precision=precision, batch=batch,
-        threads=threads or torch.get_num_threads(), cores=available_cores(), instructions=torch.backends.cpu.get_cpu_capability(),
-        system=f"{platform.system()} {platform.machine()}", python=".".join(platform.python_version_tuple()[:2]),
-        governor=_read(f"{cpu}/scaling_governor"), libraries=_versions("torch") | (backend_named(backend).meta() if backend in backends else {}))
-    if device.type == "cuda":
-        driver = re.search(r"Kernel Module.*?(\d+\.[\d.]+)", _read("/proc/driver/nvidia/version") or "")
-        facts["libraries"] |= dict(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(), driver=driver and driver[1])
-    return facts | dict(os=platform.platform(), time=time.strftime("%Y-%m-%dT%H:%M:%S%z"), load_before=_load(),
-        affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        frequency_mhz=_number(f"{cpu}/scaling_cur_freq", 1e3), temperature_c=_number("/sys/class/thermal/thermal_zone0/temp", 1e3))
+    identity = dict(device=device_name(device), kind=device.type, backend=backend, precision=precision, batch=batch,
+        threads=threads or torch.get_num_threads(), cores=available_cores(),
+        instructions=torch.backends.cpu.get_cpu_capability(), system=f"{platform.system()} {platform.machine()}",
+        python=".".join(platform.python_version_tuple()[:2]), governor=_read(f"{_CLOCK}/scaling_governor"))
+    return identity | dict(libraries=_libraries(backend, device)) | _circumstances()
 
 # %% ../../nbs/latency/00_measuring.ipynb #06f17c96
 _identity = "device kind backend precision batch threads cores instructions system python governor libraries".split()
@@ -124,15 +141,15 @@ def eager(
     "Plain PyTorch"
     return lambda: module(*example)
 
-# %% ../../nbs/latency/00_measuring.ipynb #2b4363e1
+# %% ../../nbs/latency/00_measuring.ipynb #753239b5
 def compiled(
     module:nn.Module, # in eval mode
     example:tuple, # its inputs
     mode=None, # of `torch.compile`: None, "reduce-overhead", "max-autotune"
 ): # function that runs it once, already compiled
-    "`torch.compile` for this one shape; compiling happens here and is not part of any latency. The handle notes how often the graph is broken"
+    "`torch.compile` for this one shape, compiled here and not in any latency. The handle notes graph breaks"
     def call(*inputs): return module(*inputs)
-    call.__code__ = call.__code__.replace(co_name=f"call_{id(module)}")   # its own code object, so its own compile cache
+    call.__code__ = call.__code__.replace(co_name=f"call_{id(module)}")   # its own code, so its own compile cache
     from torch._dynamo.utils import counters
     breaks = lambda: sum(counters["graph_break"].values())
     before, run = breaks(), torch.compile(call, dynamic=False, mode=mode)
@@ -141,7 +158,7 @@ def compiled(
     handle.notes = dict(graph_breaks=breaks() - before)
     return handle
 
-# %% ../../nbs/latency/00_measuring.ipynb #25acbac6
+# %% ../../nbs/latency/00_measuring.ipynb #c2f1b356
 def onnx_graph(
     module:nn.Module, # in eval mode, on the CPU
     example:tuple, # its inputs
@@ -149,9 +166,15 @@ def onnx_graph(
     "The network as an ONNX file, for inputs of this shape"
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.onnx.export(module, tuple(x.clone() for x in example), dynamo=True, verbose=False).model_proto.SerializeToString()
+        program = torch.onnx.export(module, tuple(x.clone() for x in example), dynamo=True, verbose=False)
+        return program.model_proto.SerializeToString()
 
-# %% ../../nbs/latency/00_measuring.ipynb #52ffdd6c
+# %% ../../nbs/latency/00_measuring.ipynb #780fdc72
+def _on_cpu(backend, example):
+    "ValueError for inputs that are elsewhere"
+    if all(x.device.type == "cpu" for x in example): return
+    raise ValueError(f"the back end {backend} measures on cpu here, not on {example[0].device}; eager and compile do")
+
 def onnx_runtime(
     module:nn.Module, # in eval mode, on the CPU
     example:tuple, # its inputs
@@ -159,9 +182,9 @@ def onnx_runtime(
     "ONNX Runtime on the CPU, with as many threads as torch uses now; the graph is exported in memory"
     try: import onnxruntime, onnxscript  # noqa: F401
     except ImportError as e:
-        raise ImportError(f"the back end onnxruntime needs the package {e.name}: pip install onnx onnxscript onnxruntime") from e
-    if any(x.device.type != "cpu" for x in example):
-        raise ValueError(f"the back end onnxruntime measures on cpu here, not on {example[0].device}; eager and compile do")
+        missing = f"the back end onnxruntime needs the package {e.name}: pip install onnx onnxscript onnxruntime"
+        raise ImportError(missing) from e
+    _on_cpu("onnxruntime", example)
     graph, example = onnx_graph(module, example), tuple(x.clone() for x in example)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
@@ -171,7 +194,7 @@ def onnx_runtime(
     feed = {i.name: x.numpy() for i, x in zip(session.get_inputs(), example)}
     return lambda: session.run(None, feed)
 
-# %% ../../nbs/latency/00_measuring.ipynb #2ee2c7f0
+# %% ../../nbs/latency/00_measuring.ipynb #933d7890
 def executorch_program(
     module:nn.Module, # in eval mode, on the CPU
     example:tuple, # its inputs
@@ -180,11 +203,15 @@ def executorch_program(
     try:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
-    except ImportError as e: raise ImportError("the back end executorch needs the extra executorch: pip install 'nas_suite[executorch]'") from e
+    except ImportError as e:
+        missing = "the back end executorch needs the extra executorch: pip install 'nas_suite[executorch]'"
+        raise ImportError(missing) from e
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        edge = to_edge_transform_and_lower(torch.export.export(module, tuple(x.clone() for x in example)), partitioner=[XnnpackPartitioner()])
-        left = [n for n in edge.exported_program().graph.nodes if n.op == "call_function" and "executorch_call_delegate" not in str(n.target) and "getitem" not in str(n.target)]
+        program = torch.export.export(module, tuple(x.clone() for x in example))
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        called = [str(n.target) for n in edge.exported_program().graph.nodes if n.op == "call_function"]
+        left = [name for name in called if "executorch_call_delegate" not in name and "getitem" not in name]
         return edge.to_executorch().buffer, len(left)
 
 def executorch(
@@ -193,7 +220,7 @@ def executorch(
 ): # function that runs it once
     "ExecuTorch with XNNPACK on the CPU, with as many threads as torch uses now"
     program, left = executorch_program(module, example)
-    if any(x.device.type != "cpu" for x in example): raise ValueError(f"the back end executorch measures on cpu here, not on {example[0].device}; eager and compile do")
+    _on_cpu("executorch", example)
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
     portable_lib._unsafe_reset_threadpool(torch.get_num_threads())
@@ -203,11 +230,16 @@ def executorch(
     handle.notes = dict(portable_operators=left)
     return handle
 
-# %% ../../nbs/latency/00_measuring.ipynb #ca8eceeb
+# %% ../../nbs/latency/00_measuring.ipynb #ee479973
 def _compile(mode): return lambda module, example: compiled(module, example, mode)
 
-backends.update({"eager": Backend(eager), "compile": Backend(compiled), "compile-reduce-overhead": Backend(_compile("reduce-overhead")), "compile-max-autotune": Backend(_compile("max-autotune")),
-                 "onnxruntime": Backend(onnx_runtime, meta=lambda: _versions("onnxruntime")), "executorch": Backend(executorch, meta=lambda: _versions("executorch"))})
+backends.update({
+    "eager": Backend(eager),
+    "compile": Backend(compiled),
+    "compile-reduce-overhead": Backend(_compile("reduce-overhead")),
+    "compile-max-autotune": Backend(_compile("max-autotune")),
+    "onnxruntime": Backend(onnx_runtime, meta=lambda: _versions("onnxruntime")),
+    "executorch": Backend(executorch, meta=lambda: _versions("executorch"))})
 
 def backend_named(
     name:str, # one of `backends`
@@ -217,31 +249,37 @@ def backend_named(
     found = backends[name]
     return found if isinstance(found, Backend) else Backend(found)
 
-# %% ../../nbs/latency/00_measuring.ipynb #4219d2fb
+# %% ../../nbs/latency/00_measuring.ipynb #35c4ce73
 @contextmanager
 def evaluating(
     modules, # several modules
 ):
     "Eval mode inside the `with` block; afterwards every submodule has the mode it had"
     modes = {m: m.training for module in modules for m in module.modules()}
-    for m in modes: m.training = False
+    for m in modes:
+        m.training = False
     try: yield
     finally:
-        for m, mode in modes.items(): m.training = mode
+        for m, mode in modes.items():
+            m.training = mode
 
 @contextmanager
 def _quiet(threads):
     "The given number of torch threads, no garbage collection and no gradients inside the block"
     before, collects = torch.get_num_threads(), gc.isenabled()
-    if threads is not None: torch.set_num_threads(threads)
-    gc.collect(), gc.disable()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    gc.collect()
+    gc.disable()
     try:
-        with torch.inference_mode(): yield
+        with torch.inference_mode():
+            yield
     finally:
-        if collects: gc.enable()
+        if collects:
+            gc.enable()
         torch.set_num_threads(before)
 
-# %% ../../nbs/latency/00_measuring.ipynb #465bd8a5
+# %% ../../nbs/latency/00_measuring.ipynb #70f53089
 def stopwatch(
     device="cpu", # torch device whose work is timed
     clock=time.perf_counter_ns, # function that returns nanoseconds; CUDA uses events instead
@@ -253,7 +291,8 @@ def stopwatch(
     def by_clock(run, repeats=1):
         sync()
         start = clock()
-        for _ in range(repeats): run()
+        for _ in range(repeats):
+            run()
         sync()
         return (clock() - start) / repeats / 1e6
     def by_events(run, repeats=1):
@@ -261,7 +300,8 @@ def stopwatch(
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             sync()
             start.record()
-            for _ in range(repeats): run()
+            for _ in range(repeats):
+                run()
             end.record()
             sync()
             return start.elapsed_time(end) / repeats
@@ -283,24 +323,46 @@ def warm_up(
         if sum(times) >= limit_s * 1e3 and len(times) >= 3: return now
         last = now
 
-# %% ../../nbs/latency/00_measuring.ipynb #15bd3f42
+# %% ../../nbs/latency/00_measuring.ipynb #ec870077
+def _tensors(tree): return [t for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]
+
 class _Alive(TorchDispatchMode):
-    "Watches how many bytes are alive of what operators return."
-    def __init__(self): super().__init__(); self.now = self.most = 0; self.seen = set()
-    def _gone(self, k, n): self.seen.discard(k); self.now -= n
+    "Watches how many bytes are alive of what operators return"
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.seen = set()
+
+    def _gone(self, key, size):
+        self.seen.discard(key)
+        self.now -= size
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        held = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}   # views and what is written in place are old
-        for t in tree_leaves(out):
-            if not isinstance(t, torch.Tensor): continue
-            s = t.untyped_storage()
-            if s._cdata in held or s._cdata in self.seen: continue
-            self.seen.add(s._cdata); self.now += s.nbytes()
-            weakref.finalize(s, self._gone, s._cdata, s.nbytes())
+        held = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))} # views and what is written in place
+        for storage in (t.untyped_storage() for t in _tensors(out)):
+            key, size = storage._cdata, storage.nbytes()
+            if key in held or key in self.seen: continue
+            self.seen.add(key)
+            self.now += size
+            weakref.finalize(storage, self._gone, key, size)
         self.most = max(self.most, self.now)
         return out
 
-def _bytes(tensors): return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
+# %% ../../nbs/latency/00_measuring.ipynb #efd4e039
+def _bytes(tensors):
+    "Bytes of tensors, those that share their memory counted once"
+    storages = [t.untyped_storage() for t in tensors]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+def _allocated(run):
+    "The most bytes that a CUDA device allocates while something runs, beside what it had before"
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 def peak_memory_mb(
     module:nn.Module, # any
@@ -309,14 +371,12 @@ def peak_memory_mb(
 )->float: # MB of 2**20 bytes
     "Weights, inputs and the most memory that is alive at once while the network runs"
     run, fixed = run or (lambda: module(*example)), _bytes([*module.parameters(), *module.buffers(), *example])
-    if example[0].device.type == "cuda":
-        torch.cuda.synchronize(); before = torch.cuda.memory_allocated(); torch.cuda.reset_peak_memory_stats()
-        run(); torch.cuda.synchronize()
-        return (fixed + torch.cuda.max_memory_allocated() - before) / 2**20
-    with _Alive() as alive: run()
+    if example[0].device.type == "cuda": return (fixed + _allocated(run)) / 2**20
+    with _Alive() as alive:
+        run()
     return (fixed + alive.most) / 2**20
 
-# %% ../../nbs/latency/00_measuring.ipynb #f7a3901a
+# %% ../../nbs/latency/00_measuring.ipynb #fc438b73
 def _nvml():
     "NVIDIA's management library, None where there is none"
     try:
@@ -324,39 +384,51 @@ def _nvml():
         return lib if lib.nvmlInit_v2() == 0 else None
     except (OSError, AttributeError): return None
 
+def _nvml_counter(lib, device):
+    "NVML's counter of a GPU, None where it has none"
+    handle, mj = ctypes.c_void_p(), ctypes.c_ulonglong()
+    lib.nvmlDeviceGetHandleByIndex_v2(device.index or 0, ctypes.byref(handle))
+    if lib.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(mj)) != 0: return None
+    def read():
+        lib.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(mj))
+        return mj.value / 1e3
+    return "NVML", read
+
+# %% ../../nbs/latency/00_measuring.ipynb #40c9748c
+def _rapl_counter(root):
+    "RAPL's counter of all packages, None where there is none that may be read"
+    folders = sorted(Path(root).glob("sys/class/powercap/intel-rapl:*"))
+    packages = [p for p in folders if p.name.count(":") == 1 and _number(p/"energy_uj") is not None]
+    if not packages: return None
+    last, turns = {}, {p: 0 for p in packages}
+    def joules(package):
+        now = _number(package/"energy_uj")
+        if now < last.get(package, 0):
+            turns[package] += 1
+        last[package] = now
+        return (now + turns[package] * (_number(package/"max_energy_range_uj") or 0)) / 1e6
+    return "RAPL", lambda: sum(map(joules, packages))
+
 def energy_counter(
     device="cpu", # torch device
     root="/", # where `sys` is found
 )->tuple: # its name, and a function that returns joules; None where there is no counter
     "The energy counter of a device: RAPL for the CPU, NVML for an NVIDIA GPU"
     device = torch.device(device)
-    if device.type == "cuda" and (lib := _nvml()):
-        handle, mj = ctypes.c_void_p(), ctypes.c_ulonglong()
-        lib.nvmlDeviceGetHandleByIndex_v2(device.index or 0, ctypes.byref(handle))
-        if lib.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(mj)) != 0: return None
-        def read():
-            lib.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(mj))
-            return mj.value / 1e3
-        return "NVML", read
-    packages = [p for p in sorted(Path(root).glob("sys/class/powercap/intel-rapl:*")) if p.name.count(":") == 1 and _number(p/"energy_uj") is not None] if device.type == "cpu" else []
-    if not packages: return None
-    last, turns = {}, {p: 0 for p in packages}
-    def read():
-        for p in packages:                     # a counter begins anew at its range
-            now = _number(p/"energy_uj")
-            if now < last.get(p, 0): turns[p] += 1
-            last[p] = now
-        return sum(last[p] + turns[p] * (_number(p/"max_energy_range_uj") or 0) for p in packages) / 1e6
-    return "RAPL", read
+    if device.type == "cuda" and (lib := _nvml()): return _nvml_counter(lib, device)
+    return _rapl_counter(root) if device.type == "cpu" else None
 
 def _energies(runs, medians, device, sync, counter, seconds, seed):
     "mJ a call of each run: the median of three blocks of that many seconds, in random order"
     read, found, draw = counter[1], [[] for _ in runs], random.Random(seed)
     for i in (i for _ in range(3) for i in draw.sample(range(len(runs)), len(runs))):
-        n = max(1, math.ceil(seconds * 1e3 / medians[i]))
-        sync(); start = read()
-        for _ in range(n): runs[i]()
-        sync(); found[i].append(1e3 * (read() - start) / n)
+        calls = max(1, math.ceil(seconds * 1e3 / medians[i]))
+        sync()
+        start = read()
+        for _ in range(calls):
+            runs[i]()
+        sync()
+        found[i].append(1e3 * (read() - start) / calls)
     return [statistics.median(f) for f in found]
 
 # %% ../../nbs/latency/00_measuring.ipynb #35976ad6
@@ -373,7 +445,7 @@ def median_interval(
     if k == 0: return np.zeros(ordered.shape[1:]), np.full(ordered.shape[1:], np.inf)
     return ordered[k - 1], ordered[n - k]
 
-# %% ../../nbs/latency/00_measuring.ipynb #d386a4b4
+# %% ../../nbs/latency/00_measuring.ipynb #9a3d8dd9
 @dataclass(eq=False, repr=False)
 class Measured:
     "Latencies of several networks, measured side by side; all times in ms"
@@ -387,7 +459,7 @@ class Measured:
     seed: int = 0                                   # of the order in the rounds
     memory_mb: dict = field(default_factory=dict)   # name -> peak memory, where it is known
     energy_mj: dict = field(default_factory=dict)   # name -> energy of a call, where it was asked for and is known
-    notes: dict = field(default_factory=dict)       # name -> graph breaks, portable operators, time to copy the inputs to the device
+    notes: dict = field(default_factory=dict)       # name -> graph breaks, portable operators, ms to copy the inputs
 
     @property
     def drift(self):
@@ -399,14 +471,15 @@ class Measured:
         "(rounds, networks) samples divided by the drift of their round, ms"
         return self.samples / self.drift[:, None]
 
-# %% ../../nbs/latency/00_measuring.ipynb #7ef30b8f
+# %% ../../nbs/latency/00_measuring.ipynb #977a0f2c
 @patch
 def of(self:Measured,
     name, # of a network
     raw=False, # without drift correction?
 ): # array `(rounds,)`, ms
     "Samples of one network; ValueError that lists the names otherwise"
-    if name not in self.names: raise ValueError(f"no network {name!r} was measured; there are {', '.join(map(str, self.names))}")
+    if name not in self.names:
+        raise ValueError(f"no network {name!r} was measured; there are {', '.join(map(str, self.names))}")
     return (self.samples if raw else self.corrected)[:, self.names.index(name)]
 
 @patch
@@ -448,31 +521,43 @@ def outliers(self:Measured,
     middle = np.median(x)
     return x > middle + 5 * np.median(np.abs(x - middle)) + 1e-9 * middle
 
-# %% ../../nbs/latency/00_measuring.ipynb #180a0ee4
+# %% ../../nbs/latency/00_measuring.ipynb #85895db0
+@patch
+def _row(self:Measured, name)->dict:
+    "What is known of one network"
+    x, (low, high) = self.of(name), self.interval_ms(name)
+    q1, q3, p90 = np.quantile(x, [.25, .75, .9])
+    times = dict(median_ms=self.median_ms(name), low_ms=low, high_ms=high, iqr_ms=float(q3 - q1), p90_ms=float(p90),
+        min_ms=float(x.min()), raw_ms=self.median_ms(name, raw=True), n=len(x), outliers=int(self.outliers(name).sum()))
+    others = {k: getattr(self, k).get(name) for k in ("prepare_s", "memory_mb", "energy_mj")}
+    return dict(name=name, **times, **others, **self.notes.get(name, {}))
+
 @patch
 def table(self:Measured)->list:
-    "One dict a network: median, interval, interquartile range, 90th percentile and minimum in ms, samples, outliers, preparation in s, peak memory in MB, energy in mJ, and what is noted"
-    rows = []
-    for name in self.names:
-        x = self.of(name)
-        q1, q3, p90 = np.quantile(x, [.25, .75, .9])
-        low, high = self.interval_ms(name)
-        rows.append(dict(name=name, median_ms=self.median_ms(name), low_ms=low, high_ms=high, iqr_ms=float(q3 - q1), p90_ms=float(p90),
-            min_ms=float(x.min()), raw_ms=self.median_ms(name, raw=True), n=len(x), outliers=int(self.outliers(name).sum()),
-            prepare_s=self.prepare_s.get(name), memory_mb=self.memory_mb.get(name), energy_mj=self.energy_mj.get(name), **self.notes.get(name, {})))
-    return rows
+    """One dict a network: median, interval, interquartile range, 90th percentile and minimum in ms, samples, outliers,
+    preparation in s, peak memory in MB, energy in mJ, and what is noted."""
+    return [self._row(name) for name in self.names]
+
+# %% ../../nbs/latency/00_measuring.ipynb #d612ea8e
+@patch
+def _head(self:Measured)->str:
+    "The setting, in a line"
+    e = self.environment
+    settings = [f"{k} {e[k]}" for k in ("batch", "threads") if e.get(k)]
+    facts = filter(None, [e.get("device"), e.get("backend"), e.get("precision"), *settings])
+    return " · ".join([*facts, f"rounds {len(self.samples)}"])
 
 @patch
 def __repr__(self:Measured):
-    e = self.environment
-    facts = [e.get("device"), e.get("backend"), e.get("precision"), *(f"{k} {e[k]}" for k in ("batch", "threads") if e.get(k))]
-    head = " · ".join([*filter(None, facts), f"rounds {len(self.samples)}"])
     width = max([len("network"), *(len(str(n)) for n in self.names)])
     more = [(k, h) for k, h in (("memory_mb", " MB"), ("energy_mj", " mJ")) if getattr(self, k)]
-    lines = [head, f"{'network':{width}}  median ms  95 % interval       IQR  outliers" + "".join(f"{h:>10}" for _, h in more)]
+    heads = "".join(f"{h:>10}" for _, h in more)
+    lines = [self._head(), f"{'network':{width}}  median ms  95 % interval       IQR  outliers{heads}"]
     for r in self.table():
-        interval = f"{r['low_ms']:.4g} .. {r['high_ms']:.4g}"
-        lines.append(f"{r['name']!s:{width}}  {r['median_ms']:9.4g}  {interval:16}  {r['iqr_ms'] / r['median_ms']:4.1%}  {r['outliers']:8d}" + "".join(f"{r[k]:10.4g}" if r[k] is not None else f"{'':10}" for k, _ in more))
+        interval, spread = f"{r['low_ms']:.4g} .. {r['high_ms']:.4g}", r["iqr_ms"] / r["median_ms"]
+        others = "".join(f"{'' if r[k] is None else format(r[k], '.4g'):>10}" for k, _ in more)
+        times = f"{r['median_ms']:9.4g}  {interval:16}  {spread:4.1%}  {r['outliers']:8d}"
+        lines.append(f"{r['name']!s:{width}}  {times}{others}")
     return "\n".join(lines + [f"! {w}" for w in self.warnings])
 
 # %% ../../nbs/latency/00_measuring.ipynb #a6527e0e
@@ -493,30 +578,53 @@ def from_json(cls:Measured,
         return cls(**facts | {k: np.array(facts[k], float) for k in ("samples", "reference")})
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f"this is not a measurement: {e}") from e
 
-# %% ../../nbs/latency/00_measuring.ipynb #67d686ec
+# %% ../../nbs/latency/00_measuring.ipynb #e069938f
 @patch
 def plot(self:Measured,
     axes=None, # two matplotlib axes; None: new ones
 ): # the figure
     "Samples of each round as measured (left), medians with intervals after drift correction (right)"
     import matplotlib.pyplot as plt
-    if axes is None: _, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
-    left, right = axes
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+    self._plot_rounds(axes[0])
+    self._plot_medians(axes[1])
+    return axes[0].figure
+
+@patch
+def _plot_rounds(self:Measured, left):
+    "Samples by round, as measured"
     left.plot(self.samples / np.median(self.samples, axis=0), ".", ms=4, label=self.names)
     left.plot(self.drift, color="gray", lw=1, label="reference")
     left.set(xlabel="round", ylabel="relative to the median", title="as measured", ylim=(0, None))
-    if len(self.names) <= 8: left.legend(fontsize=7, loc="lower right", ncols=2)
+    if len(self.names) <= 8:
+        left.legend(fontsize=7, loc="lower right", ncols=2)
+
+@patch
+def _plot_medians(self:Measured, right):
+    "Medians with their intervals, after drift correction"
     middle = np.median(self.corrected, axis=0)
     low, high = median_interval(self.corrected)
     high = np.where(np.isfinite(high), high, middle)
-    right.errorbar(middle, range(len(middle)), xerr=[middle - np.maximum(low, 0), high - middle], fmt="o", ms=4, capsize=3)
-    right.set(xlabel="median ms, 95 % interval", title="corrected", xlim=(0, 1.1 * high.max()), ylim=(len(middle) - .5, -.5))
+    errors = [middle - np.maximum(low, 0), high - middle]
+    right.errorbar(middle, range(len(middle)), xerr=errors, fmt="o", ms=4, capsize=3)
+    right.set(xlabel="median ms, 95 % interval", title="corrected")
+    right.set(xlim=(0, 1.1 * high.max()), ylim=(len(middle) - .5, -.5))
     right.set_yticks(range(len(middle)), self.names)
-    return left.figure
 
-# %% ../../nbs/latency/00_measuring.ipynb #a2612884
+# %% ../../nbs/latency/00_measuring.ipynb #8b4082da
 class BusyMachine(UserWarning):
     "A latency was measured under conditions that speak against it"
+
+def _widely(spreads):
+    "A sentence about networks whose samples spread widely, none where there are none"
+    wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
+    if not wide: return []
+    shown = lambda n: str(n) if len(str(n)) < 50 else str(n)[:47] + "..." # units are named by all that is in them
+    names = ", ".join(f"{shown(n)} ({s:.0%})" for s, n in wide[:3])
+    more = f" and {len(wide) - 3} more" if len(wide) > 3 else ""
+    return [f"the middle half of the samples spreads over more than 5 % of the median for {names}{more}: "
+            "is the machine busy?"]
 
 def doubts(
     load=None, # load average of the machine, None: unknown
@@ -531,27 +639,34 @@ def doubts(
     "What speaks against a measurement"
     found = []
     if load is not None and load - own > cores:
-        found.append(f"other programs keep {load - own:.1f} cores busy and {cores:g} are available: latencies are too high and vary")
-    if threads > cores: found.append(f"{threads} threads share {cores:g} cores, which slows each of them down; threads={max(1, int(cores))} fits")
-    wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
-    if wide:
-        shown = lambda n: str(n) if len(str(n)) < 50 else str(n)[:47] + "..." # units are named by all that is in them
-        names = ", ".join(f"{shown(n)} ({s:.0%})" for s, n in wide[:3]) + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
-        found.append(f"the middle half of the samples spreads over more than 5 % of the median for {names}: is the machine busy?")
-    if throttled: found.append("the processor was slowed down while it was measured, because it was hot: let it cool, or measure shorter")
-    if battery: found.append("the machine runs on its battery, which may slow it down")
-    if rounds is not None and rounds < 6: found.append(f"{rounds} rounds cannot bound a median with 95 % confidence; at least 6 can")
+        found.append(f"other programs keep {load - own:.1f} cores busy and {cores:g} are available: "
+                     "latencies are too high and vary")
+    if threads > cores:
+        found.append(f"{threads} threads share {cores:g} cores, which slows each of them down; "
+                     f"threads={max(1, int(cores))} fits")
+    found += _widely(spreads)
+    if throttled:
+        found.append("the processor was slowed down while it was measured, because it was hot: "
+                     "let it cool, or measure shorter")
+    if battery:
+        found.append("the machine runs on its battery, which may slow it down")
+    if rounds is not None and rounds < 6:
+        found.append(f"{rounds} rounds cannot bound a median with 95 % confidence; at least 6 can")
     return found
 
-# %% ../../nbs/latency/00_measuring.ipynb #3814d048
+# %% ../../nbs/latency/00_measuring.ipynb #d5a84b48
 def _throttles(root="/"):
     "How often the processor was slowed down because it was hot"
-    return sum(_number(p) or 0 for p in Path(root).glob("sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count"))
+    counts = Path(root).glob("sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")
+    return sum(_number(p) or 0 for p in counts)
 
-def _on_battery(root="/"): return any(_read(p/"type") == "Battery" and _read(p/"status") == "Discharging" for p in Path(root).glob("sys/class/power_supply/*"))
+def _on_battery(root="/"):
+    "Whether the machine runs on its battery"
+    supplies = Path(root).glob("sys/class/power_supply/*")
+    return any(_read(p/"type") == "Battery" and _read(p/"status") == "Discharging" for p in supplies)
 
 def _own_load():
-    "Cores that this process has kept busy on average since it started, at most over the last minutes of the load average"
+    "Cores that this process has kept busy on average since it started"
     try:
         ticks = os.sysconf("SC_CLK_TCK")
         started = int(_read("/proc/self/stat").rsplit(")", 1)[1].split()[19]) / ticks
@@ -567,58 +682,83 @@ def reference_network()->tuple: # module and its inputs
         net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
         return net.eval(), (torch.randn(1, 16, 32, 32),)
 
-# %% ../../nbs/latency/00_measuring.ipynb #1f8e70b5
+# %% ../../nbs/latency/00_measuring.ipynb #a55f982a
 def _named(modules):
     "A dict of modules from a dict, a list or a single module"
-    if isinstance(modules, nn.Module): modules = {type(modules).__name__: modules}
-    if isinstance(modules, (list, tuple)): modules = {str(i): m for i, m in enumerate(modules)}
+    if isinstance(modules, nn.Module):
+        modules = {type(modules).__name__: modules}
+    elif isinstance(modules, (list, tuple)):
+        modules = {str(i): m for i, m in enumerate(modules)}
     if not modules: raise ValueError("there is nothing to measure: modules is empty")
     for name, module in modules.items():
-        if not isinstance(module, nn.Module): raise ValueError(f"{name} is a {type(module).__name__}; only an nn.Module can be measured")
+        if isinstance(module, nn.Module): continue
+        raise ValueError(f"{name} is a {type(module).__name__}; only an nn.Module can be measured")
     return {str(name): module for name, module in modules.items()}
 
 def _inputs(example, names):
     "name -> tuple of tensors"
-    if not isinstance(example, dict): example = {name: example for name in names}
+    example = example if isinstance(example, dict) else {name: example for name in names}
     example = {str(name): x for name, x in example.items()}
     if missing := [name for name in names if name not in example]:
-        raise ValueError(f"example has no input for {', '.join(missing)}; it has inputs for {', '.join(example) or 'nothing'}")
+        there = ", ".join(example) or "nothing"
+        raise ValueError(f"example has no input for {', '.join(missing)}; it has inputs for {there}")
     example = {name: x if isinstance(x, (tuple, list)) else (x,) for name, x in example.items() if name in names}
     for name, xs in example.items():
-        if not xs or not all(isinstance(x, torch.Tensor) for x in xs):
-            raise ValueError(f"the input for {name} holds {', '.join(type(x).__name__ for x in xs) or 'nothing'}; give a tensor or a tuple of tensors")
+        if xs and all(isinstance(x, torch.Tensor) for x in xs): continue
+        types = ", ".join(type(x).__name__ for x in xs) or "nothing"
+        raise ValueError(f"the input for {name} holds {types}; give a tensor or a tuple of tensors")
     return {name: tuple(x.detach() for x in xs) for name, xs in example.items()}
 
-# %% ../../nbs/latency/00_measuring.ipynb #4c1d67be
+# %% ../../nbs/latency/00_measuring.ipynb #ce7daa7b
 def _copy_ms(example, device, clock):
     "How long the inputs take from the host to a device; it is in no latency"
     time_ms, host = stopwatch(device, clock, getattr(torch, device.type).synchronize), [x.cpu() for x in example]
     return statistics.median(time_ms(lambda: [x.to(device) for x in host]) for _ in range(5))
 
-def _ready(name, module, example, device, backend, eager, clock):
-    "The module prepared by a back end on a device, the seconds that took, its peak memory (None: unknown), and notes"
-    parts = [*module.parameters(), *module.buffers()]
+def _on(device, module):
+    "The module, or a copy of it, on a device"
     elsewhere = lambda p: p.device.type != device.type or device.index not in (None, p.device.index)
-    if any(map(elsewhere, parts)): module = deepcopy(module).to(device)
-    example = tuple(x.to(device) for x in example)
+    return deepcopy(module).to(device) if any(map(elsewhere, (*module.parameters(), *module.buffers()))) else module
+
+@dataclass
+class _Ready:
+    "A network that a back end has prepared"
+    run: callable     # runs it once
+    seconds: float    # that preparing took
+    memory_mb: float  # its peak memory, None where that is not known
+    notes: dict
+
+def _ready(name, module, example, device, backend, eager, clock)->_Ready:
+    "A network prepared by a back end on a device"
+    module, example = _on(device, module), tuple(x.to(device) for x in example)
     start = clock()
     try: mb = peak_memory_mb(module, example)
     except torch.OutOfMemoryError: raise
     except (RuntimeError, TypeError) as e:
-        raise ValueError(f"{name} does not run on inputs of shape {', '.join(str(tuple(x.shape)) for x in example)}: {e}") from e
+        shapes = ", ".join(str(tuple(x.shape)) for x in example)
+        raise ValueError(f"{name} does not run on inputs of shape {shapes}: {e}") from e
     handle = backend.prepare(module, example)
     run = handle if backend.run is None else lambda: backend.run(handle)
     run()
-    seconds = (clock() - start) / 1e9
-    notes = dict(getattr(handle, "notes", {})) | (dict(copy_ms=_copy_ms(example, device, clock)) if device.type != "cpu" else {})
-    if not eager: mb = peak_memory_mb(module, example, run) if device.type == "cuda" else None
-    return run, seconds, mb, notes
+    seconds, notes = (clock() - start) / 1e9, dict(getattr(handle, "notes", {}))
+    if device.type != "cpu":
+        notes["copy_ms"] = _copy_ms(example, device, clock)
+    if not eager:
+        mb = peak_memory_mb(module, example, run) if device.type == "cuda" else None
+    return _Ready(run, seconds, mb, notes)
 
-# %% ../../nbs/latency/00_measuring.ipynb #d893999b
+# %% ../../nbs/latency/00_measuring.ipynb #8d3c07a6
 def _flusher(device):
     "A function that fills the caches with something else: 256 MB on a GPU, 64 MB on the CPU"
     other = torch.empty((64 if device.type == "cuda" else 16) * 2**20, device=device)
     return lambda: other.fill_(0.)
+
+def _settled(samples, tolerance):
+    "Whether the medians of all networks are known well enough"
+    x = np.array(samples)
+    corrected = x[:, :-1] / (x[:, -1:] / np.median(x[:, -1]))
+    low, high = median_interval(corrected)
+    return np.all(high - low < 2 * tolerance * np.median(corrected, axis=0))
 
 def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clock, seed, progress, flush=lambda: None):
     "Samples `(rounds, len(runs))`, the last run being the reference"
@@ -631,14 +771,39 @@ def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clo
             row[i] = time_ms(runs[i], repeats[i])
         samples.append(row)
         if clock() >= deadline: break
-        if r + 1 >= min_rounds and (r + 1) % 5 == 0:
-            x = np.array(samples)
-            corrected = x[:, :-1] / (x[:, -1:] / np.median(x[:, -1]))
-            low, high = median_interval(corrected)
-            if np.all(high - low < 2 * tolerance * np.median(corrected, axis=0)): break
+        if r + 1 >= min_rounds and (r + 1) % 5 == 0 and _settled(samples, tolerance): break
     return np.array(samples)
 
-# %% ../../nbs/latency/00_measuring.ipynb #7ccc2c07
+# %% ../../nbs/latency/00_measuring.ipynb #dc16fd0f
+def _asked(modules, example, backend, device, threads, rounds)->tuple:
+    "Modules, inputs, back end and device of a measurement; ValueError for what cannot be measured"
+    modules, how = _named(modules), backend_named(backend)
+    example = _inputs(example, list(modules))
+    if rounds < 1 or (threads is not None and threads < 1):
+        raise ValueError(f"rounds and threads are at least 1, not {rounds} and {threads}")
+    return modules, example, how, torch.device(device) if device is not None else next(iter(example.values()))[0].device
+
+def _waiting(how, device):
+    "A function that waits until a device has done its work"
+    return how.sync or ((lambda: None) if device.type == "cpu" else getattr(torch, device.type).synchronize)
+
+def _doubts(found, own, throttled)->list:
+    "What speaks against a measurement that was just taken"
+    where = found.environment
+    spreads = {r["name"]: r["iqr_ms"] / r["median_ms"] for r in found.table()}
+    cores, threads = where["cores"], where["threads"]
+    return doubts(where["load_before"], own, cores, threads, spreads, len(found.samples), throttled, _on_battery())
+
+def _measured(ready, samples, where, repeats, joules, seed)->Measured:
+    "A measurement, of networks that were made ready"
+    found = Measured(list(ready), samples[:, :-1], samples[:, -1], where, dict(zip(ready, repeats)), seed=seed)
+    found.prepare_s = {n: round(r.seconds, 3) for n, r in ready.items()}
+    found.memory_mb = {n: _rounded(r.memory_mb) for n, r in ready.items() if r.memory_mb is not None}
+    found.energy_mj = dict(zip(ready, _rounded(joules)))
+    found.notes = {n: r.notes for n, r in ready.items() if r.notes}
+    return found
+
+# %% ../../nbs/latency/00_measuring.ipynb #54572308
 def measure(
     modules, # dict name -> nn.Module; or a list of them, or one
     example, # input tensor or tuple of tensors; or a dict name -> input where they differ
@@ -657,58 +822,50 @@ def measure(
     progress=False, # show a progress bar over the rounds?
     clock=time.perf_counter_ns, # nanoseconds; replaced in tests
 )->Measured:
-    """Latencies of several networks on this machine, in ms a call, measured side by side in random order round after round.
+    """Latencies of several networks on this machine, in ms a call, side by side in random order, round after round.
 
-    The modules are left as they were. Raises ValueError for an unknown back end, inputs that are missing or do not fit,
-    ImportError that names the extra for a back end that is not installed; warns `BusyMachine` when the numbers should not be believed."""
-    modules, how = _named(modules), backend_named(backend)
-    example = _inputs(example, list(modules))
-    if rounds < 1 or (threads is not None and threads < 1): raise ValueError(f"rounds and threads are at least 1, not {rounds} and {threads}")
-    first = next(iter(example.values()))[0]
-    device = torch.device(device) if device is not None else first.device
-    reference, reference_input = reference_network()
+    The modules are left as they were. ValueError for an unknown back end, or inputs that are missing or do not fit;
+    ImportError that names the extra of a back end that is not installed; warns `BusyMachine` of doubtful numbers."""
+    modules, example, how, device = _asked(modules, example, backend, device, threads, rounds)
+    first, (reference, reference_input) = next(iter(example.values()))[0], reference_network()
     with _quiet(threads), evaluating(modules.values()):
-        where = environment(backend, device, threads, first.shape[0] if first.ndim else None, str(first.dtype).removeprefix("torch."))
-        own, hot, time_ms = _own_load(), _throttles(), stopwatch(device, clock, how.sync)
+        batch, precision = first.shape[0] if first.ndim else None, str(first.dtype).removeprefix("torch.")
+        where, own, hot = environment(backend, device, threads, batch, precision), _own_load(), _throttles()
+        time_ms = stopwatch(device, clock, how.sync)
         prepare = lambda name, module, xs: _ready(name, module, xs, device, how, backend == "eager", clock)
         ready = {n: prepare(n, m, example[n]) for n, m in modules.items()}
-        runs = [r[0] for r in ready.values()] + [prepare("the reference network", reference, reference_input)[0]]
+        runs = [r.run for r in (*ready.values(), prepare("the reference network", reference, reference_input))]
         start = clock()
         warm = [warm_up(run, time_ms, limit_s=warm_up_s) for run in runs]
         repeats = [1 if cold else max(1, math.ceil(block_ms / max(ms, 1e-6))) for ms in warm]
-        deadline = math.inf if budget_s is None else start + budget_s * 1e9
-        samples = _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clock, seed, progress, *([_flusher(device)] if cold else []))
+        stop, flush = math.inf if budget_s is None else start + budget_s * 1e9, [_flusher(device)] if cold else []
+        samples = _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, stop, clock, seed, progress, *flush)
         counter = energy_counter(device) if energy_s else None
-        wait = how.sync or ((lambda: None) if device.type == "cpu" else getattr(torch, device.type).synchronize)
-        joules = _energies(runs[:-1], warm, device, wait, counter, energy_s, seed) if counter else []
-    names = list(modules)
-    found = Measured(names, samples[:, :-1], samples[:, -1], where | dict(load_after=_load(), energy=counter and counter[0], cold=cold), dict(zip(names, repeats)),
-        {n: round(r[1], 3) for n, r in ready.items()}, seed=seed, memory_mb={n: _rounded(r[2]) for n, r in ready.items() if r[2] is not None},
-        energy_mj=dict(zip(names, _rounded(joules))), notes={n: r[3] for n, r in ready.items() if r[3]})
-    spreads = {r["name"]: r["iqr_ms"] / r["median_ms"] for r in found.table()}
-    found.warnings = doubts(where["load_before"], own, where["cores"], where["threads"], spreads, len(samples), _throttles() > hot, _on_battery())
-    if energy_s and not counter: found.warnings.append("this machine offers no energy counter (RAPL, NVML): energy is not known")
-    for doubt in found.warnings: warnings.warn(doubt, BusyMachine, stacklevel=2)
+        joules = _energies(runs[:-1], warm, device, _waiting(how, device), counter, energy_s, seed) if counter else []
+    where |= dict(load_after=_load(), energy=counter and counter[0], cold=cold)
+    found = _measured(ready, samples, where, repeats, joules, seed)
+    found.warnings = _doubts(found, own, _throttles() > hot)
+    if energy_s and not counter:
+        found.warnings.append("this machine offers no energy counter (RAPL, NVML): energy is not known")
+    for doubt in found.warnings:
+        warnings.warn(doubt, BusyMachine, stacklevel=2)
     return found
 
-# %% ../../nbs/latency/00_measuring.ipynb #21be03e9
+# %% ../../nbs/latency/00_measuring.ipynb #5cb19626
 def cache_folder()->Path:
     "Where latencies are kept: NAS_SUITE_CACHE if set, else nas_suite in XDG_CACHE_HOME or ~/.cache"
     if chosen := os.environ.get("NAS_SUITE_CACHE"): return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"nas_suite"
 
-def _write(path, facts):
-    "Writes JSON so that a reader sees the whole file or none"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as f: json.dump(facts, f)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+# %% ../../nbs/latency/00_measuring.ipynb #4bb598b6
+def _entry(measured, name):
+    "What is kept of one network of a measurement"
+    interval = measured.interval_ms(name)
+    return dict(signature=name, median_ms=_rounded(measured.median_ms(name)),
+        interval_ms=_rounded(interval) if math.isfinite(interval[1]) else None,
+        samples_ms=_rounded(measured.of(name, raw=True)), reference_ms=_rounded(measured.reference),
+        time=measured.environment.get("time"), warnings=measured.warnings)
 
-# %% ../../nbs/latency/00_measuring.ipynb #7b4c51a3
 class Cache:
     "Latencies of units on disk, by device setting and then by signature"
     def __init__(self,
@@ -729,20 +886,19 @@ class Cache:
     ):
         "Keeps every network of a measurement: median, interval and all samples in ms, with the reference beside them"
         where = self.folder/key(measured.environment)/"environment.json"
-        if not where.exists(): _write(where, measured.environment)
+        if not where.exists():
+            write(where, json.dumps(measured.environment))
         for name in measured.names:
-            interval = measured.interval_ms(name)
-            _write(self.path(measured.environment, name), dict(signature=name, median_ms=_rounded(measured.median_ms(name)),
-                interval_ms=_rounded(interval) if math.isfinite(interval[1]) else None, samples_ms=_rounded(measured.of(name, raw=True)),
-                reference_ms=_rounded(measured.reference), time=measured.environment.get("time"), warnings=measured.warnings))
+            write(self.path(measured.environment, name), json.dumps(_entry(measured, name)))
 
-# %% ../../nbs/latency/00_measuring.ipynb #be8c5c41
+# %% ../../nbs/latency/00_measuring.ipynb #db39ae39
 @patch
 def get(self:Cache,
     environment:dict, # from `environment`
     signature:str, # of a unit
-): # dict with signature, median_ms, interval_ms (None below six rounds), samples_ms, reference_ms, time, warnings; or None
-    "What is known of a unit, None if nothing; ValueError naming the file when it is damaged"
+): # dict or None
+    """What is known of a unit, None if nothing: signature, median_ms, interval_ms (None below six rounds), samples_ms,
+    reference_ms, time, warnings. ValueError naming the file when it is damaged."""
     path = self.path(environment, signature)
     if (text := _read(path)) is None: return None
     try:
@@ -750,7 +906,8 @@ def get(self:Cache,
         if entry["signature"] != signature: raise ValueError(f"it is about {entry['signature']}")
         if not entry["median_ms"] > 0: raise ValueError(f"its median is {entry['median_ms']}")
     except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"the cached latency in {path} cannot be used ({e}); delete the file and it is measured again") from e
+        remedy = "delete the file and it is measured again"
+        raise ValueError(f"the cached latency in {path} cannot be used ({e}); {remedy}") from e
     return entry
 
 @patch
@@ -761,7 +918,7 @@ def missing(self:Cache,
     "Those signatures, each once, that are not known under this device setting"
     return [s for s in dict.fromkeys(signatures) if not self.path(environment, s).exists()]
 
-# %% ../../nbs/latency/00_measuring.ipynb #ffa8e7b0
+# %% ../../nbs/latency/00_measuring.ipynb #b53bb827
 def _huber_line(x, y, steps=50):
     "a, b and whether a straight proportion had to do, minimising Huber's loss of (a*x + b - y) / y"
     w = np.ones(len(x))
@@ -780,13 +937,14 @@ def affine(
 )->tuple: # a, b (ms) and a report
     """Calibration `a * predicted + b` of whole networks, with `a > 0`.
 
-    The report has `n`, `error_percent` (median absolute error of the fit), `loo_error_percent` (the same for each network when the
-    others made the line: quote this one), `loo_ms` (those predictions), `spearman`, and `proportional` (the points gave no rising
-    line, so `b = 0`). Raises ValueError below three networks."""
+    The report has `n`, `error_percent` (median absolute error of the fit), `loo_error_percent` (the same for each
+    network when the others made the line: quote this one), `loo_ms` (those predictions), `spearman`, and `proportional`
+    (the points gave no rising line, so `b = 0`). ValueError below three networks."""
     from scipy.stats import spearmanr
     x, y = np.asarray(predicted, float), np.asarray(measured, float)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
-        raise ValueError(f"calibration needs at least 3 networks, each predicted and measured; there are {x.size} and {y.size}")
+        raise ValueError("calibration needs at least 3 networks, each predicted and measured; "
+                         f"there are {x.size} and {y.size}")
     if not (np.all(x > 0) and np.all(y > 0) and np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("calibration needs latencies above 0 ms")
     a, b, proportional = _huber_line(x, y)
@@ -795,5 +953,6 @@ def affine(
     loo = np.array([line[0] * xi + line[1] for line, xi in zip(lines, x)])
     error = lambda p: float(100 * np.median(np.abs(p / y - 1)))
     ranked = np.ptp(x) > 0 and np.ptp(y) > 0
-    return float(a), float(b), dict(n=len(x), error_percent=error(a * x + b), loo_error_percent=error(loo), loo_ms=_rounded(loo),
-        spearman=float(spearmanr(x, y).statistic) if ranked else None, proportional=bool(proportional))
+    spearman = float(spearmanr(x, y).statistic) if ranked else None
+    return float(a), float(b), dict(n=len(x), error_percent=error(a * x + b), loo_error_percent=error(loo),
+        loo_ms=_rounded(loo), spearman=spearman, proportional=bool(proportional))

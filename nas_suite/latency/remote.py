@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..choices import decode, encode, largest, sample, structure
 from ..costs import cheapest, macs
 from ..extraction import extract
-from .measuring import Measured, _write, executorch_program, onnx_graph
+from .measuring import Measured, executorch_program, onnx_graph
 from .tables import LatencyTable, _id, _lacking, _model, _real, _spread, calibrated_table, load_table
 from .tables import units as units_of
 
