@@ -204,3 +204,26 @@ def test_a_voice_is_embedded_and_verified(tmp_path):
     assert torch.equal(use.predict(wave)['embedding'], use.embed(wave)) and '16 numbers' in use.say(use.predict(wave)) and not use.verify(wave, other, threshold=1.1)['same']
     path, = use.write(use.predict(wave), tmp_path/'a')
     assert np.array_equal(np.load(path), use.embed(wave).numpy())
+
+@pytest.mark.filterwarnings('ignore')
+def test_what_segmentation_leaves_in_a_run(tmp_path, monkeypatch):
+    "Examples, speed and the agreement of ONNX Runtime go into the folder; the report's part is made of its files."
+    from nas_suite.front.export import export
+    from nas_suite.front.runs import Run
+    from nas_suite.tasks.segmentation import Segmentation, end
+    task, run = made()['segmentation'](), Run(tmp_path/'run')
+    monkeypatch.setattr(end, 'fps', lambda model, shape, fps=end.fps, **more: fps(model, shape, **more, rounds=3, warm_up=1))
+    net = nn.Conv2d(3, 5, 3, padding=1)
+    with run.begun(dict(task=task.facts(), latency=dict(device='cpu', threads=1))):
+        export(net, task.input_shape, run.folder)
+        figures = task.after(net, run)
+        assert figures['agreement'] >= .999 and figures['fps'] == run.read('fps')['fps'] and task.after(net, run)['fps'] == figures['fps']
+    judged = task.evaluate(net, task.test)
+    facts = json.loads(json.dumps(dict(config=run.read('config'), result=dict(metrics=dict(extracted=judged))))) | dict(folder=run.folder)
+    said = kind_of(facts['config']['task']).sections(facts)
+    assert [title for title, _ in said] == ['What the network sees']*2 + ['Class by class']*3
+    table = said[2][1]
+    assert [row[0] for row in table.rows] == [*task.names, 'mean'] and table.rows[-1][1] == Metric().show(judged['miou'])
+    assert Segmentation.sections(dict(config=facts['config'], result={}, folder=None)) == []
+    (run.folder/'examples.npz').write_bytes(b'x')
+    with pytest.raises(ValueError, match='examples.npz is damaged'): Segmentation.sections(facts)
