@@ -9,7 +9,7 @@ from nas_suite.choices import Gates, Selection, alphas, selecting, structure, we
 from nas_suite.extraction import extract
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import proxyless
-from nas_suite.strategies.gated import architecture_gradients, weight_step
+from nas_suite.strategies.steps import architecture_gradients, weight_step
 
 def path_of(s, expand, kernel): return {c: next(i for i,o in enumerate(c.options) if str(kernel) in o.split('_')[-1] and str(expand) in o.split('_')[0]) for c in s.choices}
 

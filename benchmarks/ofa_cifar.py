@@ -11,7 +11,7 @@ from nas_suite.extraction import extract
 from nas_suite.spaces.mobile import mobilenet_v2_like, ofa_mobilenet_v3
 from nas_suite.strategies.supernet import Supernet, progressive, sandwich
 from nas_suite.tasks.classification import classification
-from nas_suite.training import batches, evaluate, fit, load_checkpoint, recalibrate
+from nas_suite.training import Loop, batches, evaluate, fit, load_checkpoint, recalibrate
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 a.add_argument('--part', choices=['supernets', 'alone'], help='default: both, one after the other'); a.add_argument('--images', type=int, default=8000); a.add_argument('--epochs', type=int, default=20); a.add_argument('--tune', type=int, default=2)
@@ -65,7 +65,7 @@ for scheme,strategy in schemes.items():
     s, folder = make(), Path(tempfile.gettempdir())/f'{a.out}-{a.seed}'
     folder.mkdir(exist_ok=True)
     kept = folder/f"{scheme.replace(' ', '-')}.pt"
-    history = strategy.train(s, task, seed=a.seed, checkpoint=kept, progress=False)
+    history = strategy.train(s, task, Loop(a.seed, checkpoint=kept, progress=False)).history
     cpu = load_checkpoint(kept)['spent']['cpu_seconds'] # of all its processes, where it was cut off
     for name,x in archs.items():
         if name in done: continue

@@ -12,7 +12,7 @@ from nas_suite.latency import measure, table
 from nas_suite.spaces.mobile import mobilenet_v2_like, proxyless
 from nas_suite.strategies.gated import Gated
 from nas_suite.tasks.classification import classification
-from nas_suite.training import batches, evaluate, fit, recalibrate, seeded
+from nas_suite.training import Loop, batches, evaluate, fit, recalibrate, seeded
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 a.add_argument('--images', type=int, default=16000); a.add_argument('--seeds', type=int, default=3); a.add_argument('--random', type=int, default=5)
@@ -84,7 +84,7 @@ def note(name, seed, net, arch, latency, **more):
 for seed in range(a.seeds):
     s, t0 = make(seed), time.time()
     start, strategy = deepcopy(s), Gated(epochs=a.search_epochs)
-    history = strategy.search(s, task, [(cost, budget)], seed=seed, progress=False)
+    history = strategy.search(s, task, [(cost, budget)], Loop(seed, progress=False)).history
     arch = strategy.derive(s, [(cost, budget)])
     print(f"seed {seed}: searched in {time.time()-t0:.0f} s, entropy {history[-1]['entropy']:.2f}, multiplier {history[-1]['multiplier']}", flush=True)
     sub, took = extract(s, arch), time.time() - t0

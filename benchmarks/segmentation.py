@@ -20,10 +20,10 @@ from nas_suite.extraction import extract
 from nas_suite.latency import measure, table
 from nas_suite.relaxation import soften
 from nas_suite.spaces.segmenter import small_segmenter, ssr_segmenter
-from nas_suite.strategies.gated import architecture_gradients, weight_step
+from nas_suite.strategies.steps import architecture_gradients, weight_step
 from nas_suite.strategies.regularized import Regularized, remaining
 from nas_suite.tasks.segmentation import segmentation
-from nas_suite.training import calibrated, fit, load_checkpoint
+from nas_suite.training import Loop, calibrated, fit, load_checkpoint
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 a.add_argument('part', nargs='?', choices=['ablation', 'networks', 'cost'], help='default: all'); a.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
@@ -86,7 +86,7 @@ def ablation():
             budget = low + .45*(high - low)
             strategy = Regularized(epochs=a.epochs, batch_size=batch, regularizer=regularizer, weights=weights, shrinks=shrinks, onset=onset)
             with tempfile.TemporaryDirectory() as d:
-                history = strategy.search(space, task, [(cost, budget)], seed=seed, checkpoint=Path(d)/'s.pt', progress=False)
+                history = strategy.search(space, task, [(cost, budget)], Loop(seed, checkpoint=Path(d)/'s.pt', progress=False)).history
                 spent, last, view = load_checkpoint(Path(d)/'s.pt')['spent']['cpu_seconds'], history[-1], remaining(space)
             likely, arch = strategy.derive(view, []), strategy.derive(space, [(cost, budget)])
             soft, net = Soft(view, weights), extract(space, likely)
@@ -152,7 +152,7 @@ def networks():
         budget = low + .5*(high - low)
         strategy = Regularized(epochs=a.epochs, batch_size=batch)
         with tempfile.TemporaryDirectory() as d:
-            history = strategy.search(space, task, [(cost, budget)], seed=seed, checkpoint=Path(d)/'s.pt', progress=False)
+            history = strategy.search(space, task, [(cost, budget)], Loop(seed, checkpoint=Path(d)/'s.pt', progress=False)).history
             spent = load_checkpoint(Path(d)/'s.pt')['spent']['cpu_seconds']
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         arch = strategy.derive(space, [(cost, budget)])

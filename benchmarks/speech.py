@@ -11,7 +11,7 @@ from nas_suite.spaces.tdnn import efficient_tdnn, small_tdnn, tdnn_arch
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.supernet import Supernet, five_stages, probes
 from nas_suite.tasks.speaker import equal_error_rate, interval, speaker
-from nas_suite.training import calibrated, fit, load_checkpoint, seeded
+from nas_suite.training import Loop, calibrated, fit, load_checkpoint, seeded
 
 a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 a.add_argument('--seed', type=int, default=0); a.add_argument('--epochs', type=float, default=20, help='of each stage'); a.add_argument('--tune', type=int, default=12, help='epochs of a network found'); a = a.parse_args()
@@ -44,7 +44,7 @@ class Watched(Supernet):
 
 strategy = Evolution(Watched(five_stages(space, a.epochs), rule='uniform', distill='none'), samples=60, generations=60, population=60)
 kept = Path(tempfile.mkdtemp())/'search.pt'
-history = strategy.search(space, task, seed=a.seed, checkpoint=kept, progress=False)
+history = strategy.search(space, task, [], Loop(a.seed, checkpoint=kept, progress=False)).history
 steps = history[-1]['step'] + 1
 for i,arch in enumerate(decode(space, sample(space, 12, seeded('networks')))): note('random', f'random {i+1}', calibrated(extract(space, arch), task, seed=a.seed), cost(arch))
 def finer():

@@ -5,7 +5,7 @@ from torch import nn
 from nas_suite.choices import alphas, structure
 from nas_suite.layers import MixedOp
 from nas_suite.relaxation import probabilities, undecided_by
-from nas_suite.strategies.gated import scatter
+from nas_suite.strategies.steps import scatter
 from nas_suite.strategies.regularized import _forget, regularized, shrink
 
 torch.set_num_threads(1)

@@ -30,7 +30,7 @@ from .strategies.supernet import Supernet, five_stages, sandwich
 from .tasks.classification import classification as classification_task
 from .tasks.segmentation import fps, segment, segmentation as segmentation_task
 from .tasks.speaker import LogMel, UnusualRecording, embeddings, features_of, speaker as speaker_task
-from .training import calibrated, fit, load_checkpoint, save_checkpoint, seed_of, seeded, worth
+from .training import Loop, calibrated, fit, load_checkpoint, save_checkpoint, seed_of, seeded, worth
 
 # %% ../nbs/core/08_search.ipynb #b6b7393f
 def _write(path: Path, text: str):
@@ -282,7 +282,7 @@ def run(
     space.load_state_dict(load_checkpoint(run_dir/'start.pt')['space'])
     if supernet is not None: _take_over(Path(supernet), run_dir, config)
 
-    history = strategy.search(space, task, limits, seed=seed, device=device, checkpoint=run_dir/'search.pt', progress=progress)
+    history = strategy.search(space, task, limits, Loop(seed, device, run_dir/'search.pt', progress=progress)).history
     _once(run_dir/'history.json', lambda: history)
     settled = _once(run_dir/'settled.json', lambda: _settle(space, strategy, limits))
     arch = settled['arch']
@@ -494,7 +494,7 @@ def train_supernet(
         run_dir.mkdir(parents=True, exist_ok=True)
         _once(run_dir/'config.json', lambda: config)
         _once(run_dir/'environment.json', lambda: environment(**config['latency']))
-    history = strategy.supernet.train(space, task, seed, device, run_dir/'search.pt', progress)
+    history = strategy.supernet.train(space, task, Loop(seed, device, run_dir/'search.pt', progress=progress)).history
     if first:
         strategy.prepare(space, task, seed, device, run_dir/'scores.json', progress)
         _once(run_dir/'history.json', lambda: history)

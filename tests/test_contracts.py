@@ -19,7 +19,7 @@ from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.tasks.classification import Classification
 from nas_suite.tasks.segmentation import Segmentation
-from nas_suite.training import load_checkpoint, seeded
+from nas_suite.training import Loop, load_checkpoint, seeded
 sys.path.insert(0, str(Path(__file__).parent))
 from spaces import Builder, fixed, off, rows, shaken
 
@@ -218,7 +218,7 @@ class TestStrategy:
         make, limits, start = STRATEGIES[strategy], limits_of(name), made(name)
         space, task, given = deepcopy(start), task_for(start), start.state_dict()
         one = make()
-        history = one.search(space, task, limits, seed=1, checkpoint=tmp_path/'search.pt', progress=False)
+        history = one.search(space, task, limits, Loop(1, checkpoint=tmp_path/'search.pt', progress=False)).history
         steps = 2 * len(task.train) // 4
         assert sorted({r['step'] for r in history}) == list(range(steps)) and json.loads(json.dumps(history)) == history
         if strategy.startswith('gated'): self.beliefs(space, limits, history, steps)
@@ -253,7 +253,7 @@ class TestStrategy:
         def go_on(): # another process knows only the file
             new = deepcopy(start)
             other = make()
-            return other.search(new, task, limits, seed=1, checkpoint=tmp_path/'cut.pt', progress=False, save_s=-1), new, other
+            return other.search(new, task, limits, Loop(1, checkpoint=tmp_path/'cut.pt', progress=False, save_s=-1)).history, new, other
         with pytest.raises(Cut): go_on()
         assert selection() is None and load_checkpoint(tmp_path/'cut.pt')['step'] == 3
         rest, again, other = go_on()

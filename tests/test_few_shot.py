@@ -67,7 +67,7 @@ def test_what_cannot_be_counted_says_so():
 
 from nas_suite.costs import LatencyAwareLoss, cheapest, feasible, macs
 from nas_suite.latency import FewShotPredictor, Predictor, device_cost, load_predictor
-from nas_suite.strategies.gated import derive
+from nas_suite.strategies.steps import derive
 from scipy.stats import spearmanr
 
 def world(n=400, noise=.03, seed=0):

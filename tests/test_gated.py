@@ -8,8 +8,10 @@ from nas_suite.choices import *
 from nas_suite.costs import CostModel, LatencyAwareLoss, macs, params
 from nas_suite.layers import *
 from nas_suite.relaxation import draw_gates, draw_path, modes, probabilities
-from nas_suite.strategies.gated import AlphaOptimizer, Gated, added_gradients, architecture_gradients, derive, reinforce_gradients, weight_step
+from nas_suite.strategies.gated import AlphaOptimizer, Gated
+from nas_suite.strategies.steps import added_gradients, architecture_gradients, derive, reinforce_gradients, weight_step
 from nas_suite.tasks.classification import Classification
+from nas_suite.training import Loop
 
 class Times(nn.Module):
     "x * weight, a number: the gate's gradient can be worked out by hand."
@@ -196,7 +198,7 @@ def test_it_learns_what_is_better_within_the_budget():
     task, cost = Classification('shifted', a, b, b, 3, (3, 4, 4), smoothing=0.), macs(space, (3, 4, 4))
     budget = 2.2 * 9 * 16
     strategy = Gated(epochs=60, batch_size=50, lr=.1)
-    history = strategy.search(space, task, [(cost, budget)], seed=0, progress=False)
+    history = strategy.search(space, task, [(cost, budget)], Loop(progress=False)).history
     arch = strategy.derive(space, [(cost, budget)])
     assert history[-1]['entropy'] < history[0]['entropy'] and cost(arch) <= budget and history[-1]['cost']['macs'] < 1.1 * budget
     assert 'full' in arch.values()

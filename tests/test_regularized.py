@@ -11,10 +11,10 @@ from nas_suite.layers import *
 from nas_suite.relaxation import *
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import published_arch, small_segmenter, ssr_segmenter
-from nas_suite.strategies.gated import weight_step
-from nas_suite.strategies.regularized import Regularized, _alive, _fitting, remaining, shrink
+from nas_suite.strategies.regularized import Regularized, _alive, remaining, shrink
+from nas_suite.strategies.steps import fitting, weight_step
 from nas_suite.tasks.classification import Classification
-from nas_suite.training import load_checkpoint
+from nas_suite.training import Loop, load_checkpoint
 
 def mobile(seed=0):
     torch.manual_seed(seed)
@@ -81,7 +81,7 @@ def test_guards_of_shrinking(seed, make, share, threshold):
     for n,c in choices(view).items():
         gone = [i for i in range(len(c)) if i not in c.survivors]
         likely = [i for i in gone if p[n][i] > threshold * p[n].max() and n in reachable(view)]
-        for i in likely: assert _fitting(restrict(space, {**_alive(view), n: c.options[i]}), [(cost, budget)]) is None, 'a likely option goes only where no network within the budget has it'
+        for i in likely: assert fitting(restrict(space, {**_alive(view), n: c.options[i]}), [(cost, budget)]) is None, 'a likely option goes only where no network within the budget has it'
     free = shrink(space, [], threshold)
     for n in reachable(free): assert int(p[n].argmax()) in choices(free)[n].survivors
     assert all(len(choices(free)[n].survivors) == 1 for n in choices(free) if n not in reachable(free)) # what nothing depends on is decided
@@ -110,7 +110,7 @@ def test_it_ends_as_one_network(make, tmp_path):
     task, cost = task_for(space), macs(space, space.input_shape)
     limits = [(cost, cost(smallest(space)) + .5*(cost(largest(space)) - cost(smallest(space))))]
     s = Regularized(epochs=40 if make is mobile else 16, batch_size=8, strength=dict(width=.6))
-    history = s.search(space, task, limits, checkpoint=tmp_path/'s.pt', progress=False)
+    history = s.search(space, task, limits, Loop(checkpoint=tmp_path/'s.pt', progress=False)).history
     last, left = history[-1], remaining(space)
     assert last['undecided'] == 0 and last['forced'] == [] and count(left) == 1
     assert last['entropy'] == pytest.approx(0, abs=1e-6) and last['cost']['macs'] == pytest.approx(last['discrete']['macs']) # the mixture is its network
@@ -140,10 +140,10 @@ def test_force_is_reported():
     space = mobile()
     task, cost = task_for(space), macs(space, space.input_shape)
     limits = [(cost, .7*cost(largest(space)))]
-    history = Regularized(epochs=3, batch_size=8, threshold=0.).search(space, task, limits, progress=False)
+    history = Regularized(epochs=3, batch_size=8, threshold=0.).search(space, task, limits, Loop(progress=False)).history
     assert set(history[-1]['forced']) == set(choices(space)) and history[-1]['undecided'] == 0 and count(remaining(space)) == 1 and cost(largest(remaining(space))) <= limits[0][1]
     space = mobile()
-    never = Regularized(epochs=3, batch_size=8, shrinks=0).search(space, task, limits, progress=False)
+    never = Regularized(epochs=3, batch_size=8, shrinks=0).search(space, task, limits, Loop(progress=False)).history
     assert never[-1]['forced'] == [] and never[-1]['undecided'] == len(choices(space)) and count(remaining(space)) == count(space)
 
 def test_data_of_the_two_kinds_of_steps():
@@ -155,10 +155,10 @@ def test_data_of_the_two_kinds_of_steps():
         task = task_for(space)
         task.train, task.valid = Watched('train', task.train), Watched('valid', task.valid)
         drawn.update(train=0, valid=0)
-        Regularized(epochs=2, batch_size=8, held=held).search(space, task, [], progress=False)
+        Regularized(epochs=2, batch_size=8, held=held).search(space, task, [], Loop(progress=False))
         assert drawn['train'] > 0 and (drawn['valid'] > 0) == held
 
-@pytest.mark.parametrize('bad, says', [(dict(regularizer='l0'), 'they are ssr, entropy, zero-one, none'), (dict(weights='relu'), 'they are softmax, sigmoid'), (dict(strength=dict(colour=1.)), "no dimension 'colour'; they are depth, resolution, operator"),
+@pytest.mark.parametrize('bad, says', [(dict(regularizer='l0'), 'they are ssr, entropy, zero-one, none'), (dict(weights='relu'), 'they are softmax, sigmoid'), (dict(strength=dict(colour=1.)), "no role 'colour'; they are depth, resolution, operator"),
     (dict(threshold=1.), 'threshold is out of range: 1.0'), (dict(force=.05), 'force is out of range'), (dict(epochs=0), 'epochs is out of range: 0'), (dict(batch_size=1), 'batch_size')])
 def test_bad_settings(bad, says):
     with pytest.raises(ValueError, match=says): Regularized(**bad)
@@ -172,7 +172,7 @@ def test_the_regularizer_acts_from_its_onset():
     def end(**settings):
         space = segmenter()
         task = task_for(space)
-        Regularized(epochs=2, batch_size=6, **settings).search(space, task, [], progress=False)
+        Regularized(epochs=2, batch_size=6, **settings).search(space, task, [], Loop(progress=False))
         return torch.cat([a.detach().flatten() for a in alphas(space)])
     assert torch.equal(end(onset=1.), end(regularizer='none')) and not torch.equal(end(onset=.1), end(onset=1.))
     with pytest.raises(ValueError, match='onset is out of range: 2'): Regularized(onset=2)

@@ -12,7 +12,7 @@ from nas_suite.latency import LatencyTable
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.gated import Gated
 from nas_suite.tasks.classification import classification
-from nas_suite.training import load_checkpoint, seeded
+from nas_suite.training import Loop, load_checkpoint, seeded
 
 shape, budget = (1, 8, 8), 14000
 EPOCHS, RETRAIN = 4, 8 # 3 steps an epoch, and 1
@@ -194,7 +194,7 @@ def test_the_same_seed_gives_the_same_run(found, tmp_path):
     random.seed(99)
     again = go(tmp_path/'run')
     same_run(found.run_dir, again.run_dir)
-    history = lambda seed: Gated(epochs=1, batch_size=16).search(mobile(), classification(pair(), shift=1), [(macs(mobile(), shape), budget)], seed=seed, progress=False)
+    history = lambda seed: Gated(epochs=1, batch_size=16).search(mobile(), classification(pair(), shift=1), [(macs(mobile(), shape), budget)], Loop(seed, progress=False)).history
     assert history(3) == history(3) != history(4)
 
 @pytest.mark.parametrize('more, said', [

@@ -13,6 +13,7 @@ from nas_suite.spaces.tdnn import efficient_tdnn, fine, published_macs
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.supernet import Supernet, five_stages
+from nas_suite.training import Loop
 from nas_suite.tasks.speaker import (CosineHead, Disturb, LogMel, Recordings, Trials, as_norm, embed_files, embeddings, equal_error_rate, error_curve, interval, margin_loss, min_dcf, plot_det, plot_scores,
                                      published_front, UnusualRecording, read_part, read_wave, speaker, wrapped)
 from spaces import off
@@ -419,7 +420,7 @@ def test_training_goes_on_with_its_head(tmp_path):
         def on_step(step):
             if step == stop: raise KeyboardInterrupt
         s = Supernet(five_stages(space, 1), rule='uniform', distill='none', batch_size=8)
-        try: s.train(space, task, checkpoint=folder/'c.pt', progress=False, save_s=0., on_step=on_step)
+        try: s.train(space, task, Loop(checkpoint=folder/'c.pt', progress=False, save_s=0., on_step=on_step))
         except KeyboardInterrupt: return None
         return space.state_dict()
     (tmp_path/'a').mkdir(); (tmp_path/'b').mkdir()

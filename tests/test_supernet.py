@@ -11,6 +11,7 @@ from nas_suite.layers import *
 from nas_suite.strategies.evolution import Accuracy, AccuracyPredictor, Evolution, evolve, random_search, successive_halving
 from nas_suite.strategies.supernet import Stage, Supernet, kinds, probes, progressive, sandwich, sort_channels, soft_cross_entropy
 from nas_suite.tasks.classification import Classification
+from nas_suite.training import Loop
 
 class Block(nn.Module):
     def __init__(self, i, o, expand, kernel, norm=True):
@@ -81,7 +82,7 @@ def test_a_step_adds_the_gradients_of_its_networks():
     space, task = Net().double(), task_for(dtype=torch.float64)
     x, y = task.train.tensors
     sn, archs = Supernet(sandwich(1)), [largest(space), smallest(space), sample(space)]
-    sn.step(space.train(), task, archs, x, y)
+    sn.step(space.train(), task.loss, archs, x, y)
     got = {n: None if p.grad is None else p.grad.clone() for n,p in space.named_parameters()}
     space.zero_grad(set_to_none=True)
     soft = space(x, archs[0]); total = task.loss(soft, y)
@@ -106,7 +107,7 @@ def test_progressive_shrinking_with_a_teacher_goes_on_where_it_was_cut_off(tmp_p
         def on_step(step):
             if step == cut: raise Cut
         sn = Supernet(progressive(space, epochs=2, full=2), rule='uniform', distill='teacher', batch_size=12)
-        return sn.train(space, task_for(), seed=3, checkpoint=path, progress=False, save_s=-1, on_step=on_step), space.state_dict()
+        return sn.train(space, task_for(), Loop(3, checkpoint=path, progress=False, save_s=-1, on_step=on_step)).history, space.state_dict()
     whole, weights = run(tmp_path/'a.pt')
     assert [r['stage'] for r in whole if 'probes' in r] == [st.name for st in progressive(Net())] and all(0 <= v <= 1 for r in whole if 'probes' in r for v in r['probes'].values())
     for cut in (3, 4, 9, 13): # in the first stage, at its end, and beyond channel sorting
@@ -120,7 +121,7 @@ sys.path.insert(0, sys.argv[1])
 from test_supernet import *
 torch.manual_seed(0)
 space = Net(norm=False).double()
-history = Supernet(sandwich(2, lr=.02), batch_size=8).train(space, task_for(dtype=torch.float64), progress=False)
+history = Supernet(sandwich(2, lr=.02), batch_size=8).train(space, task_for(dtype=torch.float64), Loop(progress=False)).history
 if int(os.environ.get('RANK', 0)) == 0: torch.save(dict(space=space.state_dict(), losses=[r['losses'] for r in history if 'losses' in r]), sys.argv[2])
 '''
 def torchrun(n, *what, **more):
