@@ -5,201 +5,343 @@
 # %% auto #0
 __all__ = ['extract_selected', 'extract', 'check']
 
-# %% ../nbs/core/02_extraction.ipynb #10bdc23f
-import gc, torch
+# %% ../nbs/core/02_extraction.ipynb #e37384bd
+import einops, gc, math, torch
 from contextlib import contextmanager
 from copy import deepcopy
 from threading import RLock, get_ident
 from torch import fx, nn
-from .choices import Choice, Gates, Selection, encode, is_complete, restrict, selected, selecting, selection, structure
+from torch.utils._pytree import keystr, tree_flatten_with_path
+from .choices import (Choice, Gates, Selection, branches_of, encode, is_complete, restrict, selected, selecting,
+                               selection, structure)
 from .layers import Width, Zero, twin
 
-# %% ../nbs/core/02_extraction.ipynb #9cf5b586
+# %% ../nbs/core/02_extraction.ipynb #bad33e6e
+_rules = ("its forward must not branch or loop on tensor values or sizes, loops over searchable blocks go through "
+          "ElasticDepth, and functions of einops are imported where forward is written")
+
+@contextmanager
+def _explained(name, module):
+    "Say in which module a trace failed, and why."
+    def refused(e):
+        return ValueError(f"{name or 'the space'} ({type(module).__name__}) cannot be traced: {_rules} ({e})")
+    try: yield
+    except (fx.proxy.TraceError, TypeError, NotImplementedError) as e: raise refused(e) from e
+    except RuntimeError as e:
+        if 'unknown to einops' not in str(e): raise
+        raise refused(e) from e
+
+# %% ../nbs/core/02_extraction.ipynb #80bd45b3
+_tracing = RLock()
+
+def _is_elastic(module): return hasattr(type(module), 'plain')
+
+class _Tracer(fx.Tracer):
+    "Its leaves are elastic layers, `Zero`, and the layers and functions of PyTorch and einops."
+    def __init__(self):
+        super().__init__(autowrap_modules=(math, einops))
+        self.thread = get_ident()
+    def is_leaf_module(self, module, name):
+        if _is_elastic(module) or isinstance(module, Zero) or module.__module__.startswith('einops.'): return True
+        return super().is_leaf_module(module, name)
+    def getattr(self, attr, value, cache):
+        return super().getattr(attr, value, cache) if get_ident() == self.thread else value
+    def call_module(self, module, forward, args, kwargs):
+        if get_ident() != self.thread: return forward(*args, **kwargs)
+        with _explained(name := self.path_of_module(module), module):
+            if not self.is_leaf_module(module, name): return forward(*args, **kwargs)
+            if kwargs or len(args) != 1 or type(args[0]) is not fx.Proxy:
+                return self.create_proxy('call_module', name, args, kwargs)
+            node = self.graph.create_node('call_module', name, (args[0].node,)) # most calls; faster than create_proxy
+            return fx.Proxy(node, self)
+    def create_arg(self, a):
+        if isinstance(a, _Mode): bool(a) # refuses
+        return super().create_arg(a)
+
+# %% ../nbs/core/02_extraction.ipynb #74fce9b0
 class _Mode:
     "Stands for `training` during a trace."
     def __init__(self, name): self.name = name
-    def __bool__(self): raise ValueError(f"{self.name} reads self.training, which a trace would freeze: use a module such as nn.Dropout for what depends on it")
+    def __bool__(self):
+        raise ValueError(f"{self.name} reads self.training, which a trace would freeze: use a module such as "
+                         "nn.Dropout for what depends on it")
 
-_tracing = RLock() # a trace patches nn.Module for the whole process
-
-class _Extractor(fx.Tracer):
-    "Leaves are elastic layers, `Zero`, and PyTorch's and einops' own; calls of other threads pass by."
-    def __init__(self): super().__init__(); self.thread = get_ident()
-    def getattr(self, attr, value, cache): return super().getattr(attr, value, cache) if get_ident() == self.thread else value
-    def is_leaf_module(self, m, name): return hasattr(type(m), 'plain') or isinstance(m, Zero) or m.__module__.startswith('einops.') or super().is_leaf_module(m, name)
-    def call_module(self, m, forward, args, kwargs):
-        if get_ident() != self.thread: return forward(*args, **kwargs)
-        with _explained(name := self.path_of_module(m), m):
-            if not self.is_leaf_module(m, name): return forward(*args, **kwargs)
-            if not kwargs and len(args) == 1 and type(args[0]) is fx.Proxy: return fx.Proxy(self.graph.create_node('call_module', name, (args[0].node,)), self) # most calls; much faster
-            return self.create_proxy('call_module', name, args, kwargs)
-    def create_arg(self, a):
-        if isinstance(a, _Mode): bool(a)
-        return super().create_arg(a)
-
-@contextmanager
-def _explained(name, m):
-    "Say in which module a trace failed, and why."
-    try: yield
-    except (fx.proxy.TraceError, TypeError, NotImplementedError) as e:
-        raise ValueError(f"{name or 'the space'} ({type(m).__name__}) cannot be traced: its forward must not branch or loop on tensor values or sizes, "
-                         f"and loops over searchable blocks go through ElasticDepth ({e})") from e
-
-def _shallow(m):
+def _shallow(module):
     "A copy of a module that shares everything with it; copy.copy takes ten times as long."
-    new = object.__new__(type(m)); new.__dict__.update(m.__dict__)
+    new = object.__new__(type(module))
+    new.__dict__.update(module.__dict__)
     return new
 
-def _skeleton(space, is_leaf):
-    "A space whose inner modules are shallow copies that refuse to tell their mode, with empty modules in place of branches that do not run."
-    now, copies, ran, nothing = selection(), {}, {}, nn.Module()
-    def runs(cond):
-        choice, allowed = cond
-        return choice not in now or isinstance(now[choice], Gates) or now[choice] in allowed
-    def go(m, name, out): # out: branch that does not run -> its choice
-        if m in out: return nothing
-        if m in copies: return copies[m]
-        if name and is_leaf(m, name) and not isinstance(m, (nn.ModuleList, nn.ModuleDict)): return m
-        copies[m] = new = _shallow(m)
-        if m in ran: out = {b: c for b,c in out.items() if c is not ran[m]} # inside a branch that runs, a branch beside it may stand too
-        if hasattr(type(m), 'branches'):
-            for b,cond in m.branches().items():
-                if runs(cond): ran[b] = cond[0]
-                else: out = {**out, b: cond[0]}
-        new.__dict__['training'] = _Mode(f'{name or "the space"} ({type(m).__name__})')
-        new.__dict__['_modules'] = {n: c if c is None or isinstance(c, Choice) else go(c, f'{name}.{n}' if name else n, out) for n,c in m._modules.items()}
+def _runs(choice, allowed):
+    "Whether a branch runs under the present selection."
+    state = (now := selection()).get(choice)
+    return choice not in now or isinstance(state, Gates) or state in allowed
+
+# %% ../nbs/core/02_extraction.ipynb #720d5957
+class _Skeleton:
+    "Copies of the modules of a space that run, with an empty module in place of each branch that does not."
+    def __init__(self, is_leaf):
+        self.is_leaf, self.nothing = is_leaf, nn.Module()
+        self.copies, self.running = {}, {} # module -> copy; branch that runs -> its choice
+
+    def of(self, module, name='', idle={}):
+        "`idle`: branches that do not run -> their choice."
+        if module in idle: return self.nothing
+        if module in self.copies: return self.copies[module]
+        if name and self.is_leaf(module, name) and not isinstance(module, (nn.ModuleList, nn.ModuleDict)): return module
+        new = self.copies[module] = _shallow(module)
+        if module in self.running: # inside a branch that runs, a branch beside it may stand too
+            idle = {branch: choice for branch, choice in idle.items() if choice is not self.running[module]}
+        found = branches_of(module)
+        self.running |= {branch: choice for branch, (choice, allowed) in found.items() if _runs(choice, allowed)}
+        idle = idle | {branch: choice for branch, (choice, allowed) in found.items() if not _runs(choice, allowed)}
+        new.__dict__['training'] = _Mode(f"{name or 'the space'} ({type(module).__name__})")
+        def inner(n, child): return self.of(child, f'{name}.{n}' if name else n, idle)
+        new.__dict__['_modules'] = {n: child if child is None or isinstance(child, Choice) else inner(n, child)
+                                    for n, child in module._modules.items()}
         return new
-    return go(space, '', {})
 
-# %% ../nbs/core/02_extraction.ipynb #d32e72ce
-def _clone(m, memo):
-    "A copy of an ordinary module; cheaper than deepcopy where it is a single layer."
-    if m._modules or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks: return deepcopy(m, memo)
-    new = twin(m)
-    def own(t):
-        if t is not None and id(t) not in memo:
-            c = t.detach().clone()
-            memo[id(t)] = nn.Parameter(c, requires_grad=t.requires_grad) if isinstance(t, nn.Parameter) else c
-        return None if t is None else memo[id(t)]
-    new.__dict__.update(_parameters={n: own(p) for n,p in m._parameters.items()}, _buffers={n: own(b) for n,b in m._buffers.items()}, _modules={})
+# %% ../nbs/core/02_extraction.ipynb #a85b91f0
+def _traced(module) -> fx.Graph:
+    "The graph of what a module computes under the present selection."
+    tracer = _Tracer()
+    with _tracing, _explained('', module):
+        graph = tracer.trace(_Skeleton(tracer.is_leaf_module).of(module))
+    for node in graph.nodes:
+        node.meta.clear() # where it stands in the space's code
+    graph._tracer_cls = None # a pickle would look for it
+    return graph
+
+# %% ../nbs/core/02_extraction.ipynb #63571e52
+def _clone(module, memo):
+    "A copy of an ordinary module; for a single layer cheaper than deepcopy. `memo`: id of a tensor -> its copy."
+    if module._modules or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        return deepcopy(module, memo)
+    def own(tensor):
+        if tensor is None: return None
+        if id(tensor) not in memo:
+            copy = tensor.detach().clone()
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(copy, requires_grad=tensor.requires_grad) if is_parameter else copy
+        return memo[id(tensor)]
+    new = twin(module)
+    new.__dict__['_parameters'] = {n: own(p) for n, p in module._parameters.items()}
+    new.__dict__['_buffers'] = {n: own(b) for n, b in module._buffers.items()}
+    new.__dict__['_modules'] = {}
     return new
 
-def _in_place(n, parts):
-    if n.op == 'call_module': return getattr(parts[n.target], 'inplace', False)
-    name = n.target if isinstance(n.target, str) else getattr(n.target, '__name__', '')
-    return n.op != 'get_attr' and (n.kwargs.get('inplace') or name.endswith('_') and not name.endswith('__') or name in ('iadd', 'isub', 'imul', 'itruediv'))
+def _parts(graph, module) -> dict:
+    "name -> the ordinary layer, parameter or buffer that stands there in the subnet; a `Zero` as it is."
+    parts, memo = {}, {}
+    for node in graph.nodes:
+        if node.target in parts: continue
+        if node.op == 'get_attr':
+            path, _, last = node.target.rpartition('.')
+            tensor = getattr(module.get_submodule(path), last)
+            if id(tensor) not in memo:
+                memo[id(tensor)] = deepcopy(tensor)
+            parts[node.target] = memo[id(tensor)]
+        elif node.op == 'call_module':
+            layer = module.get_submodule(node.target)
+            if isinstance(layer, Zero):
+                parts[node.target] = layer
+            else:
+                parts[node.target] = layer.plain() if _is_elastic(layer) else _clone(layer, memo)
+    return parts
 
-def _written(n, parts):
+# %% ../nbs/core/02_extraction.ipynb #92a05a33
+def _in_place(node, parts):
+    "Whether a node writes into its input."
+    if node.op == 'get_attr': return False
+    if node.op == 'call_module': return getattr(parts[node.target], 'inplace', False)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
+    trailing = name.endswith('_') and not name.endswith('__')
+    return node.kwargs.get('inplace') or trailing or name in ('iadd', 'isub', 'imul', 'itruediv')
+
+def _written(node, parts):
     "Whether anything writes into the value of a node, or into a view of it."
-    return any(_in_place(u, parts) or not (u.op == 'call_module' and parts[u.target]._parameters) and _written(u, parts) for u in n.users)
+    def makes_new(user): return user.op == 'call_module' and parts[user.target]._parameters
+    return any(_in_place(user, parts) or not makes_new(user) and _written(user, parts) for user in node.users)
 
-def _drop_zeros(graph, parts):
-    "Remove operators that give zeros: x + 0 is x. A copy of x where something writes into it."
-    zeros = [n for n in graph.nodes if n.op == 'call_module' and isinstance(parts[n.target], Zero)]
-    for zero in zeros:
-        like, nothing = zero.args[0], [zero] # nodes that are known to be zeros of this shape
-        while nothing:
-            node = nothing.pop()
-            for user in list(node.users):
-                if not (user.target in (torch.add, 'add') or getattr(user.target, '__name__', '') in ('add', 'iadd')) or len(user.args) != 2 or user.kwargs: continue
-                other = user.args[1] if user.args[0] is node else user.args[0]
-                if other is like:
-                    with graph.inserting_before(user): x = graph.call_function(torch.clone, (like,)) if _written(like, parts) or _written(user, parts) else like
-                elif isinstance(other, (int, float)) and other == 0: nothing.append(node); x = node
-                else: continue
-                user.replace_all_uses_with(x); graph.erase_node(user)
-        if zero.users:
-            with graph.inserting_before(zero): zero.replace_all_uses_with(graph.call_function(torch.zeros_like, (like,)))
-        graph.erase_node(zero)
+def _addend(sum_node, node):
+    "What a node is added to by `sum_node`; None if that is no sum of two."
+    adds = sum_node.target in (torch.add, 'add') or getattr(sum_node.target, '__name__', '') in ('add', 'iadd')
+    if not adds or len(sum_node.args) != 2 or sum_node.kwargs: return None
+    return sum_node.args[1] if sum_node.args[0] is node else sum_node.args[0]
 
-# %% ../nbs/core/02_extraction.ipynb #5ea6c3c0
+# %% ../nbs/core/02_extraction.ipynb #e2073f1a
+def _drop_zero(graph, zero, parts):
+    "Remove one operator that gives zeros from a graph, and the sums it stands in."
+    like, zeros = zero.args[0], [zero] # zeros: nodes known to be zeros of the shape of `like`
+    while zeros:
+        node = zeros.pop()
+        for user in list(node.users):
+            other, kept = _addend(user, node), None
+            if other is like:
+                kept = like
+                if _written(like, parts) or _written(user, parts):
+                    with graph.inserting_before(user):
+                        kept = graph.call_function(torch.clone, (like,))
+            elif isinstance(other, (int, float)) and other == 0:
+                zeros.append(node)
+                kept = node
+            if kept is None: continue
+            user.replace_all_uses_with(kept)
+            graph.erase_node(user)
+    if zero.users:
+        with graph.inserting_before(zero):
+            zero.replace_all_uses_with(graph.call_function(torch.zeros_like, (like,)))
+    graph.erase_node(zero)
+
+# %% ../nbs/core/02_extraction.ipynb #d6fc0149
 def _place(root, name, part):
     "Put a module or tensor under a dotted name, with empty modules on the way."
     *path, last = name.split('.')
+    at = root
     for n in path:
-        if n not in root._modules: root._modules[n] = nn.Module()
-        root = root._modules[n]
-    if isinstance(part, nn.Module): root._modules[last] = part
-    elif isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter): root.register_buffer(last, part)
-    else: setattr(root, last, part)
+        if n not in at._modules:
+            at._modules[n] = nn.Module().train(root.training)
+        at = at._modules[n]
+    if isinstance(part, nn.Module):
+        at._modules[last] = part
+    elif isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter):
+        at.register_buffer(last, part)
+    else:
+        setattr(at, last, part)
 
 @contextmanager
 def _no_collection():
-    "Thousands of small objects are about to be made and kept: looking through all of memory for garbage in between takes longer than making them."
-    was = gc.isenabled(); gc.disable()
+    """Thousands of small objects are about to be made and kept: looking through all of memory for garbage in between
+    takes longer than making them."""
+    was = gc.isenabled()
+    gc.disable()
     try: yield
     finally:
-        if was: gc.enable()
+        if was:
+            gc.enable()
 
+# %% ../nbs/core/02_extraction.ipynb #883f7ae9
+def _wrapped(subnet):
+    "Mark calls of einops as calls that another trace leaves as they are."
+    calls = [n for n in subnet.graph.nodes if n.op == 'call_function' and n.target.__module__.startswith('einops.')]
+    names = dict.fromkeys(f'{n.target.__module__}.{n.target.__qualname__}'.replace('.', '_') for n in calls)
+    for node in calls:
+        node.meta['is_wrapped'] = True
+    subnet._code = ''.join(f'\ntorch.fx.wrap("{name}")' for name in names) + subnet._code
+    return subnet
+
+# %% ../nbs/core/02_extraction.ipynb #45dddebe
 @_no_collection()
 def extract_selected(module: nn.Module) -> fx.GraphModule:
     "The plain network that a module is under the present selection."
-    tracer = _Extractor()
-    if tracer.is_leaf_module(module, ''): module = nn.Sequential(module)
-    with _tracing, _explained('', module): graph = tracer.trace(_skeleton(module, tracer.is_leaf_module))
-    parts, memo = {}, {}
-    for n in graph.nodes:
-        n.meta.clear()
-        if n.op == 'get_attr':
-            *path, last = n.target.split('.')
-            t = getattr(module.get_submodule('.'.join(path)), last)
-            if id(t) not in memo: memo[id(t)] = deepcopy(t)
-            parts[n.target] = memo[id(t)]
-        elif n.op == 'call_module' and n.target not in parts:
-            m = module.get_submodule(n.target)
-            parts[n.target] = m if isinstance(m, Zero) else m.plain() if hasattr(type(m), 'plain') else _clone(m, memo)
-    _drop_zeros(graph, parts)
-    graph._tracer_cls = None # a pickle would look for it
+    if _Tracer().is_leaf_module(module, ''):
+        module = nn.Sequential(module).train(module.training)
+    graph = _traced(module)
+    parts = _parts(graph, module)
+    for node in list(graph.nodes):
+        if node.op == 'call_module' and isinstance(parts[node.target], Zero):
+            _drop_zero(graph, node, parts)
     subnet = fx.GraphModule({}, fx.Graph(), type(module).__name__)
-    for n,m in parts.items():
-        if not isinstance(m, Zero): _place(subnet, n, m)
+    subnet.training = module.training
+    for name, part in parts.items():
+        if not isinstance(part, Zero):
+            _place(subnet, name, part)
     subnet.graph = graph
-    for n,m in subnet.named_modules():
-        if n not in parts: m.training = module.training
-    return subnet
+    return _wrapped(subnet)
 
 def extract(
     space: nn.Module,
     arch: dict # A complete architecture; a partial one gives a smaller space
 ) -> nn.Module:
-    "The network that `arch` describes, as a plain `torch.fx.GraphModule` with its own copy of the weights, of the same dtype, device and mode. ValueError if `arch` is not of this space or the space cannot be traced."
+    """The network that `arch` describes, as a plain `torch.fx.GraphModule` with its own copy of the weights, of the
+    same dtype, device and mode. ValueError if `arch` is not of this space or the space cannot be traced."""
     s = structure(space)
     if not is_complete(s, arch): return _narrow(space, arch)
-    encode(s, arch)
-    with selected(s, arch): return extract_selected(space)
+    encode(s, arch) # says what is wrong with it
+    with selected(s, arch):
+        return extract_selected(space)
 
-# %% ../nbs/core/02_extraction.ipynb #3ad21fcd
-def check(space, arch, subnet, x=None) -> float:
-    "The largest difference between a space with `arch` selected and `subnet`, both in eval mode, on `x` or on a random batch of `space.input_shape`."
-    if x is None:
-        if not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give check an input x")
-        p = next((p for p in space.parameters() if p.is_floating_point()), torch.zeros(()))
-        x = torch.randn(2, *space.input_shape, generator=torch.Generator().manual_seed(0)).to(p.device, p.dtype)
-    modes = {m: m.training for net in (space, subnet) for m in net.modules()}
+# %% ../nbs/core/02_extraction.ipynb #c931d69c
+def _example(space):
+    "A random batch of two of `space.input_shape`, on the device and of the type of its weights."
+    if not hasattr(space, 'input_shape'):
+        raise ValueError(f"{type(space).__name__} has no input_shape: give check an input x")
+    like = next((p for p in space.parameters() if p.is_floating_point()), torch.zeros(()))
+    x = torch.randn(2, *space.input_shape, generator=torch.Generator().manual_seed(0))
+    return x.to(like.device, like.dtype)
+
+@contextmanager
+def _evaluating(*nets):
+    "All modules of `nets` in eval mode inside the block, and as they were after it."
+    modes = {m: m.training for net in nets for m in net.modules()}
     try:
-        with torch.no_grad(), selected(space, arch): a, b = space.eval()(x), subnet.eval()(x)
+        for net in nets:
+            net.eval()
+        yield
     finally:
-        for m,mode in modes.items(): m.training = mode
-    if a.shape != b.shape: raise ValueError(f"outputs differ in shape: {tuple(a.shape)} of the space, {tuple(b.shape)} of the subnet")
-    return float((a - b).abs().max()) if a.numel() else 0.
+        for module, mode in modes.items():
+            module.training = mode
 
-# %% ../nbs/core/02_extraction.ipynb #f68f7266
+def _leaves(output) -> dict:
+    "The tensors of an output, by where they stand in it."
+    return {keystr(path): leaf for path, leaf in tree_flatten_with_path(output)[0]}
+
+# %% ../nbs/core/02_extraction.ipynb #71c0a90c
+def _difference(a, b, where) -> float:
+    "The largest difference of two leaves of an output."
+    at = f' at {where}' if where else ''
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        if type(a) is type(b) and a == b: return 0.
+        raise ValueError(f"outputs differ{at}: {a!r} of the space, {b!r} of the subnet")
+    if a.shape != b.shape:
+        raise ValueError(f"outputs differ in shape{at}: {tuple(a.shape)} of the space, {tuple(b.shape)} of the subnet")
+    if not a.numel(): return 0.
+    if not a.dtype.is_floating_point and not a.dtype.is_complex:
+        a, b = a.double(), b.double()
+    return float((a - b).abs().max())
+
+def check(space, arch, subnet, x=None) -> float:
+    """The largest difference between the outputs of a space with `arch` selected and of `subnet`, both in eval mode, on
+    `x` or on a random batch of `space.input_shape`. ValueError where outputs have other shapes or places."""
+    x = _example(space) if x is None else x
+    with torch.no_grad(), _evaluating(space, subnet), selected(space, arch):
+        ours, theirs = _leaves(space(x)), _leaves(subnet(x))
+    if ours.keys() != theirs.keys():
+        one, other = (', '.join(k or 'a tensor' for k in leaves) for leaves in (ours, theirs))
+        raise ValueError(f"outputs differ: the space gives {one}, the subnet {other}")
+    return max((_difference(leaf, theirs[where], where) for where, leaf in ours.items()), default=0.)
+
+# %% ../nbs/core/02_extraction.ipynb #963f2b2f
+def _tell(modules, method):
+    "Call a method of those modules that have it."
+    for m in modules:
+        if hasattr(type(m), method):
+            getattr(m, method)()
+
+def _forget_removed(choice):
+    "Drop the options that are not alive."
+    live = choice.survivors
+    choice.options = [choice.options[i] for i in live]
+    choice.alpha = nn.Parameter(choice.alpha.detach()[live])
+    choice.alive = torch.ones_like(choice.alive[:len(live)])
+
 def _narrow(space, arch):
     "A space of its own in which the choices in `arch` are fixed and the weights nothing can use any more are gone."
     view = deepcopy(restrict(space, arch))
-    found, named = structure(view).choices, structure(view).names
-    if any(m.has_places for m in view.modules() if isinstance(m, Width)): return view # its weights stay where they are
-    every = {c: Gates(tuple(live := c.survivors), torch.ones(len(live)), (True,)*len(live)) for c in found}
+    before = structure(view)
     modules = list(view.modules())
-    with selecting(Selection(every)):
-        for m in modules:
-            if hasattr(m, 'narrow'): m.narrow()
-    for m in modules:
-        if hasattr(m, 'prune'): m.prune()
-    for c in found:
-        live = c.survivors
-        c.options, c.alpha, c.alive = [c.options[i] for i in live], nn.Parameter(c.alpha.detach()[live]), torch.ones_like(c.alive[:len(live)])
-    now = dict(zip(structure(view).choices, structure(view).names))
-    for c,old in zip(found, named):
-        if now.get(c, old) != old: c.name = old # the module that gave the name is gone
+    if any(m.has_places for m in modules if isinstance(m, Width)): return view # its weights stay where they are
+    def everything(choice):
+        live = tuple(choice.survivors)
+        return Gates(live, torch.ones(len(live)), (True,) * len(live))
+    with selecting(Selection({c: everything(c) for c in before.choices})):
+        _tell(modules, 'narrow')
+    _tell(modules, 'prune')
+    for choice in before.choices:
+        _forget_removed(choice)
+    now = structure(view)
+    names = dict(zip(now.choices, now.names))
+    for choice, name in zip(before.choices, before.names):
+        if names.get(choice, name) != name:
+            choice.name = name # the module that gave the name is gone
     return view

@@ -1,0 +1,164 @@
+"Extraction beyond one tensor in and one out: einops in a space's own forward, several outputs, what `check` says."
+import pickle, sys, types
+from collections import OrderedDict
+from copy import deepcopy
+from pathlib import Path
+import einops, pytest, torch
+from einops import einsum, rearrange, reduce, repeat
+from einops.layers.torch import Rearrange, Reduce
+from torch import nn
+from torch.fx._symbolic_trace import _wrapped_fns_to_patch
+from nas_suite.choices import *
+from nas_suite.extraction import *
+from nas_suite.layers import *
+
+def every(space): return decode(space, torch.cartesian_prod(*(torch.arange(len(c)) for c in choices(space).values())).view(-1, len(choices(space))))
+def inputs(space, n=2): return torch.randn(n, *space.input_shape, generator=torch.Generator().manual_seed(0))
+
+# ---- einops
+
+def doubled(x): return repeat(x, 'b c t -> b (two c) t', two=2) # a helper of the same module
+
+class Attention(Space):
+    "Heads, as one writes them with einops; functions imported by name, through the package, and in a helper; layers too."
+    input_shape = (4, 6)
+    def __init__(self):
+        super().__init__()
+        self.widen = ElasticConv1d(4, width := one_of(4, 8), 1)
+        self.qkv, self.tokens = ElasticLinear(width, 24), Rearrange('b c t -> b t c')
+        self.out = ElasticLinear(8, one_of(3, 5))
+        self.pool = Reduce('b t c -> b c', 'mean')
+    def forward(self, x):
+        q, k, v = rearrange(self.qkv(self.tokens(self.widen(x))), 'b t (three heads c) -> three b heads t c', three=3, heads=2)
+        scores = einsum(q, k, 'b heads i c, b heads j c -> b heads i j').softmax(-1)
+        mixed = einops.einsum(scores, v, 'b heads i j, b heads j c -> b heads i c')
+        return self.pool(self.out(einops.rearrange(mixed, 'b heads t c -> b t (heads c)')))
+
+class Groups(Space):
+    "Groups of channels, mixed and averaged; means and deviations, as the TDNN pools."
+    input_shape = (4, 6)
+    def __init__(self):
+        super().__init__()
+        self.mix, self.kernel = ElasticConv1d(8, width := grouped(one_of(4, 8), 2), kernel := one_of(1, 3), padding='same'), kernel
+        self.answer = ElasticLinear(halves(width), 3)
+    def forward(self, x):
+        x = self.mix(doubled(x))
+        shuffled = rearrange(x, 'b (group c) t -> b (c group) t', group=2)
+        parts = rearrange(shuffled, 'b (c group) t -> b group c t', group=2)
+        mean = reduce(parts, 'b group c t -> b (group c)', 'mean')
+        spread = (reduce(x.square(), 'b c t -> b c', reduction='mean') - mean.square()).clamp(min=1e-6).sqrt()
+        return self.answer(torch.cat([mean, spread], 1))
+
+class Packed(Space):
+    "A window of patches, packed with a token and unpacked; sizes read from the tensor."
+    input_shape = (3, 4, 4)
+    def __init__(self):
+        super().__init__()
+        self.embed, self.token = ElasticConv2d(3, width := one_of(2, 4), 1), nn.Parameter(torch.randn(1))
+        self.answer = ElasticLinear(width, 3)
+    def forward(self, x):
+        x = rearrange(self.embed(x), 'b c (h p) (w q) -> b (h w) p q c', p=2, q=2)
+        sizes = einops.parse_shape(x, 'b n p q c')
+        tokens = einops.repeat(self.token, 'one -> b one c', b=sizes['b'], c=sizes['c'])
+        x, shapes = einops.pack([tokens, x], 'b * c')
+        _, patches = einops.unpack(x.sin(), shapes, 'b * c')
+        return self.answer(reduce(patches, 'b n p q c -> b c', 'max'))
+
+@pytest.mark.parametrize('make', [Attention, Groups, Packed])
+def test_einops_stays_as_it_was_written(make):
+    torch.manual_seed(0)
+    space, before = make(), (rearrange, einops.rearrange)
+    x = inputs(space)
+    for arch in every(space):
+        net = extract(space, arch)
+        assert check(space, arch, net) == 0. and torch.equal(net(x), space(x, arch))
+        used = {n.target.__name__ for n in net.graph.nodes if n.op == 'call_function' and n.target.__module__.startswith('einops')}
+        assert used & {'rearrange', 'reduce'} and not any(type(m).__module__.startswith('nas_suite') for m in net.modules())
+        for twin in (pickle.loads(pickle.dumps(net)), deepcopy(net)): assert torch.equal(twin(x), net(x))
+        assert b'nas_suite' not in pickle.dumps(net)
+    registered = len(_wrapped_fns_to_patch)
+    for _ in range(3): extract(space, arch)
+    assert len(_wrapped_fns_to_patch) == registered, "networks are remembered for ever"
+    assert (rearrange, einops.rearrange) == before and rearrange(x, 'b ... -> ... b').shape[-1] == 2, "einops is as it was"
+
+@pytest.mark.parametrize('make', [Attention, Groups])
+def test_einops_is_exported(make, tmp_path):
+    ort = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    space = make().eval()
+    net, x = extract(space, largest(space)), inputs(space)
+    batch = torch.export.Dim('batch', min=2, max=64)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: batch},))
+    for n in (2, 5): torch.testing.assert_close(program.module()(inputs(space, n)), net(inputs(space, n)))
+    torch.onnx.export(net, (x,), str(tmp_path/'net.onnx'), dynamo=True, verbose=False)
+    run = ort.InferenceSession(str(tmp_path/'net.onnx'), providers=['CPUExecutionProvider'])
+    out, = run.run(None, {run.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), net(x).detach(), rtol=1e-4, atol=1e-5)
+
+def test_einops_in_a_helper_of_another_module_is_explained():
+    other = types.ModuleType('other')
+    exec('from einops import rearrange\ndef turned(x): return rearrange(x, "b c -> c b")', other.__dict__)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = ElasticLinear(2, one_of(2, 3))
+        def forward(self, x): return other.turned(self.fc(x))
+    with pytest.raises(ValueError, match='functions of einops are imported where forward is written'): extract(Net(), {'fc.out_features': 2})
+
+# ---- several outputs
+
+class Outputs(Space):
+    input_shape = (3,)
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.a, self.b = form, ElasticLinear(3, width := one_of(2, 4)), ElasticLinear(width, 2)
+    def forward(self, x):
+        a = self.a(x)
+        return self.form(a, self.b(a))
+
+FORMS = {
+    'tuple': lambda a, b: (a, b), 'list': lambda a, b: [a, b], 'dict': lambda a, b: dict(features=a, answer=b), 'ordered': lambda a, b: OrderedDict(features=a, answer=b),
+    'nested': lambda a, b: dict(all=[a, (b, b.argmax(1))], constant=3, nothing=None), 'alone': lambda a, b: b}
+
+@pytest.mark.parametrize('form', FORMS)
+def test_several_outputs(form):
+    torch.manual_seed(0)
+    space = Outputs(FORMS[form])
+    for arch in every(space):
+        net = extract(space, arch)
+        assert check(space, arch, net) == 0.
+        kept = deepcopy(net)
+        with torch.no_grad(): kept.b.bias += .5
+        assert check(space, arch, kept) == pytest.approx(.5, abs=1e-6)
+        out, want = pickle.loads(pickle.dumps(net))(inputs(space)), space(inputs(space), arch)
+        assert type(out) is (dict if form == 'ordered' else type(want))
+
+def test_check_says_which_output_differs():
+    torch.manual_seed(0)
+    space, small = Outputs(FORMS['dict']), {'a.out_features': 2}
+    with pytest.raises(ValueError, match=r"differ in shape at \['features'\]: \(2, 2\) of the space, \(2, 4\) of the subnet"): check(space, small, extract(space, {'a.out_features': 4}))
+    nested = Outputs(FORMS['nested'])
+    with pytest.raises(ValueError, match=r"differ in shape at \['all'\]\[0\]: \(2, 2\)"): check(nested, small, extract(nested, {'a.out_features': 4}))
+    space.form = FORMS['alone']
+    one = extract(space, small)
+    for form, gives in (('tuple', r'gives \[0\], \[1\], the subnet a tensor'), ('dict', r"gives \['features'\], \['answer'\], the subnet a tensor")):
+        space.form = FORMS[form]
+        with pytest.raises(ValueError, match=gives): check(space, small, one)
+    space.form = lambda a, b: (b, 3)
+    three = extract(space, small)
+    space.form = lambda a, b: (b, 4)
+    with pytest.raises(ValueError, match=r'differ at \[1\]: 4 of the space, 3 of the subnet'): check(space, small, three)
+    assert all(m.training for m in space.modules()), "modes are as they were, also after an error"
+
+def test_inner_parts_of_a_leaf_keep_their_mode():
+    class Net(Space):
+        input_shape = (3, 4)
+        def __init__(self):
+            super().__init__()
+            self.attend, self.fc = nn.MultiheadAttention(4, 2, batch_first=True), ElasticLinear(4, one_of(2, 3))
+        def forward(self, x): return self.fc(self.attend(x, x, x, need_weights=False)[0])
+    space = Net()
+    space.attend.eval()
+    net = extract(space, largest(space))
+    assert net.training and not net.attend.training and not net.attend.out_proj.training
+    assert check(space, largest(space), net) == 0. and space.training and not space.attend.training
