@@ -39,7 +39,7 @@ class MixedKernels(ElasticConv1d):
     def __init__(self, i, o, kernel, n: int, dilation: int):
         super().__init__(i, concat(*[o]*n), kernel, padding='same', dilation=dilation, bias=False, transform=True)
         self.bank, self.out_channels, self.parallel = self.out_channels, o, n
-    def _sliced(self): return take(take(self.weight, 0, support(self.bank)), 1, support(self.in_channels)), None
+    def sliced(self): return take(take(self.weight, 0, support(self.bank)), 1, support(self.in_channels)), None
     def _parts(self):
         w, _, _, dilation = self.resolve()
         return w.transpose(1, 2).reshape(self.parallel, -1), w.shape[2], dilation
