@@ -5,130 +5,220 @@
 # %% auto #0
 __all__ = ['scaled', 'HELP', 'trimmed', 'cell_graphs']
 
-# %% ../../nbs/latency/04_help.ipynb #d5f79a34
+# %% ../../nbs/latency/04_help.ipynb #7eead616
 import torch
 import numpy as np
+from einops import repeat
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from dataclasses import dataclass
+from fastcore.basics import patch
 
-# %% ../../nbs/latency/04_help.ipynb #4f7b24d5
+# %% ../../nbs/latency/04_help.ipynb #2620c8ac
 class _Graph(nn.Module):
-    "Four graph convolutions; the last node, which sees all others, is the code. Input (N, nodes, kinds + nodes): one-hot operations, and whether a node (row) reads another."
+    """Four graph convolutions; the last node, which sees all others, is the code.
+
+    Input (N, nodes, kinds + nodes): one-hot operations, and whether a node (row) reads another."""
     def __init__(self, kinds, width):
         super().__init__()
-        self.kinds, self.layers = kinds, nn.ModuleList(nn.Linear(i, width) for i in (kinds, width, width, width))
+        self.kinds, self.layers = kinds, nn.ModuleList(nn.Linear(n, width) for n in (kinds, width, width, width))
         nn.init.uniform_(self.layers[0].weight, -.05, .05)
-        for m in self.layers[1:]: nn.init.uniform_(m.weight, -.05, .05)
+        for layer in self.layers[1:]:
+            nn.init.uniform_(layer.weight, -.05, .05)
+
     def forward(self, x):
         h, reads = x[..., :self.kinds], x[..., self.kinds:]
-        for m in self.layers: h = F.relu(reads @ F.linear(h, m.weight) + m.bias)
+        for layer in self.layers:
+            h = F.relu(reads @ F.linear(h, layer.weight) + layer.bias)
         return h[:, -1]
 
+def _dense(inputs, width):
+    "Two dense layers"
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+
 class _Predictor(nn.Module):
+    "A latency (N,), scaled, of networks on a device with an embedding"
     def __init__(self, code, width, references):
         super().__init__()
-        self.code, self.hardware = code, nn.Sequential(nn.Linear(references, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        self.head = nn.ModuleList([nn.Linear(2*width, 2*width), nn.Linear(2*width, 2*width), nn.Linear(2*width, 1)])
-    def forward(self, x, h):
-        z = torch.cat([self.code(x), self.hardware(h).expand(len(x), -1)], 1)
-        return self.head[2](F.relu(self.head[1](F.relu(self.head[0](z)))))[:, 0]
+        self.code, self.hardware, joined = code, _dense(references, width), 2*width
+        self.head = nn.ModuleList([nn.Linear(joined, joined), nn.Linear(joined, joined), nn.Linear(joined, 1)])
 
-def scaled(ms, among=None) -> torch.Tensor:
-    "Latencies scaled so that `among` (default: they themselves) reach from 0 to 1."
+    def forward(self, x, embedding):
+        h = torch.cat([self.code(x), self.hardware(embedding).expand(len(x), -1)], 1)
+        for layer in self.head[:2]:
+            h = F.relu(layer(h))
+        return self.head[2](h)[:, 0]
+
+def scaled(
+    ms, # latencies
+    among=None, # latencies that reach from 0 to 1; None: they themselves
+)->torch.Tensor:
+    "Latencies on a scale of 0 to 1"
     among = ms if among is None else among
     return (ms - among.min()) / (among.max() - among.min()).clamp_min(1e-9)
 
-# %% ../../nbs/latency/04_help.ipynb #2a636b2f
+# %% ../../nbs/latency/04_help.ipynb #ad0cccea
 class HELP(nn.Module):
-    "Meta-learn with `meta_train`, then `adapt` to a device and `predict`."
+    "Meta-learn with `meta_train`, then `adapt` to a device and `predict`"
     def __init__(self,
-        inputs: int, # Columns of one-hot options; with `nodes`, kinds of operations
-        graph: bool = False, # Networks as graphs (N, nodes, inputs + nodes) instead of (N, inputs)
-        width: int = 100, references: int = 10, seed: int = 0
+        inputs:int, # columns of one-hot options; of graphs, kinds of operations
+        graph:bool=False, # networks as graphs (N, nodes, inputs + nodes) instead of (N, inputs)
+        width:int=100,
+        references:int=10,
+        seed:int=0,
     ):
         super().__init__()
+        self.width, self.adapted = width, []
+        self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            code = _Graph(inputs, width) if graph else nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-            self.predictor, self.width = _Predictor(code, width, references), width
+            code = _Graph(inputs, width) if graph else _dense(inputs, width)
+            self.predictor = _Predictor(code, width, references)
             self.steps = nn.ParameterList(torch.full_like(p, 1e-3) for p in self.predictor.parameters())
             self.encoder = nn.Sequential(nn.Linear(references, 10), nn.ReLU(), nn.Linear(10, 2 * (2*width + 1) * 3))
-        self.generator, self.adapted = torch.Generator().manual_seed(seed), []
-    def _start(self, h):
-        "Weights modulated for a device, and the KL divergence of z."
-        mean, sd = self.encoder(h).chunk(2)
-        sd = F.softplus(sd)
-        kl = (sd**2 + mean**2 - 1 - 2*sd.log()).sum() / 2
-        z, out = .01 * (mean + sd * torch.randn(mean.shape, generator=self.generator)), dict(self.predictor.named_parameters())
-        for i in range(3):
-            out[f'head.{i}.weight'] = out[f'head.{i}.weight'] * (1 + z[2*self.width*i : 2*self.width*(i+1)])
-            out[f'head.{i}.bias'] = out[f'head.{i}.bias'] + z[6*self.width + i]
-        return out, kl
-    def _steps(self, h, x, y, n=2, create_graph=True):
-        w, kl = self._start(h)
-        for _ in range(n):
-            grads = torch.autograd.grad(F.mse_loss(functional_call(self.predictor, w, (x, h)), y), list(w.values()), create_graph=create_graph)
-            w = {k: v - s*g for (k,v),s,g in zip(w.items(), self.steps, grads)}
-        return w, kl
-    def meta_train(self,
-        X, # Networks: (N, inputs), or (N, nodes, inputs + nodes)
-        latencies: dict, # Name -> ms (N,) of each training device
-        references, # Indices of the reference networks
-        rows=None, # Indices of the networks that may be used; default: all
-        episodes: int = 2000, samples: int = 10, queries: int = 200, devices: int = 8, lr: float = 1e-4
-    ) -> list: # losses
-        "Learn over devices."
-        X, rows = torch.as_tensor(X).float(), np.arange(len(X)) if rows is None else np.asarray(rows)
-        if not latencies or episodes < 1: raise ValueError(f"meta-learning needs devices and episodes; found {len(latencies)} and {episodes}")
-        data = []
-        for name,ms in latencies.items():
-            ms = torch.as_tensor(np.asarray(ms)).float()
-            if len(ms) != len(X) or not (ms[torch.as_tensor(rows)] > 0).all(): raise ValueError(f"{name} needs a latency above 0 ms of each of the {len(X)} networks")
-            kept = torch.as_tensor(trimmed(ms.numpy(), rows))
-            data.append((scaled(ms[references]), kept, .05 + .9 * scaled(ms, ms[kept])))
-        opt, losses = torch.optim.Adam(self.parameters(), lr), []
-        for _ in range(episodes):
-            loss = 0.
-            for d in torch.randperm(len(data), generator=self.generator)[:devices].tolist():
-                h, kept, y = data[d]
-                order = kept[torch.randperm(len(kept), generator=self.generator)]
-                few, rest = order[:samples], order[samples:samples + queries]
-                w, kl = self._steps(h, X[few], y[few])
-                loss = loss + F.mse_loss(functional_call(self.predictor, w, (X[rest], h)), y[rest]) / min(devices, len(data)) + .1 * kl / min(devices, len(data))
-            opt.zero_grad(); loss.backward(); opt.step(); losses.append(loss.item())
-        return losses
-    def adapt(self, X, ms, reference_ms, draws: int = 10):
-        "Take a few steps on networks of a new device, given their latencies and those of the references; `draws` of z are averaged."
-        ms, reference_ms = (torch.as_tensor(np.asarray(v)).float() for v in (ms, reference_ms))
-        if len(ms) != len(X) or not (ms > 0).all() or not (reference_ms > 0).all(): raise ValueError("adaptation needs a latency above 0 ms of each network and each reference")
-        every = torch.cat([ms, reference_ms])
-        self.h, self.low, self.high = scaled(reference_ms), every.min(), every.max()
-        y = .05 + .9 * scaled(ms, every)
-        self.adapted = [{k: v.detach() for k,v in self._steps(self.h, torch.as_tensor(X).float(), y, create_graph=False)[0].items()} for _ in range(draws)]
-        return self
-    @torch.no_grad()
-    def predict(self, X) -> np.ndarray:
-        "Latencies in ms."
-        if not self.adapted: raise ValueError("nothing is known of a device yet: call adapt first")
-        y = torch.stack([functional_call(self.predictor, w, (torch.as_tensor(X).float(), self.h)) for w in self.adapted]).mean(0)
-        return (self.low + (y - .05) / .9 * (self.high - self.low)).numpy()
 
-def trimmed(ms, rows, share: float = .1) -> np.ndarray:
-    "Those rows that are neither among the fastest nor the slowest `share` of a device, fastest first."
+# %% ../../nbs/latency/04_help.ipynb #a49128b7
+@patch
+def _start(self:HELP, embedding)->tuple:
+    "Weights modulated for a device, and the KL divergence of z"
+    mean, deviation = self.encoder(embedding).chunk(2)
+    deviation = F.softplus(deviation)
+    divergence = (deviation**2 + mean**2 - 1 - 2*deviation.log()).sum() / 2
+    z = .01 * (mean + deviation * torch.randn(mean.shape, generator=self.generator))
+    joined, weights = 2*self.width, dict(self.predictor.named_parameters())
+    for i in range(3):
+        weights[f'head.{i}.weight'] = weights[f'head.{i}.weight'] * (1 + z[joined*i : joined*(i+1)])
+        weights[f'head.{i}.bias'] = weights[f'head.{i}.bias'] + z[3*joined + i]
+    return weights, divergence
+
+@patch
+def _steps(self:HELP, embedding, x, y, n=2, create_graph=True)->tuple:
+    "Weights after steps on networks of a device, and the KL divergence"
+    weights, divergence = self._start(embedding)
+    for _ in range(n):
+        loss = F.mse_loss(functional_call(self.predictor, weights, (x, embedding)), y)
+        grads = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph)
+        weights = {k: v - step*g for (k,v),step,g in zip(weights.items(), self.steps, grads)}
+    return weights, divergence
+
+# %% ../../nbs/latency/04_help.ipynb #c0dd4e86
+def trimmed(
+    ms, # latencies of all networks
+    rows, # networks that may be used
+    share:float=.1,
+)->np.ndarray:
+    "Those rows that are neither among the fastest nor the slowest `share` of a device, fastest first"
     order = np.asarray(rows)[np.argsort(ms[rows], kind='stable')]
     return order[int(len(order)*share):int(len(order)*(1 - share))]
 
-# %% ../../nbs/latency/04_help.ipynb #3008f17b
-def cell_graphs(ops) -> np.ndarray: # (N, 9, 8 + 9)
-    "NAS-Bench-201 cells, rows of six operation indices (edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3), as graphs."
-    ops, edges = np.asarray(ops).astype(int), [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
-    kinds, reads = np.zeros((len(ops), 9, 8), np.float32), np.zeros((9, 9), np.float32)
-    kinds[:, 0, 5] = kinds[:, 7, 6] = kinds[:, 8, 7] = 1
-    for e,(i,j) in enumerate(edges):
-        kinds[np.arange(len(ops)), e + 1, ops[:, e]] = 1
-        if i == 0: reads[e + 1, 0] = 1
-        if j == 3: reads[7, e + 1] = 1
-        for f,(k,_) in enumerate(edges): reads[f + 1, e + 1] = k == j
-    reads[8] = 1; np.fill_diagonal(reads, 1)
-    return np.concatenate([kinds, np.broadcast_to(reads, (len(ops), 9, 9))], 2)
+# %% ../../nbs/latency/04_help.ipynb #7b8f90c3
+@dataclass
+class _Device:
+    "A training device"
+    embedding: torch.Tensor # latencies of the references, 0 to 1
+    rows: torch.Tensor      # networks that are used
+    targets: torch.Tensor   # scaled latencies of all networks
+
+def _devices(X, latencies, references, rows)->list:
+    "Training devices from latencies. ValueError for a latency that is missing"
+    out = []
+    for name,ms in latencies.items():
+        ms = torch.as_tensor(np.asarray(ms)).float()
+        known = len(ms) == len(X) and (ms[torch.as_tensor(rows)] > 0).all()
+        if not known: raise ValueError(f"{name} needs a latency above 0 ms of each of the {len(X)} networks")
+        kept = torch.as_tensor(trimmed(ms.numpy(), rows))
+        out.append(_Device(scaled(ms[references]), kept, .05 + .9 * scaled(ms, ms[kept])))
+    return out
+
+@patch
+def _device_loss(self:HELP, X, device, samples, queries)->torch.Tensor:
+    "How far off other networks of a device are after steps on a few"
+    order = device.rows[torch.randperm(len(device.rows), generator=self.generator)]
+    few, rest = order[:samples], order[samples:samples + queries]
+    weights, divergence = self._steps(device.embedding, X[few], device.targets[few])
+    said = functional_call(self.predictor, weights, (X[rest], device.embedding))
+    return F.mse_loss(said, device.targets[rest]) + .1 * divergence
+
+@patch
+def meta_train(self:HELP,
+    X, # networks: (N, inputs), or (N, nodes, inputs + nodes)
+    latencies:dict, # name -> ms (N,) of each training device
+    references, # indices of the reference networks
+    rows=None, # indices of the networks that may be used; None: all
+    episodes:int=2000,
+    samples:int=10, # networks that a step learns from
+    queries:int=200, # networks by which it is judged
+    devices:int=8, # in an episode
+    lr:float=1e-4,
+)->list: # losses
+    "Learn over devices"
+    if not latencies or episodes < 1:
+        raise ValueError(f"meta-learning needs devices and episodes; found {len(latencies)} and {episodes}")
+    X, rows = torch.as_tensor(X).float(), np.arange(len(X)) if rows is None else np.asarray(rows)
+    data = _devices(X, latencies, references, rows)
+    optimizer, losses = torch.optim.Adam(self.parameters(), lr), []
+    for _ in range(episodes):
+        drawn = torch.randperm(len(data), generator=self.generator)[:devices].tolist()
+        loss = sum(self._device_loss(X, data[d], samples, queries) for d in drawn) / len(drawn)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+# %% ../../nbs/latency/04_help.ipynb #8f0b0f4b
+@patch
+def adapt(self:HELP,
+    X, # networks of a new device
+    ms, # and their latencies
+    reference_ms, # latencies of the references
+    draws:int=10, # of z, which are averaged
+)->HELP:
+    "Take a few steps on networks of a new device"
+    ms, reference_ms = (torch.as_tensor(np.asarray(v)).float() for v in (ms, reference_ms))
+    known = len(ms) == len(X) and (ms > 0).all() and (reference_ms > 0).all()
+    if not known: raise ValueError("adaptation needs a latency above 0 ms of each network and each reference")
+    X, every = torch.as_tensor(X).float(), torch.cat([ms, reference_ms])
+    self.embedding, self.low, self.high = scaled(reference_ms), every.min(), every.max()
+    targets = .05 + .9 * scaled(ms, every)
+    found = [self._steps(self.embedding, X, targets, create_graph=False)[0] for _ in range(draws)]
+    self.adapted = [{k: v.detach() for k,v in weights.items()} for weights in found]
+    return self
+
+@patch
+@torch.no_grad()
+def predict(self:HELP,
+    X, # networks
+)->np.ndarray: # (N,), ms
+    "Latencies on the device that it was adapted to"
+    if not self.adapted: raise ValueError("nothing is known of a device yet: call adapt first")
+    inputs = torch.as_tensor(X).float(), self.embedding
+    y = torch.stack([functional_call(self.predictor, weights, inputs) for weights in self.adapted]).mean(0)
+    return (self.low + (y - .05) / .9 * (self.high - self.low)).numpy()
+
+# %% ../../nbs/latency/04_help.ipynb #83f08129
+_EDGES = (0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3) # of a cell: from a node, to a node
+_OPERATIONS, _INPUT, _OUTPUT, _ALL = 5, 5, 6, 7         # kinds of nodes: the operations first
+
+def _reads()->np.ndarray: # (nodes, nodes)
+    "Which node reads which, itself included: the input, the six edges, the output, and one that reads all"
+    reads = np.eye(9, dtype=np.float32)
+    for edge,(source,target) in enumerate(_EDGES, 1):
+        reads[edge, 0] = source == 0
+        reads[7, edge] = target == 3
+        for other,(beginning,_) in enumerate(_EDGES, 1):
+            reads[other, edge] = max(reads[other, edge], beginning == target)
+    reads[8] = 1
+    return reads
+
+def cell_graphs(
+    ops, # rows of six operation indices, of the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3
+)->np.ndarray: # (N, 9, 8 + 9)
+    "NAS-Bench-201 cells as graphs: one-hot kinds of their nodes, and which node reads which"
+    ops = np.asarray(ops).astype(int)
+    kinds = np.zeros((len(ops), 9, _ALL + 1), np.float32)
+    kinds[:, 0, _INPUT] = kinds[:, 7, _OUTPUT] = kinds[:, 8, _ALL] = 1
+    for edge in range(len(_EDGES)):
+        kinds[np.arange(len(ops)), edge + 1, ops[:, edge]] = 1
+    return np.concatenate([kinds, repeat(_reads(), 'node other -> network node other', network=len(ops))], 2)

@@ -10,64 +10,95 @@ import numpy as np
 from dataclasses import dataclass
 from scipy.stats import spearmanr
 
-# %% ../../nbs/latency/05_oneproxy.ipynb #3f47638c
+# %% ../../nbs/latency/05_oneproxy.ipynb #49cb26dd
 def _pair(a, b):
+    "Latencies of those networks that were measured on both devices"
     a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.shape != b.shape or a.ndim != 1: raise ValueError(f"latencies of the same networks are needed; found arrays of shape {a.shape} and {b.shape}")
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"latencies of the same networks are needed; found arrays of shape {a.shape} and {b.shape}")
     both = ~(np.isnan(a) | np.isnan(b))
     if both.sum() < 3: raise ValueError(f"at least 3 networks must be measured on both devices; found {both.sum()}")
     return a[both], b[both]
 
-def monotonicity(a, b) -> float: # latencies of the same networks on two devices, NaN where not measured
-    "The rank correlation of two devices, -1 to 1."
+def monotonicity(
+    a, b, # latencies of the same networks on two devices, NaN where not measured
+)->float: # -1 to 1
+    "The rank correlation of two devices"
     return float(spearmanr(*_pair(a, b)).statistic)
 
-def monotonicities(latencies: dict) -> np.ndarray: # name -> latencies (N,); gives (devices, devices)
-    "The monotonicity of every pair of devices."
+def monotonicities(
+    latencies:dict, # name -> latencies (N,)
+)->np.ndarray: # (devices, devices)
+    "The monotonicity of every pair of devices"
     names = list(latencies)
     return np.array([[1. if a == b else monotonicity(latencies[a], latencies[b]) for b in names] for a in names])
 
-def serves(proxy, target, threshold: float = .9) -> bool:
-    "Whether what is found for the proxy serves the target, from networks measured on both."
+def serves(
+    proxy, target, # latencies of the same networks on both
+    threshold:float=.9,
+)->bool:
+    "Whether what is found for the proxy serves the target"
     return monotonicity(proxy, target) >= threshold
 
-# %% ../../nbs/latency/05_oneproxy.ipynb #579bf86a
+# %% ../../nbs/latency/05_oneproxy.ipynb #cd94ee5f
 @dataclass
 class AdaProxy:
-    "A proxy's linear predictor, adapted to a target: `predict(X)`."
+    "A proxy's linear predictor, adapted to a target"
     weights: np.ndarray # w0 * (a + b)
     offset: float
     strength: float # mu that was chosen; infinite: scale and offset alone
-    def predict(self, X) -> np.ndarray: return np.asarray(X, float) @ self.weights + self.offset
 
-def proxy_weights(X, ms) -> np.ndarray: # (columns,)
-    "The proxy's linear predictor, from networks (N, columns) and their latencies."
+    def predict(self, X)->np.ndarray: # ms
+        "Latencies of networks (N, columns)"
+        return np.asarray(X, float) @ self.weights + self.offset
+
+def proxy_weights(
+    X, # networks (N, columns)
+    ms, # and their latencies on the proxy, NaN where not measured
+)->np.ndarray: # (columns,)
+    "The proxy's linear predictor"
     X, ms = np.asarray(X, float), np.asarray(ms, float)
-    if X.ndim != 2 or ms.shape != (len(X),): raise ValueError(f"each of the {len(X)} networks needs a latency; found an array of shape {ms.shape}")
+    if X.ndim != 2 or ms.shape != (len(X),):
+        raise ValueError(f"each of the {len(X)} networks needs a latency; found an array of shape {ms.shape}")
     there = ~np.isnan(ms)
     return np.linalg.pinv(X[there]) @ ms[there]
 
+# %% ../../nbs/latency/05_oneproxy.ipynb #3c11c03e
+def _networks(X, ms, columns):
+    "Networks and latencies as they must be, or a ValueError"
+    X, ms = np.asarray(X, float), np.asarray(ms, float)
+    fits = X.ndim == 2 and X.shape[1] == columns and ms.shape == (len(X),) and len(ms) >= 3
+    if not fits: raise ValueError(f"networks of {columns} columns and a latency of each are needed, at least 3; "
+                                  f"found arrays of shape {X.shape} and {ms.shape}")
+    if not (ms > 0).all(): raise ValueError("latencies are above 0 ms")
+    return X, ms
+
+def _adapted(weights, X, ms, strength)->AdaProxy:
+    "The predictor that fits the target best under one strength"
+    Z, base = X * weights, X @ weights
+    free = np.stack([base, np.ones(len(base))], 1)
+    if strength == np.inf:
+        (a, c), b = np.linalg.lstsq(free, ms, rcond=None)[0], np.zeros(len(weights))
+    else:
+        A, scale = np.concatenate([free, Z], 1), (Z**2).mean() + 1e-30
+        penalty = np.diag(np.r_[1e-12, 1e-12, np.full(len(weights), strength * scale * len(ms))])
+        a, c, *b = np.linalg.solve(A.T @ A + penalty, A.T @ ms)
+    return AdaProxy(weights * (a + np.asarray(b)), float(c), float(strength))
+
+def _worth(found, X, ms)->tuple:
+    "How well a predictor ranks networks, and for equal ranks how near it is"
+    said = found.predict(X)
+    ranked = np.ptp(said) > 0 and np.ptp(ms) > 0
+    return spearmanr(said, ms).statistic if ranked else -1., -np.mean((said - ms)**2)
+
 def adapt(
-    weights, # From `proxy_weights`
-    X, ms, # Networks measured on the target, (n, columns), and their latencies
-    X_held, ms_held, # Others, by whose rank the strength is chosen
-    strengths = tuple(np.logspace(-6, 3, 28))
-) -> AdaProxy:
-    "Adapt a proxy's predictor to a target device."
-    X, ms, X_held, ms_held = (np.asarray(v, float) for v in (X, ms, X_held, ms_held))
-    for a,b in ((X, ms), (X_held, ms_held)):
-        if a.ndim != 2 or a.shape[1] != len(weights) or b.shape != (len(a),) or len(b) < 3: raise ValueError(f"networks of {len(weights)} columns and a latency of each are needed, at least 3; found arrays of shape {a.shape} and {b.shape}")
-        if not (b > 0).all(): raise ValueError("latencies are above 0 ms")
-    Z, base, found = X * weights, X @ weights, []
-    scale = (Z**2).mean() + 1e-30
-    free = np.stack([base, np.ones(len(base))], 1) # a and c are not penalised
-    for mu in (*strengths, np.inf):
-        if mu == np.inf: a, c = np.linalg.lstsq(free, ms, rcond=None)[0]; b = np.zeros(len(weights))
-        else:
-            A = np.concatenate([free, Z], 1)
-            penalty = np.diag(np.r_[1e-12, 1e-12, np.full(len(weights), mu * scale * len(ms))])
-            a, c, *b = np.linalg.solve(A.T @ A + penalty, A.T @ ms)
-        one = AdaProxy(weights * (a + np.asarray(b)), float(c), float(mu))
-        p = one.predict(X_held)
-        found.append((spearmanr(p, ms_held).statistic if np.ptp(p) > 0 and np.ptp(ms_held) > 0 else -1., -np.mean((p - ms_held)**2), one))
-    return max(found, key=lambda f: f[:2])[2]
+    weights, # from `proxy_weights`
+    X, ms, # networks measured on the target, (n, columns), and their latencies
+    X_held, ms_held, # others, by whose rank the strength is chosen
+    strengths=tuple(np.logspace(-6, 3, 28)),
+)->AdaProxy:
+    "Adapt a proxy's predictor to a target device"
+    X, ms = _networks(X, ms, len(weights))
+    X_held, ms_held = _networks(X_held, ms_held, len(weights))
+    found = [_adapted(weights, X, ms, strength) for strength in (*strengths, np.inf)]
+    return max(found, key=lambda one: _worth(one, X_held, ms_held))
