@@ -8,10 +8,10 @@ from machine import machine, write
 from nas_suite.choices import Gates, Selection, alphas, selecting, structure, weights
 from nas_suite.extraction import extract
 from nas_suite.relaxation import modes
-from nas_suite.spaces.mobile import proxyless
+from nas_suite.spaces.mobile import mbconv_option, proxyless
 from nas_suite.strategies.steps import architecture_gradients, weight_step
 
-def path_of(s, expand, kernel): return {c: next(i for i,o in enumerate(c.options) if str(kernel) in o.split('_')[-1] and str(expand) in o.split('_')[0]) for c in s.choices}
+def path_of(s, expand, kernel): return {c: c.options.index(mbconv_option(expand, kernel)) for c in s.choices}
 
 def gates(s, active, mode):
     "Gates of a mode with this active path, the other path drawn at random."

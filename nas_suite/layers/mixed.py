@@ -16,7 +16,7 @@ from .elastic import padded, still
 from .gates import mixture, weighted
 from .widths import either, size
 
-# %% ../../nbs/layers/03_mixed.ipynb #318e78a7
+# %% ../../nbs/layers/03_mixed.ipynb #2355a583
 class Zero(nn.Module):
     "The operator that gives zeros: a residual block of it is the identity, and extraction removes it."
     def forward(self, x): return torch.zeros_like(x)
@@ -34,7 +34,7 @@ class MixedOp(nn.Module):
             raise ValueError(f"a choice of {len(choice)} options cannot select between {len(ops)} operators")
         self.choice = Choice(ops) if choice is None else choice
         self.choice.read_as('operator')
-        self.ops = nn.ModuleDict(ops)
+        self.ops = nn.ModuleDict({str(name): op for name,op in ops.items()})
     def __len__(self): return len(self.ops)
     def op(self, i: int) -> nn.Module:
         "The operator of option number `i`."
