@@ -102,7 +102,7 @@ class Size(int):
 
 def unknown(value) -> Size: return Size(value, 0, None)
 
-# %% ../../nbs/costs/00_survey.ipynb #7fbde882
+# %% ../../nbs/costs/00_survey.ipynb #88761c0c
 def _quotient(a, b) -> Size:
     value = int(a) // int(b)
     (r, w), (s, v) = _factors(a), _factors(b)
@@ -119,7 +119,10 @@ def as_width(n):
     ratio, widths = _factors(n)
     if widths == (): return int(ratio)
     if widths is None or len(widths) > 1 or widths[0] is BATCH or ratio < 0: return None
-    return widths[0] if ratio == 1 else scaled(widths[0], float(ratio), 1)
+    if ratio == 1: return widths[0]
+    shares = widths[0].__dict__.setdefault('shares', {}) # made once, so that it is one variable
+    if ratio not in shares: shares[ratio] = scaled(widths[0], float(ratio), 1)
+    return shares[ratio]
 
 def _sum(lengths) -> Size:
     value, factors = sum(map(int, lengths)), [_factors(n) for n in lengths if int(n)]
@@ -478,7 +481,7 @@ def _elastic(walk, m, x) -> _Shape:
     shape = m.out_shape(tuple(Size(int(n), *_factors(n)) for n in x.lengths))
     return walk.tensor([length(n) for n in shape], x.dtype)
 
-# %% ../../nbs/costs/00_survey.ipynb #a32b981f
+# %% ../../nbs/costs/00_survey.ipynb #7c80ca9e
 def on_meta(space: nn.Module) -> nn.Module:
     "A copy of a space without data, in eval mode."
     alive = {id(c.alive) for c in structure(space).choices}
@@ -509,7 +512,7 @@ class _Surveyor:
     def watch(self, m):
         "Make a module note what it runs on."
         forward, unit = m.forward, self.is_unit(m)
-        run = (lambda x: _elastic(self.walk, m, x)) if is_elastic(m) else forward
+        run = (lambda *xs: _elastic(self.walk, m, xs[0])) if is_elastic(m) else forward
         holds = m._parameters and not is_elastic(m) # parameters of its own
         def noted(*args, **kwargs):
             out, records = self.branch(lambda: run(*self.walk.enter(args), **self.walk.enter(kwargs)), m is self.copy)

@@ -156,7 +156,7 @@ def space_features(
         if not is_unit(r.module): continue
         def one():
             if isinstance(r.module, Zero): return 0
-            shapes = tuple((1, size(w), *s[2:]) if len(s) > 1 else (1,) for s,w in zip(r.shapes, r.widths))
+            shapes = r.inputs()
             dtype = next((p.dtype for p in r.module.parameters() if p.is_floating_point()), None)
             try: v = _of_graph(extract_selected(r.module), [torch.empty(s, device='meta', dtype=dtype) for s in shapes])
             except RuntimeError: return -1 # it never runs on such an input: choices that contradict each other

@@ -88,7 +88,7 @@ class Units(NamedTuple):
 
 def input_shapes(record, batch):
     "The shapes of a unit's inputs under the present selection"
-    return tuple((batch, size(w), *s[2:]) if len(s) > 1 else (batch,) for s,w in zip(record.shapes, record.widths))
+    return record.inputs(batch)
 
 def _fixed_axes(record):
     "Choices of which a unit runs under one option only: no other is asked for"
