@@ -67,7 +67,7 @@ def tabulate(
     run(dict(given or {}))
     return order, {tuple(known.get(v) for v in order): out for known,out in leaves}
 
-# %% ../../nbs/costs/00_survey.ipynb #9e8bebc6
+# %% ../../nbs/costs/00_survey.ipynb #5d97407e
 class _Batch:
     "Stands for the number of samples."
     def __repr__(self): return 'batch'
@@ -100,7 +100,9 @@ class Size(int):
     def __sub__(self, other): return _sum([self, -other]) if isinstance(other, int) else NotImplemented
     def __rsub__(self, other): return _sum([other, -self]) if isinstance(other, int) else NotImplemented
 
-def unknown(value) -> Size: return Size(value, 0, None)
+def unknown(value) -> Size:
+    "A length of which nobody knows how it follows from widths."
+    return Size(value, 0, None)
 
 # %% ../../nbs/costs/00_survey.ipynb #88761c0c
 def _quotient(a, b) -> Size:
