@@ -120,7 +120,7 @@ import json, os, sys, torch
 sys.path.insert(0, sys.argv[1])
 from test_supernet import *
 torch.manual_seed(0)
-space = Net(norm=False).double()
+space = Net().double()
 history = Supernet(sandwich(2, lr=.02), batch_size=8).train(space, task_for(dtype=torch.float64), Loop(progress=False)).history
 if int(os.environ.get('RANK', 0)) == 0: torch.save(dict(space=space.state_dict(), losses=[r['losses'] for r in history if 'losses' in r]), sys.argv[2])
 '''
@@ -132,16 +132,13 @@ def torchrun(n, *what, **more):
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
-@pytest.mark.parametrize('norm', [False, True])
-def test_two_processes_train_as_one_does(tmp_path, norm):
-    "Half a batch each, the same networks. Without batch norm, whose statistics are those of a part, weights and losses agree; with it, losses are near."
-    (tmp_path/'worker.py').write_text(WORKER.replace('norm=False', f'norm={norm}'))
+def test_two_processes_with_batch_norm(tmp_path):
+    "Half a batch each, the same networks. Statistics are those of a part, so that losses are near; without batch norm they agree (test_loop)."
+    (tmp_path/'worker.py').write_text(WORKER)
     for n in (1, 2): torchrun(n, tmp_path/'worker.py', Path(__file__).parent, tmp_path/f'{n}.pt')
     one, two = (torch.load(tmp_path/f'{n}.pt', weights_only=True) for n in (1, 2))
     assert len(one['losses']) == len(two['losses']) > 2
-    for a,b in zip(one['losses'], two['losses']): assert b == pytest.approx(a, rel=.3 if norm else 1e-6) # they are noted in float32
-    if not norm:
-        for k,v in one['space'].items(): torch.testing.assert_close(two['space'][k], v, rtol=1e-9, atol=1e-9)
+    for a,b in zip(one['losses'], two['losses']): assert b == pytest.approx(a, rel=.3)
 
 # ---------------------------------------------------------------- evolution
 

@@ -19,16 +19,17 @@ from ..layers import still
 from ..relaxation import draw_path, probabilities
 from ..training import seeded
 
-# %% ../../nbs/strategies/01_steps.ipynb #2ee9df4d
+# %% ../../nbs/strategies/01_steps.ipynb #96fed11a
 @torch.no_grad()
 def scatter(space: nn.Module, seed: int):
     "Begin with logits a little apart, drawn from the seed: equal ones are a fixed point of some losses."
     s = structure(space)
     sizes = [len(c) for c in s.choices]
     drawn = 1e-3 * torch.randn(sum(sizes), generator=seeded(seed, 'alpha'))
-    for choice,logits in zip(s.choices, drawn.split(sizes)): choice.alpha.copy_(logits)
+    for choice,logits in zip(s.choices, drawn.split(sizes)):
+        choice.alpha.copy_(logits)
 
-# %% ../../nbs/strategies/01_steps.ipynb #7a608f0d
+# %% ../../nbs/strategies/01_steps.ipynb #5bf74c9b
 def weight_step(space: nn.Module, selection: Selection,
     loss, # function() -> Tensor that runs the space
     optimizer,
@@ -36,15 +37,17 @@ def weight_step(space: nn.Module, selection: Selection,
 ) -> Tensor:
     "One step of the weights on the path of a selection; the loss."
     optimizer.zero_grad(set_to_none=True)
-    with selecting(selection): out = loss()
+    with selecting(selection):
+        out = loss()
     if not out.requires_grad: return out # a path may have no weights
-    if loop is not None: loop.descend(out, optimizer)
+    if loop is not None:
+        loop.descend(out, optimizer)
     else:
         out.backward()
         optimizer.step()
     return out.detach()
 
-# %% ../../nbs/strategies/01_steps.ipynb #29115172
+# %% ../../nbs/strategies/01_steps.ipynb #a7fd7d5d
 def architecture_gradients(space: nn.Module, selection: Selection,
     loss, # function() -> Tensor that runs the space
     loop=None # Default: one process, 32 bits
@@ -53,12 +56,15 @@ def architecture_gradients(space: nn.Module, selection: Selection,
     Weights and statistics are left alone."""
     logits = [c.alpha for c in structure(space).choices]
     frozen = [p for p in weights(space) if p.requires_grad]
-    for p in frozen: p.requires_grad_(False)
+    for p in frozen:
+        p.requires_grad_(False)
     try:
-        with still(space), selecting(selection): out = loss()
+        with still(space), selecting(selection):
+            out = loss()
         grads = [None] * len(logits) if not out.requires_grad else _gradients(out, logits, loop)
     finally:
-        for p in frozen: p.requires_grad_(True)
+        for p in frozen:
+            p.requires_grad_(True)
     if loop is None: return out.detach(), grads
     out, *grads = loop.mean([out.detach(), *grads])
     return out, grads
@@ -70,28 +76,30 @@ def _gradients(out, logits, loop) -> list:
     grads = torch.autograd.grad(scale * out, logits, allow_unused=True)
     return [None if g is None else (g / scale).nan_to_num(0., 0., 0.) for g in grads]
 
-# %% ../../nbs/strategies/01_steps.ipynb #ec229655
+# %% ../../nbs/strategies/01_steps.ipynb #beb170e1
 def added_gradients(space: nn.Module,
     task_loss: Tensor,
     losses: list, # Latency-aware losses
     probs: dict, # Differentiable in alpha
     more: Tensor = 0. # A loss of alpha, beside the others
 ) -> tuple:
-    "What the latency-aware losses, and `more`, add: the factor on the task's gradient, and the gradient for each alpha."
+    "What the cost's losses, and `more`, add: the factor on the task's gradient, and the gradient for each alpha."
     total = task = task_loss.detach().clone().requires_grad_(True)
-    for loss in losses: total = loss(total, probs)
+    for loss in losses:
+        total = loss(total, probs)
     logits = [c.alpha for c in structure(space).choices]
     factor, *grads = torch.autograd.grad(total + more, [task, *logits], allow_unused=True)
     return factor, grads
 
-# %% ../../nbs/strategies/01_steps.ipynb #fef60a61
+# %% ../../nbs/strategies/01_steps.ipynb #26eb61ed
 @torch.no_grad()
 def _rewards(space, paths, reward, loop) -> list:
     "The reward of each path, a mean over all processes."
     found = []
     with still(space):
         for path in paths:
-            with selecting(path): found.append(float(reward()))
+            with selecting(path):
+                found.append(float(reward()))
     if loop is None: return found
     return loop.mean([torch.tensor(found, dtype=torch.float64, device=loop.device)])[0].tolist()
 
@@ -102,7 +110,7 @@ def reinforce_gradients(space: nn.Module,
     n: int = 10, generator=None,
     loop=None # Default: one process
 ) -> tuple:
-    "Gradients of minus the expected reward from `n` sampled networks: the mean reward, the gradients, the next baseline."
+    "Gradients of minus the expected reward, from `n` networks: the mean reward, the gradients, the next baseline."
     s = structure(space)
     paths = [draw_path(s, generator) for _ in range(n)]
     rewards = _rewards(space, paths, reward, loop)
@@ -143,7 +151,7 @@ def _market(space, limits, probs) -> _Market:
     logs = [probs[n].double().cpu().clamp_min(1e-30).log() for n in s.names]
     return _Market(s, [v - v.max() for v in logs], limits)
 
-# %% ../../nbs/strategies/01_steps.ipynb #b9d213d2
+# %% ../../nbs/strategies/01_steps.ipynb #ded6daab
 @patch
 def bracket(self: _Market, slow: bool) -> tuple:
     "Prices on either side of the budgets, (inside, outside); None for a side that is not reached."
@@ -151,14 +159,18 @@ def bracket(self: _Market, slow: bool) -> tuple:
     inside, outside = (None, 0.) if slow else (0., None)
     step = 1e-3 if slow else -1e-3
     while None in (inside, outside) and abs(step) < 1e9:
-        if self.fits(self.best(at(step)))[0]: inside = step
-        else: outside = step
+        if self.fits(self.best(at(step)))[0]:
+            inside = step
+        else:
+            outside = step
         step *= 4
     if None in (inside, outside): return inside, outside
     for _ in range(40):
         middle = (inside + outside) / 2
-        if self.fits(self.best(at(middle)))[0]: inside = middle
-        else: outside = middle
+        if self.fits(self.best(at(middle)))[0]:
+            inside = middle
+        else:
+            outside = middle
     return inside, outside
 
 # %% ../../nbs/strategies/01_steps.ipynb #0147ffaa
@@ -202,15 +214,13 @@ def edge(self: _Market, tries: int = 60) -> Tensor:
         rows = torch.cat([rows, new])
     return rows.unique(dim=0)
 
-# %% ../../nbs/strategies/01_steps.ipynb #767cae7d
+# %% ../../nbs/strategies/01_steps.ipynb #1dc3cc38
 def _pairs(s, row, most: int = 100_000) -> Tensor:
     "A row and all that differ from it in up to two choices, or in one where these are too many."
     single = _neighbours(s, row)
     if len(single)**2 > most: return single
-    taken = single != row
-    moved = rearrange(taken, 'a d -> a 1 d') | rearrange(taken, 'b d -> 1 b d')
-    both = torch.where(rearrange(taken, 'a d -> a 1 d'), rearrange(single, 'a d -> a 1 d'), rearrange(single, 'b d -> 1 b d'))
-    both = torch.where(moved, both, row)
+    first, second = rearrange(single, 'a d -> a 1 d'), rearrange(single, 'b d -> 1 b d')
+    both = torch.where(first != row, first, second) # the first change, and elsewhere the second
     return torch.cat([row, rearrange(both, 'a b d -> (a b) d').unique(dim=0)])
 
 # %% ../../nbs/strategies/01_steps.ipynb #1abf4622
@@ -239,7 +249,7 @@ def bargains(self: _Market, tries: int = 3) -> list:
     found = [row[None] for row in inside] + [row for row in mended if row is not None]
     return [self.improved(row, neighbours=_pairs) for row in found]
 
-# %% ../../nbs/strategies/01_steps.ipynb #5575a697
+# %% ../../nbs/strategies/01_steps.ipynb #d2d0f617
 @torch.no_grad()
 def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits: pairs (cost model, number)
     "The most probable architecture at the budget, within all limits; ValueError if there is none."
@@ -249,8 +259,10 @@ def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits
     slow = not bool(market.fits(likeliest)[0])
     inside, outside = market.bracket(slow)
     found = [] if inside is None else [market.best([inside] * len(limits))]
-    if found and outside is not None: found = [market.improved(found[0], 0. if slow else -2*outside)]
-    if slow and len(limits) > 1: found += market.bargains()
+    if found and outside is not None:
+        found = [market.improved(found[0], 0. if slow else -2*outside)]
+    if slow and len(limits) > 1:
+        found += market.bargains()
     if not found: raise ValueError("no architecture of this space meets every budget")
     return decode(s, max(found, key=lambda row: float(market.worth(row)[0])))[0]
 

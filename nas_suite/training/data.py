@@ -32,7 +32,7 @@ def _order(n, batch_size, seed, start, draw):
             yield epoch, order[i*batch_size:(i + 1)*batch_size].tolist()
         epoch, step = epoch + 1, 0
 
-# %% ../../nbs/training/00_data.ipynb #c5e11d9f
+# %% ../../nbs/training/00_data.ipynb #28c471e9
 class _Items(Dataset):
     "Items of a data set, each under a random state of its own."
     def __init__(self, dataset, seed): self.dataset, self.seed = dataset, seed
@@ -43,13 +43,14 @@ class _Items(Dataset):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed) # items are made on the CPU, and torch.manual_seed is slow
-        try: return self.dataset[i]
+        try:
+            return self.dataset[i]
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
 
-# %% ../../nbs/training/00_data.ipynb #731f5a39
+# %% ../../nbs/training/00_data.ipynb #3a034ba4
 def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     augment=None, # function(x, y, generator) -> (x, y), applied to the batch on the device
     device='cpu', workers: int = 0
@@ -60,10 +61,12 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     if not n: raise ValueError("the data set is empty")
     draw = getattr(dataset, 'order', lambda generator: torch.randperm(n, generator=generator))
     order = _order(n, min(batch_size, n), seed, start, draw)
-    if isinstance(dataset, TensorDataset): found = (tuple(t[index] for t in dataset.tensors) for _,index in order)
+    if isinstance(dataset, TensorDataset):
+        found = (tuple(t[index] for t in dataset.tensors) for _,index in order)
     else:
         keys = ([(epoch, i) for i in index] for epoch,index in order)
-        found = DataLoader(_Items(dataset, seed), batch_sampler=keys, num_workers=workers, generator=seeded(seed, 'loader'))
+        items, chance = _Items(dataset, seed), seeded(seed, 'loader')
+        found = DataLoader(items, batch_sampler=keys, num_workers=workers, generator=chance)
     for step,(x,y) in enumerate(found, start):
         x, y = x.to(device), y.to(device)
         yield (x, y) if augment is None else augment(x, y, seeded(seed, 'augment', step))
@@ -74,9 +77,9 @@ def image_format(module: nn.Module):
     images = any(p.ndim == 4 for p in module.parameters())
     return torch.channels_last if images else torch.contiguous_format
 
-# %% ../../nbs/training/00_data.ipynb #ba6dcda2
+# %% ../../nbs/training/00_data.ipynb #16ce70a3
 class Stream:
-    "Batches (x, y) without end, of which `taken` were taken so far. ValueError if there is no data or a batch cannot be parted."
+    "Batches (x, y) without end, of which `taken` were taken so far. ValueError for no data, or unequal parts."
     def __init__(self, dataset, batch_size: int, seed: int = 0,
         augment=None, # As of `batches`
         device='cpu',
@@ -97,6 +100,7 @@ class Stream:
     def __next__(self) -> tuple:
         x, y = next(self.found)
         which, parts = self.part
-        if parts > 1: x, y = x.chunk(parts)[which], y.chunk(parts)[which]
+        if parts > 1:
+            x, y = x.chunk(parts)[which], y.chunk(parts)[which]
         self.taken += 1
         return (x.to(memory_format=self.form) if x.ndim == 4 else x), y

@@ -13,11 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from .data import batches
 
-# %% ../../nbs/training/02_evaluation.ipynb #8435bc54
+# %% ../../nbs/training/02_evaluation.ipynb #c65806a1
 def _modes(model): return {m: m.training for m in model.modules()}
 
 def _restore(modes):
-    for m,mode in modes.items(): m.training = mode
+    for m,mode in modes.items():
+        m.training = mode
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 256) -> dict:
@@ -31,7 +32,8 @@ def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 25
             out = model(x)
             metric.update(out, y)
             total += float(task.score(out, y)) * len(x)
-    finally: _restore(modes)
+    finally:
+        _restore(modes)
     return {task.metric.name: float(metric.compute()), 'loss': total / len(dataset), 'n': len(dataset)}
 
 # %% ../../nbs/training/02_evaluation.ipynb #32bf3d71
@@ -51,7 +53,7 @@ class _Moments:
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(var * self.count / max(1, self.count - 1))
 
-# %% ../../nbs/training/02_evaluation.ipynb #f67a4aed
+# %% ../../nbs/training/02_evaluation.ipynb #f039b4bf
 def _run(model, batches, n):
     "Run up to `n` batches; ValueError if there is none."
     seen = 0
@@ -68,21 +70,25 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
     before = {m: (m.track_running_stats, m.momentum, m.num_batches_tracked.clone()) for m in moments}
     modes, hooks = _modes(model), [m.register_forward_hook(v.note) for m,v in moments.items()]
     model.eval()
-    for m in moments: m.training, m.track_running_stats, m.momentum = True, True, 1.
-    try: _run(model, batches, n)
+    for m in moments:
+        m.training, m.track_running_stats, m.momentum = True, True, 1.
+    try:
+        _run(model, batches, n)
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
         _restore(modes)
         for m,(track,momentum,tracked) in before.items():
             m.track_running_stats, m.momentum = track, momentum
             m.num_batches_tracked.copy_(tracked)
-    for m,found in moments.items(): found.write(m)
+    for m,found in moments.items():
+        found.write(m)
     return model
 
-# %% ../../nbs/training/02_evaluation.ipynb #26cd4dc2
+# %% ../../nbs/training/02_evaluation.ipynb #15369f5e
 class Calibration:
-    """The first `n` batches of `data` (default: the task's training data) as networks see them, or as many as there are:
-    the same each time one goes over them, and kept where they are small."""
+    """The first `n` batches of `data` (default: the task's training data) as networks see them, or all that there are.
+    They are the same each time one goes over them, and kept where they are small."""
     def __init__(self, task, data=None, seed: int = 0, device='cpu', n: int = 8, batch_size: int = 256,
         keep: int = 2**28 # Bytes
     ):
@@ -98,8 +104,10 @@ class Calibration:
         kept, room = [], self.room
         for i,batch in enumerate(islice(self.begin(), self.n)):
             room -= sum(t.numel() * t.element_size() for t in batch)
-            if room >= 0: kept.append(batch)
-            if room >= 0 and i == self.n - 1: self.kept = kept
+            if room >= 0:
+                kept.append(batch)
+            if room >= 0 and i == self.n - 1:
+                self.kept = kept
             yield batch
 
 def calibrated(net: nn.Module, task, data=None, **settings) -> nn.Module:
