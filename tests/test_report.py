@@ -5,9 +5,13 @@ from html.parser import HTMLParser
 import pytest
 
 from nas_suite import report as module
+from nas_suite.drawing import Table, figure
+from nas_suite.front import page as pages
+from nas_suite.tasks.base import Task
 from nas_suite.report import (amount, blocks, colours, features, figures, met, milliseconds, page, plot, read, report, rows, short, summary)
 
 ops = ['zero', 'mb3_k3', 'mb6_k5']
+attributes = dict(zero=dict(skip=True), mb3_k3=dict(expand=3, kernel=3), mb6_k5=dict(expand=6, kernel=5))
 
 def write(folder, **facts):
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,7 +28,7 @@ def facts(names=('blocks.0.op', 'blocks.1.op'), task='digits', latency=True):
         environment=dict(device='a CPU', cores=2, threads=1, libraries=dict(torch='2')),
         history=[dict(step=t, loss=2/(1+t), entropy=1.1/(1+t), probs={n: [.2, .3, .5] for n in names}, cost={kind: 1.}, multiplier={kind: .1}, **(dict(arch_loss=1.) if t else {})) for t in range(5)],
         arch=arch,
-        result=dict(arch=arch, options={n: ops for n in names}, costs=costs, budget=budget, metrics={s: dict(accuracy=a, loss=.1) for s,a in [('supernet', .9), ('extracted', .92), ('retrained', .97)]},
+        result=dict(arch=arch, options={n: ops for n in names}, attributes=attributes, costs=costs, budget=budget, metrics={s: dict(accuracy=a, loss=.1) for s,a in [('supernet', .9), ('extracted', .92), ('retrained', .97)]},
             parts={k: {n: 1. for n in names} for k in (['latency_ms'] if latency else []) + ['macs']}, search=dict(steps=5, seconds=1., cpu_seconds=1., peak_memory_mb=10),
             retrain_history=[dict(step=t, loss=1/(1+t)) for t in range(4)], onnx=dict(difference=1e-6)),
         baselines=[dict(name=n, arch=arch, accuracy=a, macs=3e6, params=1e5, **(dict(latency_ms=l, latency_interval=[l-.02, l+.02]) if latency else {})) for n,a,l in [('MobileNetV2-like', .96, 1.4), ('random 1', .95, .8)]])
@@ -150,14 +154,14 @@ def test_the_file_is_replaced_whole_or_not_at_all(run, monkeypatch):
     before = path.read_bytes()
     def fail(*a): raise OSError('disk full')
     with monkeypatch.context() as m:
-        m.setattr(module.os, 'replace', fail)
+        m.setattr('os.replace', fail)
         with pytest.raises(OSError): report(run)
     assert path.read_bytes() == before
     with monkeypatch.context() as m:
-        m.setattr(module, 'page', lambda run: 'half \ud800')             # cannot be written as UTF-8
+        m.setattr(pages, 'page', lambda run: 'half \ud800')             # cannot be written as UTF-8
         with pytest.raises(UnicodeEncodeError): report(run)
     assert path.read_bytes() == before
-    assert not [p for p in run.iterdir() if p.suffix == '.part']
+    assert not [p for p in run.iterdir() if p.name[0] == '.']
 
 def test_the_same_files_give_the_same_page(run): assert page(read(run)) == page(read(run))
 
@@ -198,16 +202,50 @@ def test_drawing_changes_no_global_state(run):
     report(run); plot(run)
     assert dict(matplotlib.rcParams) == before and plt.get_fignums() == open_
 
-@pytest.mark.parametrize('option,said', [('mb6_k5', dict(kernel=5, expand=6)), ('5x5_MBConv6', dict(kernel=5, expand=6)), ('k7', dict(kernel=7)), ('zero', dict(skip=True)), (None, dict(skip=True)),
-                                         ('conv', {}), (True, {}), ('max_pool_3x3', dict(kernel=3))])
-def test_features(option, said): assert features('blocks.0.op', option) == said
+@pytest.mark.parametrize('name,option,said', [
+    ('blocks.0.op', 'mb6_k5', dict(kernel=5, expand=6)), ('blocks.0.op', 'zero', dict(skip=True)), ('blocks.0.op', None, dict(skip=True)), ('blocks.0.op', '5x5_MBConv6', {}),
+    ('kernel', 7, {}), ('size', 7, dict(kernel=7)), ('size', True, {}), ('wide', 24, dict(width=24))])
+def test_features_are_read_from_the_run_and_never_from_names(name, option, said):
+    run = dict(result=dict(attributes=attributes, roles=dict(size='kernel', wide='width')))
+    assert features(run, name, option) == said
+
+def test_any_metric_and_any_costs(tmp_path):
+    "An error of 0.83 pixels, an energy in an interval, a memory: shown as what they are, each with its budget."
+    f = facts()
+    f['config']['task']['metric'] = dict(name='error', larger_is_better=False, unit='px')
+    f['config']['budget'] = dict(energy_mj=12., peak_bytes=2e6)
+    f['result'] |= dict(costs=dict(energy_mj=11.2, energy_interval=[10.9, 12.4], energy_measured=False, energy_device='a board', peak_bytes=1.7e6),
+                        units=dict(energy_mj='mJ', peak_bytes='B'), metrics=dict(retrained=dict(error=.83, loss=2.)), parts=dict(energy_mj={'a': 1., 'b': 2.}))
+    f['baselines'] = [dict(name='by hand', error=1.5, energy_mj=20., peak_bytes=3e6), dict(name='random 1', error=.9, energy_mj=11., peak_bytes=1e6)]
+    run = write(tmp_path, **f)
+    said = Page(report(run).read_text()).words
+    assert met(read(run)) == dict(energy_mj=False, peak_bytes=True)
+    for words in ('A network for digits: 0.83 px at 11.2 mJ', 'Error against energy', 'Down and to the left is better', 'energy, predicted for a board', '10.9 to 12.4, 95 %',
+                  'budget 12.0 mJ: not met', 'budget 2.00 MB: met', '0.67 px below the by hand', 'at 56 % of its energy', '0.07 px below the best'): assert words in said, words
+    assert '83.0 %' not in said and '20.0 mJ' in summary(run) and '0.83 px' in summary(run)
+    assert list(figures(run)) == ['tradeoff', 'architecture', 'parts', 'beliefs', 'course', 'training']
+
+class Weather(Task):
+    @classmethod
+    def sections(cls, run): return [('Storms', Table(['storm', 'seen'], [['<b>', '3']], note='On test data.')), ('Storms', figure(2, 1)), ('Storms', 'as they came'), ('Rain', dict(days=3)), ('Snow', None)]
+
+def test_a_task_adds_its_own_part(tmp_path):
+    f = facts()
+    f['config']['task']['kind'] = f'{Weather.__module__}.{Weather.__qualname__}'
+    text = report(write(tmp_path, **f)).read_text()
+    page = optional_tags_closed(text)
+    for words in ('Storms', 'On test data.', 'as they came', 'Rain', 'days 3'): assert words in page.words, words
+    assert text.count('<h2>Storms') == 1 and 'Snow' not in text and text.count('<svg') == 7 and 'days' in summary(tmp_path)
+    f['config']['task']['kind'] = 'theirs.Weather'
+    words = Page(report(write(tmp_path, **f)).read_text()).words
+    assert 'left out: the task of this run is of a kind that is not here (theirs.Weather)' in words and 'Storms' not in words
 
 def test_helpers():
     assert [amount(x) for x in (0, 12, 999, 1000, 1.5e9, -2e6, float('nan'))] == ['0', '12', '999', '1.00 k', '1.50 G', '-2.00 M', '–']
     assert [milliseconds(x) for x in (.0123, 1, 250., 0)] == ['0.0123 ms', '1.00 ms', '250 ms', '0.000 ms']
     assert short(['blocks.10.mix.choice', 'blocks.2.mix.choice']) == ['10', '2'] and short(['x']) == ['x'] and short([]) == []
     assert blocks({'s.0.kernel': 3, 's.0.expand': 6, 'd': 2}) == {'s.0': {'s.0.kernel': 3, 's.0.expand': 6}, 'd': {'d': 2}}
-    assert len(set(colours([('op', o) for o in ops] + [('kernel', 3), ('width', 8)]).values())) == 5
+    assert len(set(colours(dict(result=dict(attributes=attributes)), [('op', o) for o in ops] + [('kernel', 3), ('width', 8)]).values())) == 5
 
 def test_small_test_sets_are_named_as_such(tmp_path):
     f = facts()

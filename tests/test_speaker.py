@@ -374,7 +374,7 @@ def test_stage_report_is_an_error_rate(run):
     assert [h['stage'] for h in probes] == ['largest', 'kernel', 'depth', 'width 1', 'width 2'] and all(0 <= v <= 1 for h in probes for v in h['probes'].values())
     from nas_suite.report import figures, summary
     page = (found.run_dir/'report.html').read_text()
-    assert 'trials' in figures(found) and all(w in page for w in ('eer', 'false alarms', 'two speakers', 'over speakers', 'threshold')) and 'for 0.5 s' in page
+    assert 'parts' in figures(found) and all(w in page for w in ('eer', 'false alarms', 'two speakers', 'over speakers', 'threshold')) and '0.5 s of speech' in page
     assert 'p_target 0.01' in summary(found) and 'real-time' not in summary(found)
 
 def cli(*args): # in this process: torch takes seconds to import
