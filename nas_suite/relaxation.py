@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['normalisations', 'modes', 'regularizers', 'logits', 'probabilities', 'entropy', 'draw_path', 'draw_gates', 'soften',
-           'dimensions', 'reachable', 'undecided', 'undecided_by', 'entropies', 'regularization']
+           'reachable', 'undecided', 'undecided_by', 'entropies', 'regularization']
 
 # %% ../nbs/core/04_relaxation.ipynb #51a379ef
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from .choices import Choice, Gates, Selection, Structure, structure
-from .layers import ElasticDepth, ElasticResolution, MixedOp, _ElasticConv
+from .choices import Gates, Selection, roles, structure
 
 # %% ../nbs/core/04_relaxation.ipynb #4365c6e1
 def logits(space) -> Tensor:
@@ -88,17 +87,6 @@ def soften(space, weights: str = 'softmax', learn: bool = True) -> Selection: # 
     return Selection(((c, state(c, p)) for c,p in zip(s.choices, probabilities(s, weights).values())), zip(s.choices, s.names))
 
 # %% ../nbs/core/04_relaxation.ipynb #2d725c1b
-def dimensions(space: nn.Module) -> dict:
-    "What each choice decides, by name: 'operator', 'depth', 'resolution', 'kernel', 'dilation', or 'width' for all others."
-    kind = {}
-    for m in space.modules():
-        if isinstance(m, MixedOp): kind[m.choice] = 'operator'
-        elif isinstance(m, ElasticDepth): kind[m.depth] = 'depth'
-        elif isinstance(m, ElasticResolution): kind[m.resolution] = 'resolution'
-        elif isinstance(m, _ElasticConv): kind |= {m.kernel_size: 'kernel', m.dilation: 'dilation'}
-    s = structure(space)
-    return {n: kind.get(c, 'width') for n,c in zip(s.names, s.choices)}
-
 def reachable(space) -> list:
     "Names of the choices that some surviving architecture depends on."
     s = structure(space)
@@ -111,26 +99,26 @@ def undecided(space) -> list:
     return [n for n in reachable(s) if int(s.choices[s.names.index(n)].alive.sum()) > 1]
 
 def undecided_by(space: nn.Module) -> dict:
-    "Columns of the undecided choices, by dimension."
-    kind, by, column = dimensions(space), {}, {n: d for d,n in enumerate(structure(space).names)}
-    for n in undecided(space): by.setdefault(kind[n], []).append(column[n])
+    "Columns of the undecided choices, by role."
+    role, by, column = roles(space), {}, {n: d for d,n in enumerate(structure(space).names)}
+    for n in undecided(space): by.setdefault(role[n], []).append(column[n])
     return by
 
 @torch.no_grad()
 def entropies(space: nn.Module, weights: str = 'softmax') -> dict:
-    "Mean entropy of the reachable choices of each dimension, as a part of that of all their options alike: dimension -> 0 (one-hot) to 1."
-    s, kind, by = structure(space), dimensions(space), {}
+    "Mean entropy of the reachable choices of each role, as a part of that of all their options alike: role -> 0 (one-hot) to 1."
+    s, role, by = structure(space), roles(space), {}
     log, there = _log_beliefs(s, weights)
     every = torch.tensor([float(max(2, len(c))) for c in s.choices], device=log.device).log()
     h = -(log.exp() * log * there).sum(1) / every
-    for n in reachable(s): by.setdefault(kind[n], []).append(s.names.index(n))
+    for n in reachable(s): by.setdefault(role[n], []).append(s.names.index(n))
     return {d: float(h[i].mean()) for d,i in by.items()}
 
 # %% ../nbs/core/04_relaxation.ipynb #730a1be1
 regularizers = 'ssr', 'entropy', 'zero-one', 'none'
 
 def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid', groups: dict = None) -> dict: # groups: default `undecided_by(space)`
-    "Mean loss of the undecided choices of each dimension: dimension -> scalar, differentiable in alpha."
+    "Mean loss of the undecided choices of each role: role -> scalar, differentiable in alpha."
     if kind not in regularizers: raise ValueError(f"there is no regularizer {kind!r}; they are {', '.join(regularizers)}")
     if kind == 'none': return {}
     s = structure(space)

@@ -509,7 +509,13 @@ def read(self: Channels):
     "A layer takes the choices behind it as numbers of channels."
     for c in self.variables(): c.read_as('width')
 @patch
-def read(self: Either):
+def read(self: Width):
+    for part in self.inner: part.read()
+    within = {c for part in self.inner for c in part.variables()}
+    for c in self.variables():
+        if c not in within: c.read_as('width')
+@patch
+def read(self: Either): # its choice decides which width, and is none
     for part in self.inner: part.read()
 
 # %% ../../nbs/layers/00_widths.ipynb #bf33b2ef

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['strengths', 'other', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #4376e120
+# %% ../../nbs/strategies/05_regularized.ipynb #d0ad5934
 import torch
 from copy import deepcopy
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
-from ..choices import Structure, active, alphas, choices, encode, restrict, structure, weights
+from ..choices import Structure, active, alphas, choices, encode, restrict, roles, structure, weights
 from ..costs import LatencyAwareLoss
-from ..relaxation import (dimensions, entropies, entropy, normalisations, probabilities, reachable, regularization,
+from ..relaxation import (entropies, entropy, normalisations, probabilities, reachable, regularization,
     regularizers, soften, undecided, undecided_by)
 from .base import Strategy, Trained
 from .steps import (added_gradients, architecture_gradients, derive, fitting, scatter, weight_step)
@@ -66,7 +66,7 @@ def _survives(s, row) -> bool:
     on = active(s, row)[0].tolist()
     return all(bool(c.alive[i]) for c,i,used in zip(s.choices, row[0].tolist(), on) if used)
 
-# %% ../../nbs/strategies/05_regularized.ipynb #4d691207
+# %% ../../nbs/strategies/05_regularized.ipynb #5f7dfdab
 def _without(space, keep, guard):
     "A view with what is to stay of each choice in turn; where nothing would fit, what was to stay goes instead."
     for n,options in keep.items():
@@ -88,7 +88,7 @@ def shrink(
     weights: str = 'sigmoid'
 ) -> nn.Module:
     "A view of the space without its unlikely options; the space itself where there are none."
-    role, guard = dimensions(space), _Guard(limits)
+    role, guard = roles(space), _Guard(limits)
     for level in range(len(levels)):
         keep = _weak(space, [n for n in undecided(space) if _level(role[n]) == level], threshold, weights)
         if not keep: continue
@@ -236,12 +236,12 @@ def _look(self: Regularized, view, limits, optimizer, loop, last: bool):
     _forget(view, smaller, optimizer)
     return smaller
 
-# %% ../../nbs/strategies/05_regularized.ipynb #b08496e6
+# %% ../../nbs/strategies/05_regularized.ipynb #06b52502
 @patch
 @torch.no_grad()
 def _noted(self: Regularized, row: dict, view, losses) -> dict:
     "A row of the history: what is left, how sure it is, and what it costs, mixed and as its likeliest network."
-    probs, used, role, found = probabilities(view, self.weights), reachable(view), dimensions(view), choices(view)
+    probs, used, role, found = probabilities(view, self.weights), reachable(view), roles(view), choices(view)
     likeliest = encode(view, derive(view, [], probs))
     live = {r: sum(len(found[n].survivors) for n in used if role[n] == r) for r in dict.fromkeys(role.values())}
     return row | dict(
