@@ -5,169 +5,306 @@
 # %% auto #0
 __all__ = ['KINDS', 'QUANTITIES', 'GRAPHS', 'FEATURES', 'network_features', 'SpaceFeatures', 'space_features', 'features']
 
-# %% ../../nbs/latency/02_features.ipynb #a10dd62c
+# %% ../../nbs/latency/02_features.ipynb #f64d0f38
 import math, operator, re, torch
-import numpy as np
 from copy import deepcopy
+from typing import NamedTuple
+import numpy as np
 from torch import fx, nn
 from ..choices import check_rows, encode, structure
 from ..costs import CostModel, is_fixed, survey, tabulate, term
 from ..extraction import extract_selected
-from .tables import is_unit, marked
-from ..layers import Zero, size
+from .tables import input_shapes, is_unit, marked
+from ..layers import Zero
 
-# %% ../../nbs/latency/02_features.ipynb #77b25473
-KINDS = 'dense', 'pointwise', 'depthwise', 'grouped', 'linear', 'norm', 'activation', 'pool', 'elementwise', 'move', 'other' # of operations; the first five multiply
-QUANTITIES = (*KINDS, *(f'macs_{k}' for k in KINDS[:5]), 'kernels', 'params', 'activations', 'traffic', 'depth', 'critical_macs', 'critical_kernels')
+# %% ../../nbs/latency/02_features.ipynb #4e78497a
+KINDS = ('dense', 'pointwise', 'depthwise', 'grouped', 'linear',                   # these multiply
+         'norm', 'activation', 'pool', 'elementwise', 'move', 'other')
+QUANTITIES = (*KINDS, *(f'macs_{k}' for k in KINDS[:5]), 'kernels', 'params', 'activations', 'traffic',
+              'depth', 'critical_macs', 'critical_kernels')
 GRAPHS = 'written', 'live', 'folded'
-FEATURES = tuple(f'{g}.{q}' for g in GRAPHS for q in QUANTITIES) # names of the columns; fixed
+FEATURES = tuple(f'{g}.{q}' for g in GRAPHS for q in QUANTITIES)                   # names of the columns; fixed
 
-_FREE = {'flatten', 'view', 'permute', 'transpose', 'getitem', 'unsqueeze', 'squeeze', 'size', 'getattr', 'dim', 'expand', 'chunk', 'split', 'dropout', 'identity', 'detach', 'unflatten', 'zeros_like', 'narrow', 't', 'movedim', 'unbind'}
-_KIND = dict(
+# %% ../../nbs/latency/02_features.ipynb #7dd1b97d
+_FREE = set("""flatten view permute transpose getitem unsqueeze squeeze size getattr dim expand chunk split dropout
+    identity detach unflatten zeros_like narrow t movedim unbind""".split())
+_NAMES = dict(
     norm='batchnorm layernorm groupnorm instancenorm rmsnorm localresponsenorm syncbatchnorm normalize',
-    activation='relu relu6 prelu leakyrelu elu gelu silu mish sigmoid tanh hardswish hardsigmoid hardtanh softmax logsoftmax softplus clamp selu celu glu hardswish_ relu_ exp log sqrt',
+    activation="""relu relu6 prelu leakyrelu elu gelu silu mish sigmoid tanh hardswish hardsigmoid hardtanh softmax
+        logsoftmax softplus clamp selu celu glu hardswish_ relu_ exp log sqrt""",
     pool='avgpool maxpool adaptiveavgpool adaptivemaxpool lppool mean std var sum amax amin max min',
-    elementwise='add sub mul div truediv iadd isub imul itruediv pow neg rsub square maximum minimum where',
-    move='cat concat stack pad interpolate upsample channelshuffle pixelshuffle reshape contiguous clone repeat roll index_select fold unfold zeropad reflectionpad replicationpad constantpad upsamplingbilinear upsamplingnearest',
+    elementwise="""add sub mul div truediv iadd isub imul itruediv pow neg rsub square maximum minimum where""",
+    move="""cat concat stack pad interpolate upsample channelshuffle pixelshuffle reshape contiguous clone repeat roll
+        index_select fold unfold zeropad reflectionpad replicationpad constantpad upsamplingbilinear
+        upsamplingnearest""",
     linear='linear matmul bmm mm einsum bilinear scaled_dot_product_attention')
-_KIND = {name.replace('_', ''): kind for kind,names in _KIND.items() for name in names.split()}
+_KIND = {name.replace('_', ''): kind for kind,names in _NAMES.items() for name in names.split()}
 
-# %% ../../nbs/latency/02_features.ipynb #e0ce1537
-def _named(node, modules):
-    "The lower-case name of what a node calls, and the module if it is one."
-    m = modules.get(node.target) if node.op == 'call_module' else None
-    name = type(m).__name__ if m is not None else node.target if isinstance(node.target, str) else getattr(node.target, '__name__', str(node.target))
-    return re.sub(r'_|[123]d$', '', name.lower()), m
+# %% ../../nbs/latency/02_features.ipynb #f1699fa3
+def _named(node, modules)->tuple:
+    "The lower-case name of what a node calls, and the module if it is one"
+    module = modules.get(node.target) if node.op == 'call_module' else None
+    if module is not None:
+        name = type(module).__name__
+    else:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', str(node.target))
+    return re.sub(r'_|[123]d$', '', name.lower()), module
 
-def _convolution(cin, cout, groups, window):
-    return 'pointwise' if groups == 1 and math.prod(window) == 1 else 'depthwise' if groups == cin and groups > 1 else 'grouped' if groups > 1 else 'dense'
+class _Operation(NamedTuple):
+    "What one node of a graph does"
+    kind: str    # one of KINDS; None: it is free
+    macs: int    # of one sample
+    weights: int # its parameters
 
-def _operation(node, modules, ins, out) -> tuple:
-    "Kind (None: free), MACs and parameters of one operation on tensors of shapes `ins`."
-    name, m = _named(node, modules)
-    weights = sum(p.numel() for p in m.parameters()) if m is not None else 0
-    n = math.prod(out[1:]) if out else 0 # of one sample
-    if m is not None and hasattr(m, 'groups') and hasattr(m, 'kernel_size'):
-        return _convolution(m.in_channels, m.out_channels, m.groups, m.kernel_size), n * math.prod(m.kernel_size) * m.in_channels // m.groups, weights
+def _convolution(channels, groups, window):
+    "The kind of a convolution"
+    if groups == 1: return 'pointwise' if math.prod(window) == 1 else 'dense'
+    return 'depthwise' if groups == channels else 'grouped'
+
+def _kind_named(name):
+    "The kind of an operation by its name, None for an unknown one"
+    parts = dict(norm='norm', pool='pool', pad='move', upsampl='move', shuffle='move')
+    return next((kind for part,kind in parts.items() if part in name), _KIND.get(name))
+
+def _operation(node, modules, ins, out)->_Operation:
+    "What a node does to tensors of shapes `ins`, giving one of shape `out`"
+    name, module = _named(node, modules)
+    weights = sum(p.numel() for p in module.parameters()) if module is not None else 0
+    numbers = math.prod(out[1:]) if out else 0 # of one sample
+    if module is not None and hasattr(module, 'groups') and hasattr(module, 'kernel_size'):
+        kind = _convolution(module.in_channels, module.groups, module.kernel_size)
+        return _Operation(kind, numbers * math.prod(module.kernel_size) * module.in_channels // module.groups, weights)
     if name in ('conv', 'conv1', 'conv2') and len(ins) > 1: # functional
-        cout, per_group, *window = ins[1]
-        return _convolution(ins[0][1], cout, ins[0][1] // per_group, window), n * math.prod(window) * per_group, 0
-    kind = 'norm' if 'norm' in name else 'pool' if 'pool' in name else 'move' if 'pad' in name or 'upsampl' in name or 'shuffle' in name else _KIND.get(name)
-    if kind == 'linear': return kind, n * (m.in_features if hasattr(m, 'in_features') else ins[0][-1] if ins else 1), weights
-    if name in _FREE or not out: return None, 0, weights
-    return kind or 'other', 0, weights
+        _, per_group, *window = ins[1]
+        kind = _convolution(ins[0][1], ins[0][1] // per_group, window)
+        return _Operation(kind, numbers * math.prod(window) * per_group, 0)
+    kind = _kind_named(name)
+    if kind == 'linear':
+        inputs = module.in_features if hasattr(module, 'in_features') else ins[0][-1] if ins else 1
+        return _Operation(kind, numbers * inputs, weights)
+    if name in _FREE or not out: return _Operation(None, 0, weights)
+    return _Operation(kind or 'other', 0, weights)
 
-# %% ../../nbs/latency/02_features.ipynb #b5c1c72b
+# %% ../../nbs/latency/02_features.ipynb #1a118553
 class _Shapes(fx.Interpreter):
-    "Runs a graph on meta tensors and keeps the shape that every node gives (None: no tensor). PyTorch's own layers run once for each input shape."
-    known = {}
-    def run(self, *xs): self.shapes = {}; return super().run(*xs)
+    "Runs a graph on meta tensors and keeps the shape that every node gives (None: no tensor)"
+    known = {} # a layer's type, settings and input -> the shape and type it gives
+
+    def run(self, *xs):
+        self.shapes = {}
+        return super().run(*xs)
+
+    def run_node(self, node):
+        out = super().run_node(node)
+        tensors = [t for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, torch.Tensor)]
+        self.shapes[node] = tuple(tensors[0].shape) if tensors else None
+        return out
+
     def call_module(self, target, args, kwargs):
-        m = self.fetch_attr(target)
-        if kwargs or len(args) != 1 or not isinstance(args[0], torch.Tensor) or not type(m).__module__.startswith('torch.nn.modules') or m._modules: return super().call_module(target, args, kwargs)
-        if (key := (type(m), m.extra_repr(), args[0].shape, args[0].dtype)) not in self.known:
+        module = self.fetch_attr(target)
+        own = type(module).__module__.startswith('torch.nn.modules') and not module._modules
+        if kwargs or len(args) != 1 or not own or not isinstance(args[0], torch.Tensor):
+            return super().call_module(target, args, kwargs)
+        key = type(module), module.extra_repr(), args[0].shape, args[0].dtype
+        if key not in self.known:
             out = super().call_module(target, args, kwargs)
             if not isinstance(out, torch.Tensor): return out
-            if len(self.known) > 10**5: self.known.clear()
+            if len(self.known) > 10**5:
+                self.known.clear()
             self.known[key] = out.shape, out.dtype
         shape, dtype = self.known[key]
         return args[0] if (shape, dtype) == key[2:] else torch.empty(shape, dtype=dtype, device='meta')
-    def call_function(self, target, args, kwargs):
-        if target in (operator.add, operator.iadd, torch.add) and len(args) == 2: # of equal shapes, or with a number: most of them
-            xs = [a for a in args if isinstance(a, torch.Tensor)]
-            if xs and not kwargs and len(xs) == sum(a is not None for a in args if not isinstance(a, (int, float))) and all(x.shape == xs[0].shape for x in xs) and xs[0].is_floating_point(): return xs[0]
-        return super().call_function(target, args, kwargs)
-    def run_node(self, n):
-        out = super().run_node(n)
-        first = next((t for t in out if isinstance(t, torch.Tensor)), None) if isinstance(out, (tuple, list)) else out
-        self.shapes[n] = tuple(first.shape) if isinstance(first, torch.Tensor) else None
-        return out
 
-def _of_graph(net: fx.GraphModule, xs) -> np.ndarray:
-    "The features of a graph on meta tensors."
+    def call_function(self, target, args, kwargs):
+        same = None if kwargs or target not in (operator.add, operator.iadd, torch.add) else _sum_of_equals(args)
+        return super().call_function(target, args, kwargs) if same is None else same
+
+def _sum_of_equals(args):
+    "A tensor like the sum of two of equal shapes, or of one and a number; None for other sums"
+    xs = [a for a in args if isinstance(a, torch.Tensor)]
+    numbers = [a for a in args if isinstance(a, (int, float)) or a is None]
+    plain = len(args) == 2 and xs and len(xs) + len(numbers) == 2
+    return xs[0] if plain and xs[0].is_floating_point() and all(x.shape == xs[0].shape for x in xs) else None
+
+# %% ../../nbs/latency/02_features.ipynb #6d311bcd
+_SUMS = 'add', 'iadd'
+
+class _Flow(NamedTuple):
+    "What the nodes of a graph really read"
+    reads: dict # node -> nodes
+    empty: set  # nodes that compute nothing: zeros, and sums of zeros with one other tensor
+
+def _flow(nodes, modules, shapes)->_Flow:
+    "What nodes read, without zeros"
+    reads, zero, same = {}, set(), set()
+    for node in nodes:
+        name, args = _named(node, modules)[0], node.all_input_nodes
+        left = [a for a in args if a not in zero]
+        if name == 'zeroslike' or name in _SUMS and args and not left:
+            zero.add(node)
+            args = []
+        elif name in _SUMS and len(left) == 1 and (len(args) > 1 or 0 in node.args) and shapes[left[0]] == shapes[node]:
+            same.add(node)
+            args = left
+        reads[node] = args
+    return _Flow(reads, zero | same)
+
+def _graphs(nodes, reads)->tuple:
+    "The nodes that are in each of the three graphs"
+    needed, moving = {n for n in nodes if n.op == 'output'}, set()
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(reads[node])
+    for node in nodes: # what depends on the input
+        if node.op == 'placeholder' or any(a in moving for a in reads[node]):
+            moving.add(node)
+    return set(nodes), needed, needed & moving
+
+# %% ../../nbs/latency/02_features.ipynb #d1788ac6
+_AT = {q: i for i,q in enumerate(QUANTITIES)}
+_PATHS = [_AT[q] for q in ('depth', 'critical_macs', 'critical_kernels')]
+
+def _numbers(shape, batch):
+    "Numbers of one sample in a tensor"
+    if shape is None: return 0
+    return math.prod(shape) / (shape[0] if len(shape) > 0 and shape[0] == batch else 1)
+
+def _longest(paths, nodes):
+    "The longest paths that end in some nodes: depth, MACs and kernels (columns), in each graph"
+    return np.max([np.zeros((len(GRAPHS), 3)), *(paths[node] for node in nodes)], 0)
+
+def _add(row, operation, given, read, new):
+    "Count an operation; `given`, `read`: numbers written and read; `new`: its weights are not counted yet"
+    row[_AT[operation.kind]] += 1
+    row[_AT['kernels']] += 1
+    row[_AT['params']] += operation.weights if new else 0
+    row[_AT['activations']] += given
+    row[_AT['traffic']] += given + read + operation.weights
+    if f'macs_{operation.kind}' in _AT:
+        row[_AT[f'macs_{operation.kind}']] += operation.macs
+
+# %% ../../nbs/latency/02_features.ipynb #77aeb7e9
+def _of_graph(net:fx.GraphModule, xs)->np.ndarray:
+    "The features of a graph on meta tensors"
     run = _Shapes(net, garbage_collect_values=False)
-    with torch.no_grad(): run.run(*xs)
-    nodes, shapes, modules, batch = list(net.graph.nodes), run.shapes, dict(net.named_modules()), xs[0].shape[0] if xs and xs[0].ndim else 1
-    inputs, zero, same = {}, set(), set() # what a node really reads: zeros read nothing, and x + zeros is x
-    for n in nodes:
-        name, args = _named(n, modules)[0], n.all_input_nodes
-        if name == 'zeroslike' or name in ('add', 'iadd') and args and all(a in zero for a in args): zero.add(n); args = []
-        elif name in ('add', 'iadd'):
-            if len(left := [a for a in args if a not in zero]) == 1 and (len(args) > 1 or 0 in n.args) and shapes[left[0]] == shapes[n]: same.add(n); args = left
-        inputs[n] = args
-    needed = {n for n in nodes if n.op == 'output'}
-    for n in reversed(nodes):
-        if n in needed: needed.update(inputs[n])
-    moving = set() # depends on the input
-    for n in nodes:
-        if n.op == 'placeholder' or any(a in moving for a in inputs[n]): moving.add(n)
-    out, at = np.zeros((3, len(QUANTITIES))), {q: i for i,q in enumerate(QUANTITIES)}
-    path, seen = {}, [set(), set(), set()] # longest paths of depth, MACs and kernels that end in a node, in each graph; weights counted
-    for n in nodes:
-        if n.op not in ('call_module', 'call_function', 'call_method'): path[n] = np.zeros((3, 3)); continue
-        path[n] = np.max([np.zeros((3, 3)), *(path[a] for a in inputs[n])], 0)
-        if n in zero or n in same: continue
-        ins = [shapes[a] for a in n.all_input_nodes if shapes[a] is not None]
-        kind, macs, weights = _operation(n, modules, ins, shapes[n])
-        numel = lambda s: math.prod(s) / (s[0] if len(s) > 0 and s[0] == batch else 1) if s is not None else 0
-        for g,there in enumerate((True, n in needed, n in needed and n in moving)):
-            if not there or kind is None: continue
-            row, new = out[g], n.op == 'call_module' and n.target not in seen[g]
-            row[at[kind]] += 1; row[at['kernels']] += 1
-            if f'macs_{kind}' in at: row[at[f'macs_{kind}']] += macs
-            row[at['params']] += weights if new else 0; seen[g].add(n.target)
-            row[at['activations']] += numel(shapes[n]); row[at['traffic']] += numel(shapes[n]) + sum(map(numel, ins)) + weights
-            path[n][g] += macs > 0 or kind == 'pool', macs, 1
-    out[:, [at['depth'], at['critical_macs'], at['critical_kernels']]] = np.max([np.zeros((3, 3)), *(path[a] for n in nodes if n.op == 'output' for a in inputs[n])], 0)
+    with torch.no_grad():
+        run.run(*xs)
+    nodes, shapes, modules = list(net.graph.nodes), run.shapes, dict(net.named_modules())
+    flow, batch = _flow(nodes, modules, shapes), xs[0].shape[0] if xs and xs[0].ndim else 1
+    graphs, counted = _graphs(nodes, flow.reads), [set() for _ in GRAPHS]
+    out, paths = np.zeros((len(GRAPHS), len(QUANTITIES))), {}
+    for node in nodes:
+        paths[node] = _longest(paths, flow.reads[node])
+        if not node.op.startswith('call') or node in flow.empty: continue
+        ins = [shapes[a] for a in node.all_input_nodes if shapes[a] is not None]
+        operation = _operation(node, modules, ins, shapes[node])
+        if operation.kind is None: continue
+        given, read = _numbers(shapes[node], batch), sum(_numbers(shape, batch) for shape in ins)
+        step = operation.macs > 0 or operation.kind == 'pool', operation.macs, 1
+        for g in (g for g,graph in enumerate(graphs) if node in graph):
+            _add(out[g], operation, given, read, node.op == 'call_module' and node.target not in counted[g])
+            counted[g].add(node.target)
+            paths[node][g] += step
+    out[:, _PATHS] = _longest(paths, [a for node in nodes if node.op == 'output' for a in flow.reads[node]])
     return out.ravel()
 
+# %% ../../nbs/latency/02_features.ipynb #7f1d2c60
+def _without_data(net):
+    "A copy of a network without data, in eval mode"
+    empty = lambda t: nn.Parameter(t.to('meta'), False) if isinstance(t, nn.Parameter) else t.to('meta')
+    with torch.no_grad():
+        return deepcopy(net, {id(t): empty(t) for t in (*net.parameters(), *net.buffers())}).eval()
+
+def _dtype(net): return next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
+
 def network_features(
-    net: nn.Module, # An ordinary network, in any mode
-    input_shape: tuple # One sample: (C, H, W) or (C, T)
-) -> np.ndarray: # (len(FEATURES),)
-    "The features of an ordinary network. ValueError if it cannot be traced, or does not take such an input."
-    with torch.no_grad(): meta = deepcopy(net, {id(t): nn.Parameter(t.to('meta'), False) if isinstance(t, nn.Parameter) else t.to('meta') for t in (*net.parameters(), *net.buffers())}).eval()
+    net:nn.Module, # an ordinary network, in any mode
+    input_shape:tuple, # one sample: (C, H, W) or (C, T)
+)->np.ndarray: # (len(FEATURES),)
+    "The features of an ordinary network. ValueError if it cannot be traced, or does not take such an input"
+    meta = _without_data(net)
     try:
         graph = meta if isinstance(meta, fx.GraphModule) else fx.symbolic_trace(meta)
-        return _of_graph(graph, [torch.empty(1, *input_shape, device='meta', dtype=next((p.dtype for p in net.parameters() if p.is_floating_point()), None))])
+        return _of_graph(graph, [torch.empty(1, *input_shape, device='meta', dtype=_dtype(net))])
     except (fx.proxy.TraceError, RuntimeError, TypeError, NotImplementedError) as e:
-        raise ValueError(f"{type(net).__name__} has no features for an input of shape {tuple(input_shape)}: it cannot be traced, or run on it ({e})") from e
+        raise ValueError(f"{type(net).__name__} has no features for an input of shape {tuple(input_shape)}: "
+                         f"it cannot be traced, or run on it ({e})") from e
 
-# %% ../../nbs/latency/02_features.ipynb #8e1fea98
+# %% ../../nbs/latency/02_features.ipynb #94beda5c
 class SpaceFeatures:
-    "The features of every architecture of a space: `table(archs)` gives an array (N, len(FEATURES)). Made by `space_features`."
-    def __init__(self, structure, costs: list, column: list): self.structure, self.costs, self.column = structure, costs, column
+    "The features of every architecture of a space, made by `space_features`"
+    def __init__(self, structure, costs:list, column:list):
+        self.structure, self.column = structure, column # column: of each feature, the cost that it is
+        self.costs = costs                              # those that differ
+
     def __repr__(self): return f"SpaceFeatures({len(self.costs)} different features of {len(FEATURES)})"
-    def __call__(self, archs) -> np.ndarray: # an architecture, a list of them, or rows of option indices (N, D)
+
+    def __call__(self,
+        archs, # an architecture, a list of them, or rows of option indices (N, D)
+    )->np.ndarray: # (N, len(FEATURES))
+        "The features of architectures"
         rows = archs if isinstance(archs, torch.Tensor) else encode(self.structure, archs)
         check_rows(self.structure, rows)
-        return np.stack([c.batch(rows).numpy() if c.terms else np.full(len(rows), c.offset) for c in self.costs], 1)[:, self.column]
+        of = lambda cost: cost.batch(rows).numpy() if cost.terms else np.full(len(rows), cost.offset)
+        return np.stack([of(cost) for cost in self.costs], 1)[:, self.column]
+
+# %% ../../nbs/latency/02_features.ipynb #cd5757ac
+class _Numbered:
+    "Vectors of features, each once, by number; 0: all zeros, -1: none"
+    def __init__(self): self.vectors, self.at = [np.zeros(len(FEATURES))], {np.zeros(len(FEATURES)).tobytes(): 0}
+
+    def of(self, vector)->int:
+        "The number of a vector"
+        i = self.at.setdefault(vector.tobytes(), len(self.vectors))
+        if i == len(self.vectors):
+            self.vectors.append(vector)
+        return i
+
+    def of_unit(self, record)->int:
+        "The number of a unit's features under the present selection"
+        if isinstance(record.module, Zero): return 0
+        shapes, dtype = input_shapes(record, 1), _dtype(record.module)
+        xs = [torch.empty(shape, device='meta', dtype=dtype) for shape in shapes]
+        try: return self.of(_of_graph(extract_selected(record.module), xs))
+        except RuntimeError: return -1 # it never runs on such an input: choices that contradict each other
+
+# %% ../../nbs/latency/02_features.ipynb #63b4b9c1
+class _Found(NamedTuple):
+    "A unit with the numbers of its features"
+    label: str
+    axes: list
+    numbers: dict # values of the axes -> number
+    record: object
+
+def _cost_of(feature, found, s, column)->CostModel:
+    "The cost model of one feature: `feature[number]`"
+    value = lambda i: float(feature[i]) if i >= 0 else math.nan
+    some = [u for u in found if any(feature[i] for i in set(u.numbers.values()) if i >= 0)]
+    def of(unit):
+        values = {k: value(i) for k,i in unit.numbers.items()}
+        return term(unit.label, unit.axes, values, unit.record.axes, unit.record.times, column)
+    terms = [of(unit) for unit in some]
+    return CostModel(s, column, terms, 'feature')
 
 def space_features(
-    space: nn.Module,
-    input_shape: tuple = None # Default: `space.input_shape`
-) -> SpaceFeatures:
-    "Tabulate the features of a space. ValueError if it cannot be traced."
-    if input_shape is None and not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give one")
-    copy, records = survey(marked(space), input_shape or space.input_shape, is_unit)
-    names, at, found, seen = {m: n or 'space' for n,m in copy.named_modules()}, {c: d for d,c in enumerate(structure(copy).choices)}, [], {}
-    vectors, number = [np.zeros(len(FEATURES))], {np.zeros(len(FEATURES)).tobytes(): 0}
-    for r in records:
-        if not is_unit(r.module): continue
-        def one():
-            if isinstance(r.module, Zero): return 0
-            shapes = r.inputs()
-            dtype = next((p.dtype for p in r.module.parameters() if p.is_floating_point()), None)
-            try: v = _of_graph(extract_selected(r.module), [torch.empty(s, device='meta', dtype=dtype) for s in shapes])
-            except RuntimeError: return -1 # it never runs on such an input: choices that contradict each other
-            if (i := number.setdefault(v.tobytes(), len(vectors))) == len(vectors): vectors.append(v)
-            return i
-        found.append((names[r.module], *tabulate(one), r))
-    V = np.stack(vectors)
-    different, column = np.unique(V, axis=1, return_inverse=True)
-    costs = [CostModel(structure(space), at, [term(label, order, {k: float(v[i]) if i >= 0 else math.nan for k,i in entries.items()}, r.axes, r.times, at) for label,order,entries,r in found if any(v[i] for i in set(entries.values()) if i >= 0)], 'feature') for v in different.T]
-    return SpaceFeatures(structure(space), costs, column.tolist())
+    space:nn.Module,
+    input_shape:tuple=None, # None: `space.input_shape`
+)->SpaceFeatures:
+    "Tabulate the features of a space. ValueError if it cannot be traced"
+    input_shape = input_shape or getattr(space, 'input_shape', None)
+    if input_shape is None: raise ValueError(f"{type(space).__name__} has no input_shape: give one")
+    copy, records = survey(marked(space), input_shape, is_unit)
+    names, numbered = {m: n or 'space' for n,m in copy.named_modules()}, _Numbered()
+    found = [_Found(names[record.module], *tabulate(lambda: numbered.of_unit(record)), record)
+             for record in records if is_unit(record.module)]
+    different, column = np.unique(np.stack(numbered.vectors), axis=1, return_inverse=True)
+    s, at = structure(space), {c: d for d,c in enumerate(structure(copy).choices)}
+    return SpaceFeatures(s, [_cost_of(feature, found, s, at) for feature in different.T], column.tolist())
 
-def features(space: nn.Module, archs, input_shape: tuple = None) -> np.ndarray:
-    "The features of architectures of a space, (N, len(FEATURES)); to ask more than once, keep `space_features(space)`."
+def features(
+    space:nn.Module,
+    archs, # an architecture, a list of them, or rows of option indices (N, D)
+    input_shape:tuple=None, # None: `space.input_shape`
+)->np.ndarray: # (N, len(FEATURES))
+    "The features of architectures of a space; to ask more than once, keep `space_features(space)`"
     return space_features(space, input_shape)(archs)

@@ -5,21 +5,23 @@
 # %% auto #0
 __all__ = ['runner', 'pack', 'Results', 'unpack']
 
-# %% ../../nbs/latency/07_remote.ipynb #7c5fb31f
-import hashlib, inspect, json, math, os, torch, zipfile
+# %% ../../nbs/latency/07_remote.ipynb #bf79935c
+import inspect, json, torch, zipfile
 import numpy as np
 from dataclasses import dataclass
 from pathlib import Path
+from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
-from ..choices import decode, encode, largest, sample, structure
-from ..costs import cheapest, macs
+from ..choices import decode, encode, largest
+from ..costs import macs
 from ..extraction import extract
-from .measuring import Measured, executorch_program, onnx_graph
-from .tables import LatencyTable, _id, _lacking, _model, _real, _spread, calibrated_table, load_table
-from .tables import units as units_of
+from ..files import writing
+from .measuring import Measured, executorch_program, onnx_graph, reference_network
+from .tables import LatencyTable, calibrated_table, load_table, units as units_of
+from .tables import _dtype, _id, _lacking, _model, _real, _spread
 
-# %% ../../nbs/latency/07_remote.ipynb #bf27c7a0
+# %% ../../nbs/latency/07_remote.ipynb #f6c846c2
 def _load_onnx(data, inputs, threads):
     "A function that runs an ONNX network once, and the version of what runs it"
     import numpy, onnxruntime
@@ -44,206 +46,392 @@ def _load_executorch(data, inputs, threads):
     def run(program=data): return method.execute(xs)   # the program is read from these bytes: they must live as long
     return run, {'executorch': importlib.metadata.version('executorch')}
 
+# %% ../../nbs/latency/07_remote.ipynb #6e3e455b
+def _file(path):
+    "The stripped text of a small system file, None when it cannot be read"
+    try:
+        with open(path) as f:
+            return f.read().strip()
+    except OSError: return None
+
+def _thousandth(path):
+    "A thousandth of the number in a system file, None when there is none"
+    text = _file(path) or ''
+    return int(text) / 1000 if text.lstrip('-').isdigit() else None
+
+def _name():
+    "What the maker calls this device"
+    import platform, re
+    named = re.search(r'^(?:model name|Model|Hardware)\s*:\s*(.+)$', _file('/proc/cpuinfo') or '', re.M)
+    of_cpu = named.group(1) if named else platform.processor() or platform.machine()
+    return _file('/proc/device-tree/model') or of_cpu
+
+def _on_battery():
+    "Whether this device runs on its battery"
+    import os
+    folder = '/sys/class/power_supply'
+    supplies = os.listdir(folder) if os.path.isdir(folder) else []
+    return any(_file('%s/%s/status' % (folder, name)) == 'Discharging' for name in supplies)
+
 def _facts():
     "The device, and what may explain strange numbers"
-    import os, platform, re, sys
-    def read(path):
-        try:
-            with open(path) as f: return f.read().strip()
-        except OSError: return None
-    cpu, info = '/sys/devices/system/cpu/cpu0/cpufreq/', read('/proc/cpuinfo') or ''
-    named = re.search(r'^(?:model name|Model|Hardware)\s*:\s*(.+)$', info, re.M)
-    number = lambda path: int(read(path)) / 1000 if (read(path) or '').lstrip('-').isdigit() else None
+    import os, platform, sys
+    clock = '/sys/devices/system/cpu/cpu0/cpufreq/'
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    battery = any(read('/sys/class/power_supply/%s/status' % p) == 'Discharging' for p in (os.listdir('/sys/class/power_supply') if os.path.isdir('/sys/class/power_supply') else []))
-    return dict(device=read('/proc/device-tree/model') or (named.group(1) if named else platform.processor() or platform.machine()), cores=float(cores), governor=read(cpu + 'scaling_governor'),
-                system=platform.system() + ' ' + platform.machine(), python='%d.%d' % sys.version_info[:2], os=platform.platform(), frequency_mhz=number(cpu + 'scaling_cur_freq'),
-                temperature_c=number('/sys/class/thermal/thermal_zone0/temp'), load_before=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None, battery=battery)
+    return dict(device=_name(), cores=float(cores), governor=_file(clock + 'scaling_governor'),
+        system=platform.system() + ' ' + platform.machine(), python='%d.%d' % sys.version_info[:2],
+        os=platform.platform(), frequency_mhz=_thousandth(clock + 'scaling_cur_freq'),
+        temperature_c=_thousandth('/sys/class/thermal/thermal_zone0/temp'), load_before=_load_average(),
+        battery=_on_battery())
 
-def _warm(run, clock, limit_s=1.):
+def _load_average():
+    import os
+    return os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+
+# %% ../../nbs/latency/07_remote.ipynb #4f9c22f6
+def _loaded(archive, manifest, threads):
+    "What runs each network, seconds that it took to get ready, why others do not run, and the run-time's version"
+    import sys, time, zipfile
+    load = _load_onnx if manifest['backend'] == 'onnxruntime' else _load_executorch
+    runs, prepare, failed, versions = {}, {}, {}, {}
+    with zipfile.ZipFile(archive) as z:
+        for network in manifest['networks'] + [manifest['reference']]:
+            name, start = network['id'], time.perf_counter()
+            try:
+                run, versions = load(z.read(network['file']), network['inputs'], threads)
+                run()
+            except ImportError:
+                needed = manifest['backend']
+                sys.exit('this archive needs the package %s: pip install %s' % (needed, needed))
+            except Exception as e:
+                failed[name] = '%s: %s' % (type(e).__name__, ' '.join(str(e).split())[:300])
+                continue
+            runs[name], prepare[name] = run, time.perf_counter() - start
+    if 'reference' not in runs:
+        sys.exit('the reference network does not run here: %s' % failed.get('reference'))
+    return runs, prepare, failed, versions
+
+def _warm(run, limit_s=1.):
     "Calls until the running median of five calls changes by less than 2 %; that median, ms"
-    import statistics
+    import statistics, time
     times, last = [], float('inf')
     while True:
-        start = clock(); run(); times.append((clock() - start) / 1e6)
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
         now = statistics.median(times[-5:])
         if len(times) >= 3 and (abs(now - last) <= .02 * now or sum(times) >= limit_s * 1e3): return now
         last = now
 
-# %% ../../nbs/latency/07_remote.ipynb #139701d3
-def _run(folder, argv=None):
-    "Times every network of the archive `folder`, and writes the results"
-    import argparse, gc, json, math, os, random, sys, time, zipfile
-    if not zipfile.is_zipfile(folder): sys.exit('run the archive as it is: python phone.zip')
-    with zipfile.ZipFile(folder) as z: manifest = json.loads(z.read('manifest.json'))
-    args = argparse.ArgumentParser(description='Times %d networks on this device; %s.' % (len(manifest['networks']), manifest['format']))
-    args.add_argument('--out', default=None, help='file to write; default: the name of this archive with .json')
-    args.add_argument('--threads', type=int, default=manifest['threads'], help='threads of one operation')
-    args.add_argument('--rounds', type=int, default=manifest['rounds'], help='samples of each network')
-    args.add_argument('--minutes', type=float, default=None, help='stop after the round in which so many have passed')
-    args.add_argument('--device', default=None, help='a name for this device')
-    args = args.parse_args(argv)
-    out, clock = args.out or os.path.splitext(os.path.basename(folder))[0] + '.json', time.perf_counter_ns
-    if os.path.exists(out): sys.exit('%s exists already: give another name with --out' % out)
-    load, where, runs, failed, prepare = (_load_onnx if manifest['backend'] == 'onnxruntime' else _load_executorch), _facts(), {}, {}, {}
-    if args.device: where['device'] = args.device
-    with zipfile.ZipFile(folder) as z:
-        for n in manifest['networks'] + [manifest['reference']]:
-            start = clock()
-            try:
-                run, versions = load(z.read(n['file']), n['inputs'], args.threads)
-                run()
-            except ImportError as e: sys.exit('this archive needs the package %s: pip install %s' % (manifest['backend'], manifest['backend']))
-            except Exception as e: failed[n['id']] = '%s: %s' % (type(e).__name__, ' '.join(str(e).split())[:300]); continue
-            runs[n['id']] = run; prepare[n['id']] = (clock() - start) / 1e9
-    if 'reference' not in runs: sys.exit('the reference network does not run here: %s' % failed.get('reference'))
-    gc.collect(); gc.disable()
-    names, draw, start, samples = list(runs), random.Random(manifest['seed']), clock(), {n: [] for n in runs}
-    repeats = {n: max(1, math.ceil(manifest['block_ms'] / max(_warm(runs[n], clock), 1e-6))) for n in names}
+# %% ../../nbs/latency/07_remote.ipynb #c8c4dec7
+def _block(run, repeats):
+    "Milliseconds of a call, from a block of them"
+    import time
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) * 1e3 / repeats
+
+def _rounds(runs, repeats, rounds, minutes, seed):
+    "Samples of each network in ms; Ctrl-C ends them"
+    import random, sys, time
+    names, draw, samples = list(runs), random.Random(seed), {name: [] for name in runs}
+    end = time.perf_counter() + 60 * minutes if minutes is not None else float('inf')
     try:
-        for r in range(args.rounds):
+        for r in range(rounds):
             draw.shuffle(names)
-            row = {}
-            for n in names:
-                run, k, t = runs[n], range(repeats[n]), clock()
-                for _ in k: run()
-                row[n] = (clock() - t) / len(k) / 1e6
-            for n in names: samples[n].append(row[n])
-            sys.stderr.write('\rround %d of %d' % (r + 1, args.rounds))
-            if args.minutes is not None and (clock() - start) / 6e10 >= args.minutes: break
+            row = {name: _block(runs[name], repeats[name]) for name in names}
+            for name in names:
+                samples[name].append(row[name])
+            sys.stderr.write('\rround %d of %d' % (r + 1, rounds))
+            if time.perf_counter() >= end: break
     except KeyboardInterrupt: pass
     sys.stderr.write('\n')
-    where.update(kind='remote', backend=manifest['backend'], precision=manifest['precision'], batch=manifest['batch'], threads=args.threads, libraries=versions, time=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-                 load_after=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None)
-    try:
-        import resource
-        where['peak_memory_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024. if sys.platform != 'darwin' else 2.**20)
-    except ImportError: pass
-    with open(out + '.part', 'w') as f: json.dump(dict(format='nas_suite latency results 1', manifest=manifest, environment=where, samples=samples, repeats=repeats, prepare_s=prepare, failed=failed), f)
-    os.replace(out + '.part', out)
-    print('%s: %d networks, %d rounds%s' % (out, len(runs) - 1, len(samples['reference']), ', %d do not run here' % len(failed) if failed else ''))
+    return samples
 
-_program = _load_onnx, _load_executorch, _facts, _warm, _run
-def runner() -> str:
-    "The source of the program that an archive holds."
+# %% ../../nbs/latency/07_remote.ipynb #c504bf32
+def _arguments(archive, manifest, argv):
+    "What the command line says"
+    import argparse, os, sys
+    about = 'Times %d networks on this device; %s.' % (len(manifest['networks']), manifest['format'])
+    words = argparse.ArgumentParser(description=about)
+    words.add_argument('--out', default=os.path.splitext(os.path.basename(archive))[0] + '.json', help='file to write')
+    words.add_argument('--threads', type=int, default=manifest['threads'], help='threads of one operation')
+    words.add_argument('--rounds', type=int, default=manifest['rounds'], help='samples of each network')
+    words.add_argument('--minutes', type=float, default=None, help='stop after the round in which so many have passed')
+    words.add_argument('--device', default=None, help='a name for this device')
+    said = words.parse_args(argv)
+    if os.path.exists(said.out):
+        sys.exit('%s exists already: give another name with --out' % said.out)
+    return said
+
+def _afterwards(manifest, threads, versions):
+    "Facts of the setting, and what is known once the networks have run"
+    import sys, time
+    out = dict(kind='remote', threads=threads, libraries=versions, load_after=_load_average(),
+        time=time.strftime('%Y-%m-%dT%H:%M:%S%z'), **{k: manifest[k] for k in ('backend', 'precision', 'batch')})
+    try: import resource
+    except ImportError: return out
+    unit = 1024. if sys.platform != 'darwin' else 2.**20
+    return dict(out, peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+def _run(archive, argv=None):
+    "Times every network of an archive, and writes the results"
+    import gc, json, math, os, sys, zipfile
+    if not zipfile.is_zipfile(archive):
+        sys.exit('run the archive as it is: python phone.zip')
+    with zipfile.ZipFile(archive) as z:
+        manifest = json.loads(z.read('manifest.json'))
+    said, where = _arguments(archive, manifest, argv), _facts()
+    where['device'] = said.device or where['device']
+    runs, prepare, failed, versions = _loaded(archive, manifest, said.threads)
+    gc.collect()
+    gc.disable()
+    repeats = {name: max(1, math.ceil(manifest['block_ms'] / max(_warm(run), 1e-6))) for name, run in runs.items()}
+    samples = _rounds(runs, repeats, said.rounds, said.minutes, manifest['seed'])
+    where.update(_afterwards(manifest, said.threads, versions))
+    found = dict(format='nas_suite latency results 1', manifest=manifest, environment=where, samples=samples,
+        repeats=repeats, prepare_s=prepare, failed=failed)
+    with open(said.out + '.part', 'w') as f:
+        json.dump(found, f)
+    os.replace(said.out + '.part', said.out)
+    missing = ', %d do not run here' % len(failed) if failed else ''
+    print('%s: %d networks, %d rounds%s' % (said.out, len(runs) - 1, len(samples['reference']), missing))
+
+# %% ../../nbs/latency/07_remote.ipynb #44a390b7
+_program = (_load_onnx, _load_executorch, _file, _thousandth, _name, _on_battery, _load_average, _facts, _loaded, _warm,
+            _block, _rounds, _arguments, _afterwards, _run)
+
+def runner()->str:
+    "The source of the program that an archive holds"
     head = "import sys\nif sys.version_info < (3, 8): sys.exit('this program needs Python 3.8 or newer')\n\n"
-    return head + '\n\n'.join(inspect.getsource(f) for f in _program) + "\n\nif __name__ == '__main__':\n    import os\n    _run(os.path.dirname(os.path.abspath(__file__)))\n"
+    main = "if __name__ == '__main__':\n    import os\n    _run(os.path.dirname(os.path.abspath(__file__)))\n"
+    return head + '\n\n'.join(inspect.getsource(f) for f in _program) + '\n\n' + main
 
-# %% ../../nbs/latency/07_remote.ipynb #6ee2f4ed
-_formats = dict(onnx='onnxruntime', executorch='executorch')
+# %% ../../nbs/latency/07_remote.ipynb #bc6835ae
+_formats = dict(onnx='onnxruntime', executorch='executorch') # a network's file -> what runs it
 
-def _reference():
-    from nas_suite.latency.measuring import reference_network
-    return reference_network()
+def _known_ids(known)->set:
+    "Ids of the units that a table, or its file, has"
+    if known is None: return set()
+    if isinstance(known, LatencyTable): return {_id(s) for s in known.entries}
+    return set(json.loads(Path(known).read_text())['entries'])
 
-def pack(
-    space: nn.Module, # Of the networks
-    path, # Of the archive, .zip; it must not exist yet
-    input_shape: tuple = None, # Default: that of the space
-    units: bool = True, # All units of the space, for a table?
-    networks: int = 8, # Whole networks, from the cheapest to the largest
-    archs: list = None, # Or these
-    format: str = 'onnx', # onnx, for ONNX Runtime; executorch, for ExecuTorch with XNNPACK
-    batch: int = 1, threads: int = 1, # Device settings: part of the table's key
-    rounds: int = 30, block_ms: float = 5., # At most so many samples of each; a block of calls lasts this long
-    known: LatencyTable = None, # A table of the device, or its file: its units are not packed again
-    seed: int = 0, progress: bool = True
-) -> Path:
-    "Write one file with networks and a program that times them on another device. ValueError where there is nothing, or too much, to time."
-    path, shape = Path(path), tuple(input_shape or space.input_shape)
+def _networks(space, input_shape, networks, archs, seed)->list:
+    "Whole networks that are packed: those given, or so many from the cheapest to the largest"
+    if archs is None and networks > 1:
+        archs = _spread(space, macs(space, input_shape), max(3, networks), seed)
+    elif archs is None:
+        archs = [largest(space)] if networks else []
+    return decode(space, encode(space, archs)) if len(archs) else []
+
+def _jobs(space, nets, archs, example)->list:
+    "What is packed: what is known of each network, and a function that makes it and its inputs"
+    unit = lambda net: _real(*net, 'cpu', example.dtype)
+    whole = lambda arch: (extract(space, arch).cpu().eval(), example)
+    jobs = [(dict(id=f'unit-{_id(s)}', unit=s), unit, net) for s,net in nets.items()]
+    jobs += [(dict(id=f'network-{i}', arch=arch), whole, arch) for i,arch in enumerate(archs)]
+    return jobs + [(dict(id='reference'), lambda _: reference_network(), None)]
+
+# %% ../../nbs/latency/07_remote.ipynb #04847f9b
+def _put(archive, name, data):
+    "Add a file to an archive"
+    archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+
+def _pack_one(archive, about, net, xs, format)->dict:
+    "Add a network to an archive; what the manifest says of it"
+    xs, suffix = xs if isinstance(xs, tuple) else (xs,), '.pte' if format == 'executorch' else '.onnx'
+    with torch.no_grad():
+        data = executorch_program(net, xs)[0] if format == 'executorch' else onnx_graph(net, xs)
+    inputs = [[list(x.shape), str(x.dtype).removeprefix('torch.')] for x in xs]
+    _put(archive, file := f"networks/{about['id']}{suffix}", bytes(data))
+    return dict(about, file=file, inputs=inputs)
+
+# %% ../../nbs/latency/07_remote.ipynb #cf0403b0
+def _refuse(path, format, batch, threads, rounds):
+    "ValueError for what cannot be packed"
     if path.exists(): raise ValueError(f"{path} exists already: choose another name")
     if format not in _formats: raise ValueError(f"there is no format {format!r}; the formats are {', '.join(_formats)}")
-    if min(batch, threads, rounds) < 1: raise ValueError(f"batch, threads and rounds are at least 1; found {batch}, {threads} and {rounds}")
-    dtype = next((p.dtype for p in space.parameters() if p.is_floating_point()), torch.float32)
-    have = set() if known is None else {_id(s) for s in known.entries} if isinstance(known, LatencyTable) else set(json.loads(Path(known).read_text())['entries'])
-    nets = {s: n for s,n in units_of(space, shape, batch)[2].items() if _id(s) not in have} if units else {}
-    if len(nets) > 20000: raise ValueError(f"this space has {len(nets):,} different units, too many to time: make its widths coarser")
-    if archs is None: archs = [] if not networks else [largest(space)] if networks == 1 else _spread(space, macs(space, shape), max(3, networks), seed)
-    archs = decode(space, encode(space, archs)) if len(archs) else []
+    if min(batch, threads, rounds) < 1:
+        raise ValueError(f"batch, threads and rounds are at least 1; found {batch}, {threads} and {rounds}")
+
+def pack(
+    space:nn.Module, # of the networks
+    path, # of the archive, .zip; it must not exist yet
+    input_shape:tuple=None, # None: that of the space
+    units:bool=True, # all units of the space, for a table?
+    networks:int=8, # whole networks, from the cheapest to the largest
+    archs:list=None, # or these
+    format:str='onnx', # onnx, for ONNX Runtime; executorch, for ExecuTorch with XNNPACK
+    batch:int=1, threads:int=1, # device settings: part of the table's key
+    rounds:int=30, block_ms:float=5., # at most so many samples of each; a block of calls lasts this long
+    known:LatencyTable=None, # a table of the device, or its file: its units are not packed again
+    seed:int=0, progress:bool=True,
+)->Path:
+    "Write one file with networks and a program that times them elsewhere. ValueError for nothing, or too much, to time"
+    path, shape, dtype = Path(path), tuple(input_shape or space.input_shape), _dtype(space)
+    _refuse(path, format, batch, threads, rounds)
+    have = _known_ids(known)
+    nets = {s: net for s,net in units_of(space, shape, batch).nets.items() if _id(s) not in have} if units else {}
+    if len(nets) > 20000:
+        raise ValueError(f"this space has {len(nets):,} different units, too many to time: make its widths coarser")
+    archs = _networks(space, shape, networks, archs, seed)
     if not nets and not archs: raise ValueError("there is nothing to time: no unit that is not known, and no network")
-    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-    jobs = [(dict(id=f'unit-{_id(s)}', unit=s), lambda n=n: _real(*n, 'cpu', dtype)) for s,n in nets.items()]
-    jobs += [(dict(id=f'network-{i}', arch=a), lambda a=a: (extract(space, a).cpu().eval(), x)) for i,a in enumerate(archs)] + [(dict(id='reference'), _reference)]
-    suffix, out = '.pte' if format == 'executorch' else '.onnx', []
-    draft = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with zipfile.ZipFile(draft, 'w', zipfile.ZIP_DEFLATED) as z:
-            def put(name, data): z.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
-            for about,make in tqdm(jobs, desc='packing', disable=not progress):
-                net, xs = make()
-                xs = xs if isinstance(xs, tuple) else (xs,)
-                with torch.no_grad(): data = executorch_program(net, xs)[0] if format == 'executorch' else onnx_graph(net, xs)
-                out.append(dict(about, file=f"networks/{about['id']}{suffix}", inputs=[[list(t.shape), str(t.dtype).removeprefix('torch.')] for t in xs]))
-                put(out[-1]['file'], bytes(data))
-            put('manifest.json', json.dumps(dict(format='nas_suite latency pack 1', backend=_formats[format], input_shape=list(shape), batch=batch, threads=threads, rounds=rounds, block_ms=block_ms, seed=seed, precision=str(dtype).removeprefix('torch.'),
-                space=dict(name=type(space).__name__, **getattr(space, 'config', {})), units=units, networks=out[:-1], reference=out[-1])))
-            put('__main__.py', runner())
-        os.replace(draft, path)
-    finally: draft.unlink(missing_ok=True)
+    example = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    jobs = _jobs(space, nets, archs, example)
+    about = dict(format='nas_suite latency pack 1', backend=_formats[format], input_shape=list(shape), batch=batch,
+        threads=threads, rounds=rounds, block_ms=block_ms, seed=seed, precision=str(dtype).removeprefix('torch.'),
+        space=dict(name=type(space).__name__, **getattr(space, 'config', {})), units=units)
+    with writing(path) as draft, zipfile.ZipFile(draft, 'w', zipfile.ZIP_DEFLATED) as archive:
+        bar = tqdm(jobs, desc='packing', disable=not progress)
+        packed = [_pack_one(archive, facts, *make(of), format) for facts,make,of in bar]
+        _put(archive, 'manifest.json', json.dumps(about | dict(networks=packed[:-1], reference=packed[-1])))
+        _put(archive, '__main__.py', runner())
     return path
 
-# %% ../../nbs/latency/07_remote.ipynb #97fa4ede
+# %% ../../nbs/latency/07_remote.ipynb #66f05fa3
 @dataclass
 class Results:
-    "What a device measured: a measurement, and the manifest of what was packed."
+    "What a device measured: a measurement, and the manifest of what was packed"
     measured: Measured
     manifest: dict
-    def __repr__(self): return f"Results({len(self.units)} units, {len(self.archs)} networks, {self.measured.environment.get('device')}, {len(self.measured.samples)} rounds)"
-    def _of(self, what): return [(n[what], n['id']) for n in self.manifest['networks'] if what in n]
-    @property
-    def units(self) -> dict: # signature -> ms
-        "Median latency of each unit."
-        return {s: self.measured.median_ms(i) for s,i in self._of('unit')}
-    @property
-    def archs(self) -> list: return [a for a,_ in self._of('arch')]
-    @property
-    def pairs(self) -> list: # as `FewShotPredictor.update` takes them
-        "Whole networks and their median latencies in ms."
-        return [(a, self.measured.median_ms(i)) for a,i in self._of('arch')]
-    def table(self, space: nn.Module, known: LatencyTable = None) -> LatencyTable: # known: the table whose units had been left out
-        "The latency table of the space, calibrated on the whole networks. ValueError listing the units that it lacks."
-        shape, batch, env = tuple(self.manifest['input_shape']), self.manifest['batch'], self.measured.environment
-        if not self.manifest['units']: raise ValueError("only whole networks were packed: give their `pairs` to a predictor, or pack with units")
-        if known is not None and not isinstance(known, LatencyTable): known = load_table(known, space, shape)
-        found, entries = units_of(space, shape, batch), {**(known.entries if known is not None else {}), **self.units}
-        if missing := [s for s in found[2] if s not in entries]: raise _lacking('the file of results', missing, len(found[2]), shape, float(np.median(list(entries.values()) or [1.])))
-        t = _model(space, found, {s: entries[s] for s in found[2]})
-        t.environment, t.input_shape, t.batch_size = env, shape, batch
-        t.spread = {s: (len(self.measured.samples), float(np.std(self.measured.of(i)))) for s,i in self._of('unit') if s in t.entries}
-        if len(self.archs) < 3: return t
-        return calibrated_table(t, space, self.archs, [ms for _,ms in self.pairs], reference_ms=float(np.median(self.measured.reference)))
 
-def unpack(
-    path # File that the program wrote
-) -> Results:
-    "What a device measured. ValueError in one line for a file that is something else, damaged, or incomplete."
-    path = Path(path)
+    def __repr__(self):
+        device = self.measured.environment.get('device')
+        rounds = len(self.measured.samples)
+        return f"Results({len(self.units)} units, {len(self.archs)} networks, {device}, {rounds} rounds)"
+
+    def _of(self, what):
+        "Pairs of what was packed, a unit's signature or an architecture, and its id"
+        return [(n[what], n['id']) for n in self.manifest['networks'] if what in n]
+
+    @property
+    def units(self)->dict: # signature -> ms
+        "Median latency of each unit"
+        return {s: self.measured.median_ms(i) for s,i in self._of('unit')}
+
+    @property
+    def archs(self)->list:
+        "Whole networks"
+        return [arch for arch,_ in self._of('arch')]
+
+    @property
+    def pairs(self)->list: # as `FewShotPredictor.update` takes them
+        "Whole networks and their median latencies in ms"
+        return [(arch, self.measured.median_ms(i)) for arch,i in self._of('arch')]
+
+@patch
+def table(self:Results,
+    space:nn.Module,
+    known:LatencyTable=None, # the table whose units had been left out, or its file
+)->LatencyTable:
+    "The latency table of the space, calibrated on the whole networks. ValueError listing the units that it lacks"
+    shape, batch = tuple(self.manifest['input_shape']), self.manifest['batch']
+    if not self.manifest['units']:
+        raise ValueError("only whole networks were packed: give their `pairs` to a predictor, or pack with units")
+    is_file = known is not None and not isinstance(known, LatencyTable)
+    known = load_table(known, space, shape) if is_file else known
+    found, entries = units_of(space, shape, batch), {**(known.entries if known is not None else {}), **self.units}
+    if missing := [s for s in found.nets if s not in entries]:
+        typical_ms = float(np.median(list(entries.values()) or [1.]))
+        raise _lacking('the file of results', missing, len(found.nets), shape, typical_ms)
+    model = _model(space, found, {s: entries[s] for s in found.nets})
+    model.environment, model.input_shape, model.batch_size = self.measured.environment, shape, batch
+    rounds, mine = len(self.measured.samples), [(s, i) for s,i in self._of('unit') if s in model.entries]
+    model.spread = {s: (rounds, float(np.std(self.measured.of(i)))) for s,i in mine}
+    if len(self.archs) < 3: return model
+    reference_ms = float(np.median(self.measured.reference))
+    return calibrated_table(model, space, self.archs, [ms for _,ms in self.pairs], reference_ms=reference_ms)
+
+# %% ../../nbs/latency/07_remote.ipynb #83b13255
+def _read(path)->dict:
+    "The content of a file of results"
     if not path.is_file(): raise ValueError(f"there is no file {path}")
     try: data = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{path} is damaged, or no file of results ({' '.join(str(e).split())})") from None
-    if not isinstance(data, dict) or data.get('format') != 'nas_suite latency results 1':
-        raise ValueError(f"{path} is no file of results of nas_suite" + (": it is a latency table already" if isinstance(data, dict) and 'latency table' in str(data.get('format')) else "; run the archive on the device and give the .json file that it writes"))
-    try:
-        m, samples, e = data['manifest'], data['samples'], data['environment']
-        if m['format'] != 'nas_suite latency pack 1': raise ValueError(f"its archive is {m['format']!r}")
-        if not all(isinstance(v, dict) for v in (m, samples, e, data['failed'])): raise ValueError("its parts are not what they should be")
-        ids = [n['id'] for n in m['networks']]
-        if bad := data['failed']: raise ValueError(f"{len(bad)} of {len(ids)} networks did not run on the device, the first, {next(iter(bad))}, because of {next(iter(bad.values()))}")
-        if lacking := [i for i in [*ids, 'reference'] if not samples.get(i)]: raise ValueError(f"{len(lacking)} of {len(ids)} networks have no samples, the first is {lacking[0]}")
-        if extra := set(samples) - {*ids, 'reference'}: raise ValueError(f"it has samples of {sorted(extra)[0]!r}, which was not packed")
-        values = np.array([samples[i] for i in [*ids, 'reference']], float).T
-        if values.ndim != 2: raise ValueError("networks have different numbers of samples")
-        if not (np.isfinite(values).all() and (values > 0).all()): raise ValueError("latencies are above 0 ms and finite; some are not")
-        for n in m['networks']:
-            if ('unit' in n) == ('arch' in n) or not isinstance(n.get('unit', n.get('arch')), (str, dict)) or 'unit' in n and n['id'] != f"unit-{_id(n['unit'])}": raise ValueError(f"{n['id']} is not what was packed")
-        env = dict(e, load_after=e.get('load_after'))
-        for k in ('device', 'backend', 'precision', 'batch', 'threads', 'libraries'): env[k]
-        found = Measured(ids, values[:, :-1], values[:, -1], env, {i: int(data['repeats'][i]) for i in ids}, {i: float(data['prepare_s'][i]) for i in ids}, [], int(m['seed']))
-        shape, batch = [int(v) for v in m['input_shape']], int(m['batch'])
-    except (KeyError, TypeError, AttributeError, IndexError) as e: raise ValueError(f"{path} is damaged: it lacks {e}" if isinstance(e, KeyError) else f"{path} is damaged ({' '.join(str(e).split())})") from None
+    except ValueError as e:
+        raise ValueError(f"{path} is damaged, or no file of results ({' '.join(str(e).split())})") from None
+    format = data.get('format') if isinstance(data, dict) else None
+    if format == 'nas_suite latency results 1': return data
+    hint = ": it is a latency table already" if 'latency table' in str(format) else \
+           "; run the archive on the device and give the .json file that it writes"
+    raise ValueError(f"{path} is no file of results of nas_suite{hint}")
+
+def _is_packed(network)->bool:
+    "Whether a manifest's entry is of a unit or of a network, and says so"
+    is_unit = 'unit' in network
+    if is_unit == ('arch' in network): return False
+    if not is_unit: return isinstance(network['arch'], (str, dict))
+    return isinstance(network['unit'], (str, dict)) and network['id'] == f"unit-{_id(network['unit'])}"
+
+# %% ../../nbs/latency/07_remote.ipynb #5c70fc8c
+def _samples(data, ids)->np.ndarray: # (rounds, networks and the reference), ms
+    "The samples of all networks. ValueError for some that are missing, or are none"
+    samples, failed, wanted = data['samples'], data['failed'], [*ids, 'reference']
+    if failed:
+        first, why = next(iter(failed.items()))
+        raise ValueError(f"{len(failed)} of {len(ids)} networks did not run on the device, "
+                         f"the first, {first}, because of {why}")
+    if lacking := [i for i in wanted if not samples.get(i)]:
+        raise ValueError(f"{len(lacking)} of {len(ids)} networks have no samples, the first is {lacking[0]}")
+    extra = sorted(set(samples) - set(wanted))
+    if extra: raise ValueError(f"it has samples of {extra[0]!r}, which was not packed")
+    values = np.array([samples[i] for i in wanted], float).T
+    if values.ndim != 2: raise ValueError("networks have different numbers of samples")
+    sound = np.isfinite(values).all() and (values > 0).all()
+    if not sound: raise ValueError("latencies are above 0 ms and finite; some are not")
+    return values
+
+def _there(facts, names):
+    "KeyError for the first fact that is missing"
+    for name in names:
+        if name not in facts: raise KeyError(name)
+
+def _whole_numbers(*values):
+    "ValueError or TypeError for what is no number"
+    for value in values:
+        int(value)
+
+def _measurement(data)->Measured:
+    "The measurement in a file of results"
+    manifest, environment = data['manifest'], data['environment']
+    if manifest['format'] != 'nas_suite latency pack 1': raise ValueError(f"its archive is {manifest['format']!r}")
+    parts = manifest, data['samples'], environment, data['failed']
+    if not all(isinstance(part, dict) for part in parts): raise ValueError("its parts are not what they should be")
+    ids = [n['id'] for n in manifest['networks']]
+    values = _samples(data, ids)
+    for network in manifest['networks']:
+        if not _is_packed(network): raise ValueError(f"{network['id']} is not what was packed")
+    _there(environment, ('device', 'backend', 'precision', 'batch', 'threads', 'libraries'))
+    _whole_numbers(*manifest['input_shape'], manifest['batch'])
+    environment = dict(environment, load_after=environment.get('load_after'))
+    repeats, prepare_s = {i: int(data['repeats'][i]) for i in ids}, {i: float(data['prepare_s'][i]) for i in ids}
+    return Measured(ids, values[:, :-1], values[:, -1], environment, repeats, prepare_s, [], int(manifest['seed']))
+
+# %% ../../nbs/latency/07_remote.ipynb #773a770f
+def _doubts(measured)->list:
+    "What speaks against a device's numbers"
+    rounds, names, found = len(measured.samples), measured.names, []
+    if rounds < 6:
+        found.append(f"{rounds} rounds cannot bound a median with 95 % confidence; at least 6 can")
+    if measured.environment.get('battery'):
+        found.append("the device ran on its battery, which may slow it down")
+    between = lambda i: np.subtract(*np.quantile(measured.of(i), [.75, .25]))
+    wide = [i for i in names if between(i) > .05 * measured.median_ms(i)]
+    if wide:
+        found.append("the middle half of the samples spreads over more than 5 % of the median for "
+                     f"{len(wide)} of {len(names)} networks: was the device busy, or hot?")
+    return found
+
+def unpack(
+    path, # file that the program wrote
+)->Results:
+    "What a device measured. ValueError in one line for a file that is something else, damaged, or incomplete"
+    path = Path(path)
+    data = _read(path)
+    try: measured = _measurement(data)
+    except KeyError as e: raise ValueError(f"{path} is damaged: it lacks {e}") from None
+    except (TypeError, AttributeError, IndexError) as e:
+        raise ValueError(f"{path} is damaged ({' '.join(str(e).split())})") from None
     except ValueError as e: raise ValueError(f"{path} cannot be used: {' '.join(str(e).split())}") from None
-    if len(values) < 6: found.warnings.append(f"{len(values)} rounds cannot bound a median with 95 % confidence; at least 6 can")
-    if e_battery := env.get('battery'): found.warnings.append("the device ran on its battery, which may slow it down")
-    wide = [i for i in ids if np.subtract(*np.quantile(found.of(i), [.75, .25])) > .05 * found.median_ms(i)]
-    if wide: found.warnings.append(f"the middle half of the samples spreads over more than 5 % of the median for {len(wide)} of {len(ids)} networks: was the device busy, or hot?")
-    return Results(found, m)
+    measured.warnings += _doubts(measured)
+    return Results(measured, data['manifest'])
