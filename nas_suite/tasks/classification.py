@@ -34,9 +34,9 @@ class Preparation:
         "The fields as JSON; `Preparation(**facts)` does the same."
         return dict(size=list(self.size), channels=self.channels, mean=list(self.mean), std=list(self.std))
 
-# %% ../../nbs/tasks/01_classification.ipynb #5c406097
+# %% ../../nbs/tasks/01_classification.ipynb #bb301c8e
 def read_picture(source, channels: int = 3):
-    "A picture as a PIL image, or as a tensor (C, H, W) of values from 0 to 1 if it was one. ValueError for what is none."
+    "A picture as a PIL image, or as a tensor (C, H, W) of values from 0 to 1 if it was one. Or a ValueError."
     if isinstance(source, np.ndarray): source = Image.fromarray(source)
     if isinstance(source, Image.Image): return source.convert('RGB' if channels == 3 else 'L')
     if not isinstance(source, Tensor): return image_folder.opened(source, 'RGB' if channels == 3 else 'L')
