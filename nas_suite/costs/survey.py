@@ -483,7 +483,7 @@ def _elastic(walk, m, x) -> _Shape:
     shape = m.out_shape(tuple(Size(int(n), *_factors(n)) for n in x.lengths))
     return walk.tensor([length(n) for n in shape], x.dtype)
 
-# %% ../../nbs/costs/00_survey.ipynb #7c80ca9e
+# %% ../../nbs/costs/00_survey.ipynb #bd411251
 def on_meta(space: nn.Module) -> nn.Module:
     "A copy of a space without data, in eval mode."
     alive = {id(c.alive) for c in structure(space).choices}
@@ -494,6 +494,7 @@ class _Surveyor:
     "Runs a copy of a space and notes its units."
     def __init__(self, space, is_unit):
         self.copy, self.is_unit, self.stack = on_meta(space), is_unit, []
+        self.ran = {} # a layer of PyTorch's on an input: the lengths of its output
         self.walk = _Walk(self.copy)
     def collect(self, f) -> tuple: # what f returns, and the records of what ran
         self.stack.append([])
@@ -511,10 +512,26 @@ class _Surveyor:
         try: out = outs if top else _joined(self.walk, var, outs)
         except _Depends: raise _Unselected(var) from None
         return out, _branched(var, records)
+    def remembered(self, m, forward):
+        "The forward of one of PyTorch's own layers, run once for each kind of it and lengths of its input."
+        kind = type(m), m.extra_repr()
+        def run(*args, **kwargs):
+            if kwargs or len(args) != 1 or not isinstance(args[0], _Shape): return forward(*args, **kwargs)
+            key = kind, _extents(args[0]), tuple(map(int, args[0].lengths)), args[0].dtype
+            if key not in self.ran:
+                out = forward(*args)
+                if not isinstance(out, _Shape): return out
+                self.ran[key] = out.lengths, out.dtype
+            lengths, dtype = self.ran[key]
+            return _shaped(torch.empty([int(n) for n in lengths], dtype=dtype, device='meta'), lengths)
+        return run
+    def forward_of(self, m):
+        if is_elastic(m): return lambda *xs: _elastic(self.walk, m, xs[0])
+        if type(m).__module__.startswith('torch.nn.modules') and not m._modules: return self.remembered(m, m.forward)
+        return m.forward
     def watch(self, m):
         "Make a module note what it runs on."
-        forward, unit = m.forward, self.is_unit(m)
-        run = (lambda *xs: _elastic(self.walk, m, xs[0])) if is_elastic(m) else forward
+        run, unit = self.forward_of(m), self.is_unit(m)
         holds = m._parameters and not is_elastic(m) # parameters of its own
         def noted(*args, **kwargs):
             out, records = self.branch(lambda: run(*self.walk.enter(args), **self.walk.enter(kwargs)), m is self.copy)

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['sizes', 'distribution', 'Term', 'term', 'merged']
 
-# %% ../../nbs/costs/01_tables.ipynb #ad040f16
+# %% ../../nbs/costs/01_tables.ipynb #5a17d0de
 import math, torch
+import numpy as np
 from dataclasses import dataclass
 from itertools import product
 from torch import Tensor
@@ -62,7 +63,7 @@ def distribution(width, p) -> Tensor:
     q = torch.stack([math.prod(p[c][i] for c,i in zip(raw, t)) for t in combos])
     return put([(torch.tensor([len(kept(width, dict(zip(raw, t)).__getitem__)) for t in combos]), q)])
 
-# %% ../../nbs/costs/01_tables.ipynb #452f7153
+# %% ../../nbs/costs/01_tables.ipynb #f7903671
 @dataclass
 class Term:
     "Part of a cost: a table with an axis for each of `axes`, columns of choices (ints) or widths."
@@ -78,11 +79,11 @@ def _laid_out(order, entries, record_axes, times) -> tuple:
     "A table of cost x times over everything that either depends on, and its axes; nan where there is no entry."
     axes = list(dict.fromkeys([*order, *record_axes]))
     states = {a: _states(a) for a in order}
-    table = torch.full([len(states[a]) for a in order], torch.nan, dtype=torch.float64)
+    table = np.full([len(states[a]) for a in order], np.nan)
     for key,value in entries.items():
         table[tuple(slice(None) if v is None else states[a].index(v) for a,v in zip(order, key))] = value
     times = aligned(times.double(), list(record_axes), axes)
-    return torch.where(times == 0, 0., aligned(table, order, axes) * times), axes
+    return torch.where(times == 0, 0., aligned(torch.from_numpy(table), order, axes) * times), axes
 
 def _groups(axes) -> list:
     "Axes that have raw choices in common, together: (axes, raw choices) pairs."
