@@ -2,11 +2,14 @@
 import itertools, math
 import pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
+from einops import einsum, rearrange, reduce
 from torch import nn
 from nas_suite.choices import *
 from nas_suite.costs import *
+from nas_suite.extraction import extract
 from nas_suite.layers import *
 from spaces import spaces
+from transformer_space import Transformer
 
 torch.set_num_threads(1)
 D = torch.float64
@@ -116,3 +119,132 @@ def test_the_time_to_the_cheapest_grows_with_the_number_of_choices_alone():
     assert sum(len(s.joined) for s in chain(400)) < 2.1 * sum(len(s.joined) for s in chain(200))
     hub = plan((3,) * 201, tuple((0, d) for d in range(1, 201))) # one choice that all tables share goes last
     assert hub[-2].column == 0 and all(len(s.axes) == 1 for s in hub[:-1])
+
+# ---- widths of any dimension
+
+def counted(space, n=12):
+    "Checks both counts against extracted networks."
+    m, p = macs(space, space.input_shape), params(space, space.input_shape)
+    for arch in [smallest(space), largest(space), *decode(space, sample(space, n, torch.Generator().manual_seed(0)))]:
+        net = extract(space, arch)
+        assert m(arch) == count_macs(net, space.input_shape) and p(arch) == count_params(net)
+    return m
+
+@pytest.mark.parametrize('shape', [(8, 16), (3, 8, 8)])
+def test_a_transformer_is_counted(shape):
+    from nas_suite.latency.tables import units
+    space = Transformer(shape)
+    m = counted(space)
+    assert any('attend' in label for label in m.parts(largest(space)))
+    nets = units(space, shape, 3).nets
+    assert len(nets) > 20
+    for net,shapes in nets.values(): # each runs on the shapes it is said to see
+        assert shapes[0][0] == 3 or isinstance(net, nn.Embedding) # of the positions, no samples
+        assert torch.isfinite(torch.tensor(net(*(torch.zeros(s, device="meta", dtype=torch.long if isinstance(net, nn.Embedding) else None) for s in shapes)).shape)).all()
+
+class Tokens(nn.Module):
+    "Attention written out in PyTorch's own words, in a module without choices, between elastic layers."
+    input_shape = 6, 12
+    def __init__(self, attend):
+        super().__init__()
+        self.inner = scaled(one_of(1, 2, 3), 8, 8)
+        self.q, self.k, self.v = (ElasticLinear(12, self.inner) for _ in range(3))
+        self.attend, self.out = attend, ElasticLinear(self.inner, 5)
+    def forward(self, x): return self.out(self.attend(self.q(x), self.k(x), self.v(x)))
+
+class Views(nn.Module):
+    def forward(self, q, k, v):
+        b, n, c = q.shape
+        q, k, v = (t.view(b, n, c // 8, 8).transpose(1, 2) for t in (q, k, v))
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return (weights @ v).permute(0, 2, 1, 3).reshape(b, n, -1)
+
+class Chunks(nn.Module):
+    def forward(self, q, k, v):
+        q, k, v = torch.stack((q, k, v)).unflatten(-1, (-1, 8)).movedim(3, 2).unbind(0)
+        out = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).mT).softmax(-1)
+        out = torch.einsum('x i j, x j d -> x i d', out, v.flatten(0, 1))
+        return torch.cat((out[:, :3], out[:, 3:]), 1).reshape(q.shape[0], -1, q.shape[2], 8).swapaxes(1, 2).flatten(2)
+
+class Names(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Identity()
+    def forward(self, q, k, v):
+        q, k, v = (rearrange(t, 'b n (h d) -> b h n d', d=8) for t in (q, k, v))
+        logits = einsum(q, k, 'b h i d, b h j d -> b h i j')
+        scores = logits - reduce(logits, 'b h i j -> b h i 1', 'mean')
+        return rearrange(einsum(scores, v, 'b h i j, b h j d -> b h i d'), 'b h n d -> b n (h d)')
+
+@pytest.mark.parametrize('attend', [Views, Chunks])
+def test_lengths_are_known_through_operations(attend): counted(Tokens(attend()))
+
+def test_lengths_are_known_through_einops():
+    space = Tokens(Names()) # its functions are not traced: the sizes alone
+    m = cost_of(space, space.input_shape, lambda unit, inputs, outputs: math.prod(outputs[0]) if isinstance(unit, Names) else 0, 'out')
+    assert [m(a) for a in (smallest(space), largest(space))] == [6*8, 6*24]
+
+def test_a_choice_is_read_where_the_lengths_are_made():
+    class Read(nn.Module):
+        reads_choices = True
+        def __init__(self, count):
+            super().__init__()
+            self.count, self.attend = count, Views()
+            self.up, self.down = ElasticLinear(12, scaled(count, 8, 8)), ElasticLinear(scaled(count, 8, 8), 12)
+        def forward(self, x):
+            x = self.up(x)
+            return self.down(x.reshape(x.shape[0], x.shape[1], self.count.value, 8).flatten(2))
+    space = Read(one_of(1, 2, 4))
+    space.input_shape = 6, 12
+    counted(space)
+
+def test_what_cannot_be_known_is_an_error():
+    class Odd(nn.Module): # half of the features, rounded down: of 3 and 5, 1 and 2
+        def forward(self, x): return x[..., :x.shape[-1] // 2]
+    space = nn.Sequential(ElasticLinear(4, one_of(3, 5)), Odd(), nn.Tanh())
+    with pytest.raises(ValueError, match='cannot be known'): cost_of(space, (6, 4), lambda unit, inputs, outputs: math.prod(inputs[0]), 'n')
+    fixed = nn.Sequential(ElasticLinear(4, one_of(4, 8)), nn.Unflatten(-1, (2, 4)), nn.Tanh()) # runs for one option alone
+    with pytest.raises(ValueError, match='cannot be known'): cost_of(fixed, (6, 4), lambda unit, inputs, outputs: math.prod(inputs[0]), 'n')
+
+def test_tokens_through_operators_of_other_widths_and_depths():
+    width = one_of(8, 16)
+    ops = MixedOp(dict(same=nn.Identity(), linear=ElasticLinear(width, width), wide=nn.Sequential(ElasticLinear(width, 24), nn.GELU(), ElasticLinear(24, width))))
+    other = MixedOp([ElasticLinear(width, 8), ElasticLinear(width, 12)])
+    space = nn.Sequential(ElasticLinear(12, width), ElasticDepth([ops, ElasticLinear(width, width)], one_of(1, 2)), ElasticLayerNorm(width), other, nn.LayerNorm(8))
+    space = nn.Sequential(*list(space)[:4], ElasticLinear(either(other.choice, [8, 12]), 3))
+    space.input_shape = 6, 12
+    counted(space)
+
+class Odds(Width):
+    "A width of one's own: every other channel of another one."
+    def kept(self, at): return range(0, 2*(len(self.inner[0].kept(at)) // 2), 2)
+
+def test_a_width_of_ones_own_is_counted():
+    base = one_of(4, 6, 8)
+    mine = Odds(base)
+    space = nn.Sequential(ElasticConv2d(2, mine, 1), ElasticBatchNorm(mine), ElasticConv2d(mine, 3, 3, padding='same'))
+    space.input_shape = 2, 5, 5
+    m = macs(space, space.input_shape)
+    assert [m({'0.out_channels.width': n}) for n in (4, 6, 8)] == [25 * (2*k + 27*k) for k in (2, 3, 4)]
+
+def test_costs_of_ones_own():
+    space = Transformer((8, 16))
+    def moved(unit, inputs, outputs): return sum(math.prod(s) for s in (*inputs, *outputs)) + sum(p.numel() for p in unit.parameters())
+    traffic, top = (cost_of(space, (8, 16), moved, 'traffic', 'B', reduce) for reduce in ('sum', 'max'))
+    rows = sample(space, 200, torch.Generator().manual_seed(0))
+    arch = decode(space, rows[:1])[0]
+    assert sum(traffic.parts(arch).values()) == traffic(arch) and max(top.parts(arch).values()) == top(arch)
+    assert (traffic.batch(rows) >= top.batch(rows)).all() and top.cheapest()[0] <= float(top.batch(rows).min())
+    assert weight_bytes(space)(arch) == 4 * count_params(extract(space, arch))
+    assert weight_bytes(Transformer((8, 16)).half())(arch) == 2 * count_params(extract(space, arch))
+    for bad in (lambda *_: None, lambda *_: math.inf, lambda *_: 'a'):
+        with pytest.raises(ValueError, match='finite number'): cost_of(space, (8, 16), bad, 'bad')
+    with pytest.raises(ValueError, match='number from 0 on'): cost_of(space, (8, 16), lambda *_: -1, 'bad', reduce='max')
+    with pytest.raises(ValueError, match='sum or max'): cost_of(space, (8, 16), moved, 'bad', reduce='mean')
+
+def test_weights_that_are_used_twice_are_there_once():
+    conv = ElasticConv1d(4, 4, one_of(1, 3), padding='same')
+    space = nn.Sequential(conv, nn.ReLU(), conv)
+    def weights(unit, inputs, outputs): return sum(p.numel() for p in unit.parameters())
+    assert cost_of(space, (4, 8), weights, 'weights', once=True)({'0.kernel_size': 3}) == 4*4*3 + 4
+    assert cost_of(space, (4, 8), weights, 'weights')({'0.kernel_size': 3}) == 2 * (4*4*3 + 4)

@@ -6,16 +6,18 @@
 __all__ = ['BATCH', 'RULES', 'tabulate', 'Size', 'unknown', 'as_width', 'Extent', 'Record', 'aligned', 'is_elastic', 'on_meta',
            'survey']
 
-# %% ../../nbs/costs/00_survey.ipynb #e12c29c1
+# %% ../../nbs/costs/00_survey.ipynb #4a134547
 import math, torch
 from copy import deepcopy
 from dataclasses import dataclass
+from fastcore.basics import patch
 from fractions import Fraction
 from itertools import product
 from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from ..choices import Choice, Selection, selecting, selection, structure
-from ..layers import Concat, Either, Width, concat, either, kept, most, scaled, size, values, variables
+from ..layers import Channels, Chosen, Concat, Either, Fixed, Width
+from ..layers import concat, either, kept, most, scaled, size, values, variables, width_of
 
 # %% ../../nbs/costs/00_survey.ipynb #ecfb2fcb
 class _Unselected(Exception):
@@ -104,7 +106,7 @@ def unknown(value) -> Size:
     "A length of which nobody knows how it follows from widths."
     return Size(value, 0, None)
 
-# %% ../../nbs/costs/00_survey.ipynb #88761c0c
+# %% ../../nbs/costs/00_survey.ipynb #940b1804
 def _quotient(a, b) -> Size:
     value = int(a) // int(b)
     (r, w), (s, v) = _factors(a), _factors(b)
@@ -135,19 +137,50 @@ def _sum(lengths) -> Size:
     if any(p is None or isinstance(p, int) and p < 0 for p in parts): return unknown(value)
     return Size(value, 1, (_own(concat(*parts)),))
 
-def _made(width):
+@patch
+def made(self: Channels): # of what, for widths that are put together in the same way wherever they are made
     "Equal for widths of the same channels that were made alike."
-    if isinstance(width, Either): return (width.choice, *(_made(width.parts[i]) for i in width.choice.survivors))
-    if not isinstance(width, Concat): return width
-    parts = [_made(p) for p in width.parts]
+    return self
+@patch
+def made(self: Fixed): return self.total
+@patch
+def made(self: Chosen): return self.choice
+@patch
+def made(self: Either): return (self.choice, *(self.inner[i].made() for i in self.choice.survivors))
+@patch
+def made(self: Concat):
+    parts = [part.made() for part in self.inner]
     return 'concat', sum(p for p in parts if isinstance(p, int)), *(p for p in parts if not isinstance(p, int))
 
 def _own(width):
     "The space's own width where it has one that was made alike: equal widths are one variable."
-    known = getattr(selection(), 'known', {})
-    return known.setdefault(_made(width), width)
+    return _branch().known.setdefault(width_of(width).made(), width)
 
-# %% ../../nbs/costs/00_survey.ipynb #56eddf5a
+# %% ../../nbs/costs/00_survey.ipynb #06622c69
+class _Branch(_Probe):
+    "The options chosen on the way into a branch of a survey, and the space's own widths."
+    def __init__(self, widths=()):
+        super().__init__()
+        self.known = {w.made(): w for w in widths}
+    def __missing__(self, var):
+        if not isinstance(var, Choice): # a width: known when all its choices are
+            for choice in variables(var): self[choice]
+            return len(kept(var, self.__getitem__))
+        raise _Unselected(var)
+    def decides(self, width) -> bool:
+        "Whether all choices behind a width are known in this branch."
+        return bool(self) and all(c in self for c in variables(width))
+    def length(self, width) -> int:
+        "Of a width in this branch: the largest where its choices are not all known."
+        if width is BATCH: return _SAMPLES
+        return len(kept(width, self.__getitem__)) if self.decides(width) else most(width)
+
+def _branch() -> _Branch:
+    "The branch that the survey is in now."
+    now = selection()
+    return now if isinstance(now, _Branch) else _Branch()
+
+# %% ../../nbs/costs/00_survey.ipynb #eb0ac5b5
 def _simple(n): return int(n) if _factors(n)[1] == () else n
 
 class _Shape(torch.Tensor):
@@ -166,7 +199,8 @@ class _Shape(torch.Tensor):
         out = func(*real_args, **real_kwargs)
         if not any(isinstance(t, Tensor) for t in tree_leaves(out)): return out
         rule = RULES.get(func.__name__, _alike)
-        return tree_map(lambda t, lengths=iter(rule(func, out, *args, **kwargs)): _shaped(t, next(lengths)) if isinstance(t, Tensor) else t, out)
+        lengths = iter(rule(func, out, *args, **kwargs))
+        return tree_map(lambda t: _shaped(t, next(lengths)) if isinstance(t, Tensor) else t, out)
 
 def _real(a):
     if isinstance(a, _Shape): return a.as_subclass(torch.Tensor)
@@ -208,7 +242,7 @@ def _positional(func, out, x, *args, **kwargs):
 RULES = dict.fromkeys('transpose swapaxes swapdims permute movedim moveaxis t squeeze unsqueeze select '
                       'mean sum prod amax amin max min std var var_mean std_mean logsumexp argmax argmin norm any all'.split(), _positional)
 
-# %% ../../nbs/costs/00_survey.ipynb #d5d5435e
+# %% ../../nbs/costs/00_survey.ipynb #958d3ba2
 def _rule(*names):
     def add(f):
         RULES.update(dict.fromkeys(names, f))
@@ -219,11 +253,19 @@ def _product(lengths): return math.prod(lengths, start=Size(1))
 
 def _given(sizes) -> list: return list(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else list(sizes)
 
+def _here(n) -> tuple:
+    "The factors of a length, with the widths that are known in this branch as numbers."
+    ratio, widths = _factors(n)
+    branch = _branch()
+    known = [w for w in widths or () if w is not BATCH and branch.decides(w)]
+    left = None if widths is None else tuple(w for w in widths if w not in known)
+    return ratio * math.prod(map(branch.length, known)), left
+
 def _filled_in(total, sizes) -> list:
     "Lengths with -1 replaced by what is left of the total; unknown where they are not the total's for every option."
     if -1 in sizes: sizes[sizes.index(-1)] = _quotient(total, _product(n for n in sizes if int(n) != -1))
-    (r, w), (s, v) = _factors(total), _factors(_product(sizes))
-    return sizes if w is not None and w == v and r == s else [n if int(n) == 1 else unknown(n) for n in sizes]
+    (ratio, widths), found = _here(total), _here(_product(sizes))
+    return sizes if widths is not None and (ratio, widths) == found else [n if int(n) == 1 else unknown(n) for n in sizes]
 
 @_rule('reshape', 'view')
 def _reshaped(func, out, x, *sizes, shape=None):
@@ -259,7 +301,7 @@ def _repeated(func, out, x, *times):
 @_rule('new_empty', 'new_zeros', 'new_ones')
 def _new(func, out, x, *sizes, **kwargs): yield _given(sizes)
 
-# %% ../../nbs/costs/00_survey.ipynb #585b1c87
+# %% ../../nbs/costs/00_survey.ipynb #1f856497
 @_rule('cat', 'concat')
 def _concatenated(func, out, tensors, dim=0):
     lengths = [_lengths(t) for t in tensors]
@@ -273,19 +315,24 @@ def _stacked(func, out, tensors, dim=0):
     dim = dim % (len(own) + 1)
     yield [*own[:dim], len(tensors), *own[dim:]]
 
-@_rule('chunk', 'split', 'tensor_split', 'unbind')
-def _split(func, out, x, *args, dim=0, **kwargs):
-    pieces = args[:1] if func.__name__ != 'unbind' else ()
-    dim = (args[len(pieces)] if len(args) > len(pieces) else dim) % x.ndim
-    for k,result in enumerate(out):
-        if func.__name__ == 'unbind': yield [*x.lengths[:dim], *x.lengths[dim+1:]]
-        else: yield [*x.lengths[:dim], _piece(func.__name__, x.lengths[dim], (pieces or tuple(kwargs.values()))[0], k, len(out), result.shape[dim]), *x.lengths[dim+1:]]
+@_rule('unbind')
+def _unbound(func, out, x, dim=0):
+    left = list(x.lengths)
+    left.pop(dim)
+    for _ in out: yield left
 
-def _piece(how, whole, asked, k, n, length):
-    "The length of piece `k` of `n`."
-    if how == 'split' and isinstance(asked, (tuple, list)): return asked[k]
-    if how == 'split' and k < n - 1: return asked
-    return _quotient(whole, n) if isinstance(whole, Size) and int(whole) == n * length else unknown(length) if isinstance(whole, Size) else length
+@_rule('chunk')
+def _chunked(func, out, x, chunks, dim=0): yield from _pieces(out, x, dim, lambda k, whole, n: _quotient(whole, len(out)) if int(whole) == n * len(out) else unknown(n))
+
+@_rule('split')
+def _split(func, out, x, size, dim=0):
+    if isinstance(size, (tuple, list)): yield from _pieces(out, x, dim, lambda k, whole, n: size[k])
+    else: yield from _pieces(out, x, dim, lambda k, whole, n: unknown(n) if isinstance(whole, Size) else n)
+
+def _pieces(out, x, dim, length):
+    "Parts of a tensor along `dim`: `length(number, of the whole, of the part)`."
+    dim = dim % x.ndim
+    for k,part in enumerate(out): yield [*x.lengths[:dim], length(k, x.lengths[dim], part.shape[dim]), *x.lengths[dim+1:]]
 
 @_rule('__getitem__')
 def _indexed(func, out, x, index):
@@ -302,20 +349,26 @@ def _indexed(func, out, x, index):
     yield lengths + left
 
 def _sliced(n, part: slice):
-    "The length of a slice."
-    length = len(range(*part.indices(int(n))))
-    if part in (slice(None), slice(0, None)) or not isinstance(n, Size): return part.stop if isinstance(part.stop, Size) and not part.start else n if length == int(n) else length
-    if not part.start and part.step in (None, 1) and isinstance(part.stop, Size): return part.stop
+    "The length of a slice of a dimension of length `n`."
+    length, from_first = len(range(*part.indices(int(n)))), not part.start and part.step in (None, 1)
+    if from_first and isinstance(part.stop, Size): return part.stop
+    if not isinstance(n, Size): return length
+    if from_first and part.stop is None: return n
     ratio, widths = _factors(n)
-    if widths and len(widths) == 1 and not part.start and part.step in (None, 1) and 0 < length <= ratio * min(values(widths[0])): return length
-    return unknown(length)
+    always = widths and len(widths) == 1 and widths[0] is not BATCH and length <= ratio * min(values(widths[0]))
+    return length if from_first and always else unknown(length)
 
-# %% ../../nbs/costs/00_survey.ipynb #bb8b336e
+# %% ../../nbs/costs/00_survey.ipynb #87f2b7ca
+def _outer(a, b, n) -> list:
+    "The first `n` lengths of two tensors, of which one may be broadcast."
+    a, b = ([1] * (n + 2 - len(s)) + list(s[:-2]) for s in (a, b))
+    return [y if int(x) == 1 else x for x,y in zip(a, b)]
+
 @_rule('matmul', '__matmul__', 'bmm')
 def _multiplied(func, out, a, b):
     a, b = _lengths(a), _lengths(b)
-    outer = [x if isinstance(x, Size) or int(y) == 1 else y for x,y in zip(([1] * len(b) + list(a[:-2]))[-out.ndim+2:], ([1] * len(a) + list(b[:-2]))[-out.ndim+2:])] if out.ndim > 2 else []
-    yield [*outer, a[-2], b[-1]] if min(len(a), len(b)) > 1 else [unknown(n) for n in out.shape]
+    if min(len(a), len(b)) < 2: yield [unknown(n) for n in out.shape]
+    else: yield [*_outer(a, b, out.ndim - 2), a[-2], b[-1]]
 
 @_rule('linear')
 def _linear(func, out, x, weight, bias=None): yield [*_lengths(x)[:-1], _lengths(weight)[0]]
@@ -333,7 +386,7 @@ def _einsum(func, out, equation, *operands):
             if letter not in of or isinstance(n, Size): of[letter] = n
     yield [of[letter] for letter in result]
 
-# %% ../../nbs/costs/00_survey.ipynb #18bb4464
+# %% ../../nbs/costs/00_survey.ipynb #9bfcdfc3
 @dataclass(frozen=True)
 class Extent:
     "A length that can be a key: `ratio` times the product of `widths`; None: unknown."
@@ -341,11 +394,14 @@ class Extent:
     widths: tuple
     def now(self, batch: int, what: str = 'a dimension') -> int:
         "The length for what is selected."
-        if self.widths is None: raise ValueError(f"it cannot be known how {what} follows from the choices: compute lengths by products and whole quotients, or read the choice in the forward")
+        if self.widths is None:
+            raise ValueError(f"it cannot be known how {what} follows from the choices: "
+                             "compute lengths by products and whole quotients, or read the choice in the forward")
         n = self.ratio * math.prod(batch if w is BATCH else size(w) for w in self.widths)
         if n.denominator != 1: raise ValueError(f"{what} would have a length of {n}")
         return int(n)
-    def largest(self): return int(self.ratio * math.prod(_SAMPLES if w is BATCH else most(w) for w in self.widths)) if self.widths is not None else 0
+    def largest(self) -> int: # for two samples; 0 where it is unknown
+        return int(self.ratio * math.prod(_SAMPLES if w is BATCH else most(w) for w in self.widths or ()))
 
 def _extents(t) -> tuple: return tuple(Extent(*_factors(n)) if isinstance(n, Size) else int(n) for n in _lengths(t))
 
@@ -369,9 +425,6 @@ class Record:
     @property
     def shapes(self) -> tuple: # of the inputs at the largest widths, for two samples
         return tuple(tuple(n.largest() if isinstance(n, Extent) else n for n in lengths) for lengths in self.takes)
-    @property
-    def widths(self) -> tuple: # of dimension 1 of each input
-        return tuple(1 if len(s) < 2 else as_width(Size(0, s[1].ratio, s[1].widths)) if isinstance(s[1], Extent) else s[1] for s in self.takes)
     @property
     def key(self): return self.module, self.takes, self.gives
 
@@ -406,39 +459,30 @@ def _branched(var, branches) -> list:
         else: out.append(Record(*key, (var, *axes), times))
     return out
 
-# %% ../../nbs/costs/00_survey.ipynb #39d6081f
-class _Walk(_Probe):
-    "The options chosen on the way into a branch, and the space's own widths."
-    def __init__(self, space):
-        super().__init__()
-        self.known = {_made(w): w for w in space.modules() if isinstance(w, Width)}
-    def __missing__(self, var):
-        if not isinstance(var, Choice): # a width: known when all its choices are
-            for choice in variables(var): self[choice]
-            return len(kept(var, self.__getitem__))
-        raise _Unselected(var)
-    def length(self, width) -> int:
-        "Of a width in this branch: the largest where its choices are not all known."
-        if width is BATCH: return _SAMPLES
-        return len(kept(width, self.__getitem__)) if all(c in self for c in variables(width)) else most(width)
-    def settled(self, n):
-        "A length as it is in this branch."
-        ratio, widths = _factors(n)
-        if not widths: return n
-        value = ratio * math.prod(map(self.length, widths))
-        return Size(int(value), ratio, widths) if value.denominator == 1 else unknown(int(value))
-    def tensor(self, lengths, dtype) -> _Shape:
-        lengths = [self.settled(n) for n in lengths]
-        return _shaped(torch.empty([int(n) for n in lengths], dtype=dtype, device='meta'), lengths)
-    def enter(self, tree):
-        "Tensors with the lengths that they have in this branch."
-        def at(t):
-            if not isinstance(t, _Shape) or not any(isinstance(n, Size) for n in t.lengths): return t
-            lengths = [self.settled(n) for n in t.lengths]
-            return t if all(int(a) == int(b) for a,b in zip(lengths, t.lengths)) else self.tensor(lengths, t.dtype)
-        return tree_map(at, tree) if self else tree
+# %% ../../nbs/costs/00_survey.ipynb #3a1789bb
+@patch
+def settled(self: _Branch, n):
+    "A length as it is in this branch."
+    ratio, widths = _factors(n)
+    if not widths: return n
+    value = ratio * math.prod(map(self.length, widths))
+    return Size(int(value), ratio, widths) if value.denominator == 1 else unknown(int(value))
 
-# %% ../../nbs/costs/00_survey.ipynb #4b71f32b
+@patch
+def tensor(self: _Branch, lengths, dtype) -> _Shape:
+    lengths = [self.settled(n) for n in lengths]
+    return _shaped(torch.empty([int(n) for n in lengths], dtype=dtype, device='meta'), lengths)
+
+@patch
+def enter(self: _Branch, tree):
+    "Tensors with the lengths that they have in this branch."
+    def at(t):
+        if not isinstance(t, _Shape) or not any(isinstance(n, Size) for n in t.lengths): return t
+        lengths = [self.settled(n) for n in t.lengths]
+        return t if all(int(a) == int(b) for a,b in zip(lengths, t.lengths)) else self.tensor(lengths, t.dtype)
+    return tree_map(at, tree) if self else tree
+
+# %% ../../nbs/costs/00_survey.ipynb #a7d37d8e
 class _Depends(Exception):
     "Something else than a width depends on an option: the caller has to branch."
 
@@ -453,7 +497,7 @@ def _agreed(var, d, lengths: dict):
     width = either(var, [widths.get(i, some) for i in range(len(var))])
     return width if isinstance(width, int) else Size(most(width), 1, (_own(width),))
 
-def _joined(walk, var, outs: dict):
+def _joined(branch, var, outs: dict):
     "One output for those of each option of `var`."
     flat = {i: tree_flatten(out) for i,out in outs.items()}
     (leaves, spec), *others = flat.values()
@@ -463,27 +507,26 @@ def _joined(walk, var, outs: dict):
         same = {i: l[k] for i,(l,_) in flat.items()}
         if not isinstance(leaf, Tensor): joined.append(leaf)
         elif len({t.ndim for t in same.values()}) > 1: raise _Depends
-        else: joined.append(walk.tensor([_agreed(var, d, {i: _lengths(t)[d] for i,t in same.items()}) for d in range(leaf.ndim)], leaf.dtype))
+        else:
+            lengths = [_agreed(var, d, {i: _lengths(t)[d] for i,t in same.items()}) for d in range(leaf.ndim)]
+            joined.append(branch.tensor(lengths, leaf.dtype))
     return tree_unflatten(joined, spec)
 
-# %% ../../nbs/costs/00_survey.ipynb #caf21d95
+# %% ../../nbs/costs/00_survey.ipynb #57db155e
 def is_elastic(m: nn.Module) -> bool:
     "Whether a layer says itself how it shapes its input."
     return hasattr(type(m), 'out_shape')
 
-def _own_width(m): return next((getattr(m, n) for n in ('out_channels', 'out_features', 'width') if hasattr(m, n)), None)
-
-def _elastic(walk, m, x) -> _Shape:
+def _elastic(branch, m, x) -> _Shape:
     "What an elastic layer makes of `x`."
-    own = _own_width(m)
-    def length(n):
+    def length(n): # a length of the input's, or a width
         if isinstance(n, Size): return _simple(n)
-        if not isinstance(n, int): return Size(most(n), 1, (_own(n),))
-        return Size(n, 1, (_own(own),)) if isinstance(own, nn.Module) and n == most(own) else n
-    shape = m.out_shape(tuple(Size(int(n), *_factors(n)) for n in x.lengths))
-    return walk.tensor([length(n) for n in shape], x.dtype)
+        return n if isinstance(n, int) else Size(most(n), 1, (_own(n),))
+    shape = m.out_shape(tuple(Size(int(n), *_factors(n)) for n in _lengths(x)))
+    dtype = next((p.dtype for p in m.parameters()), x.dtype)
+    return branch.tensor([length(n) for n in shape], dtype)
 
-# %% ../../nbs/costs/00_survey.ipynb #bd411251
+# %% ../../nbs/costs/00_survey.ipynb #fb733bf5
 def on_meta(space: nn.Module) -> nn.Module:
     "A copy of a space without data, in eval mode."
     alive = {id(c.alive) for c in structure(space).choices}
@@ -495,7 +538,7 @@ class _Surveyor:
     def __init__(self, space, is_unit):
         self.copy, self.is_unit, self.stack = on_meta(space), is_unit, []
         self.ran = {} # a layer of PyTorch's on an input: the lengths of its output
-        self.walk = _Walk(self.copy)
+        self.now = _Branch(w for w in self.copy.modules() if isinstance(w, Width))
     def collect(self, f) -> tuple: # what f returns, and the records of what ran
         self.stack.append([])
         try: return f(), self.stack[-1]
@@ -506,10 +549,10 @@ class _Surveyor:
         except _Unselected as unselected: var = unselected.var
         outs, records = {}, {}
         for option in var.survivors:
-            self.walk[var] = option
+            self.now[var] = option
             try: outs[option], records[option] = self.branch(f, top)
-            finally: del self.walk[var]
-        try: out = outs if top else _joined(self.walk, var, outs)
+            finally: del self.now[var]
+        try: out = outs if top else _joined(self.now, var, outs)
         except _Depends: raise _Unselected(var) from None
         return out, _branched(var, records)
     def remembered(self, m, forward):
@@ -526,7 +569,7 @@ class _Surveyor:
             return _shaped(torch.empty([int(n) for n in lengths], dtype=dtype, device='meta'), lengths)
         return run
     def forward_of(self, m):
-        if is_elastic(m): return lambda *xs: _elastic(self.walk, m, xs[0])
+        if is_elastic(m): return lambda *xs: _elastic(self.now, m, xs[0])
         if type(m).__module__.startswith('torch.nn.modules') and not m._modules: return self.remembered(m, m.forward)
         return m.forward
     def watch(self, m):
@@ -534,14 +577,16 @@ class _Surveyor:
         run, unit = self.forward_of(m), self.is_unit(m)
         holds = m._parameters and not is_elastic(m) # parameters of its own
         def noted(*args, **kwargs):
-            out, records = self.branch(lambda: run(*self.walk.enter(args), **self.walk.enter(kwargs)), m is self.copy)
-            if unit: records = [Record(m, *(tuple(map(_extents, _results(t))) for t in ((args, kwargs), out)), (), torch.ones(()))]
+            out, records = self.branch(lambda: run(*self.now.enter(args), **self.now.enter(kwargs)), m is self.copy)
+            if unit:
+                takes, gives = (tuple(map(_extents, _results(t))) for t in ((args, kwargs), out))
+                records = [Record(m, takes, gives, (), torch.ones(()))]
             elif holds: records = [Record(m, (), (), (), torch.ones(())), *records]
             self.stack[-1] += records
             return out
         m.forward = noted
 
-# %% ../../nbs/costs/00_survey.ipynb #8f37e7d9
+# %% ../../nbs/costs/00_survey.ipynb #bf71cd06
 def survey(
     space: nn.Module,
     input_shape: tuple, # One sample: (C, H, W), (C, T), (N, C), ...
@@ -554,9 +599,10 @@ def survey(
     watched = [m for m in surveyor.copy.modules() if not isinstance(m, (Choice, Width))]
     for m in watched: surveyor.watch(m)
     dtype = next((p.dtype for p in space.parameters() if p.is_floating_point()), None)
-    x = surveyor.walk.tensor((Size(_SAMPLES, 1, (BATCH,)), *input_shape), dtype)
+    x = surveyor.now.tensor((Size(_SAMPLES, 1, (BATCH,)), *input_shape), dtype)
     try:
-        with torch.no_grad(), selecting(surveyor.walk): _, records = surveyor.collect(lambda: surveyor.copy(x))
-    except (RuntimeError, ValueError) as e: raise ValueError(f"an input of shape {tuple(input_shape)} does not run through this space: {e}") from e
+        with torch.no_grad(), selecting(surveyor.now): _, records = surveyor.collect(lambda: surveyor.copy(x))
+    except (RuntimeError, ValueError) as e:
+        raise ValueError(f"an input of shape {tuple(input_shape)} does not run through this space: {e}") from e
     for m in watched: m.__dict__.pop('forward', None)
     return surveyor.copy, _total(records)

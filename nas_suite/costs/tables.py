@@ -5,63 +5,23 @@
 # %% auto #0
 __all__ = ['sizes', 'distribution', 'Term', 'term', 'merged']
 
-# %% ../../nbs/costs/01_tables.ipynb #5a17d0de
+# %% ../../nbs/costs/01_tables.ipynb #f42c1538
 import math, torch
 import numpy as np
 from dataclasses import dataclass
-from itertools import product
 from torch import Tensor
 from ..choices import Choice
 from .survey import aligned
-from ..layers import Concat, Either, Grouped, Rest, Scaled, kept, most, values, variables
+from ..layers import values, variables, width_of
 
-# %% ../../nbs/costs/01_tables.ipynb #e5ab62b7
-def sizes(width, index) -> Tensor:
+# %% ../../nbs/costs/01_tables.ipynb #176f8a67
+def sizes(width, index: dict) -> Tensor:
     "The size of a width in each row; `index[choice]` is a LongTensor[N]."
-    if isinstance(width, int): return torch.tensor(width)
-    if isinstance(width, Choice): return torch.tensor(width.options)[index[width]]
-    if isinstance(width, Grouped): return sizes(width.parts[0], index)
-    if isinstance(width, Rest): return width.total - sizes(width.parts[0], index)
-    if isinstance(width, Concat): return sum(sizes(p, index) for p in width.parts)
-    if isinstance(width, Either):
-        parts = torch.stack(torch.broadcast_tensors(*(sizes(p, index) for p in width.parts), index[width.choice])[:-1])
-        return parts.gather(0, index[width.choice][None])[0]
-    ratios = width.ratio.options if isinstance(width.ratio, Choice) else [width.ratio]
-    inner, v = sizes(width.parts[0], index), torch.arange(most(width.parts[0]) + 1)
-    table = torch.tensor([[len(Scaled(int(n), r, width.divisor).kept(None)) for r in ratios] for n in v])
-    return table[inner, index[width.ratio] if isinstance(width.ratio, Choice) else 0]
+    return width_of(width).sizes(index)
 
-def distribution(width, p) -> Tensor:
+def distribution(width, p: dict) -> Tensor:
     "The probability of each of `values(width)`; `p[choice]` is a tensor (options,), choices independent."
-    vals = values(width)
-    at = {v: i for i,v in enumerate(vals)}
-    raw = variables(width)
-    def put(pairs): # (value, probability) pairs
-        out = torch.zeros(len(vals), dtype=next(iter(p.values())).dtype)
-        for v,q in pairs: out = out.index_add(0, torch.tensor(at[v] if isinstance(v, int) else [at[int(x)] for x in v]).view(-1), q.view(-1))
-        return out
-    parts = list({id(q): q for q in getattr(width, 'parts', ())}.values())
-    split = [set(variables(q)) for q in parts]
-    disjoint = sum(map(len, split)) == len(set().union(*split)) if split else True
-    if isinstance(width, Grouped): return distribution(width.parts[0], p)
-    if isinstance(width, Rest): return distribution(width.parts[0], p).flip(0)
-    if isinstance(width, Either) and not any(width.choice in s for s in split):
-        return put((torch.tensor(values(width.parts[i])), p[width.choice][i] * (distribution(width.parts[i], p) if variables(width.parts[i]) else p[width.choice].new_ones(1))) for i in width.choice.survivors)
-    if isinstance(width, Concat) and disjoint and len(parts) == len(width.parts):
-        joint, total = None, None
-        for q in parts:
-            d = distribution(q, p) if variables(q) else next(iter(p.values())).new_ones(1)
-            v = torch.tensor(values(q))
-            if joint is None:
-                joint, total = d, v
-                continue
-            total, back = (total[:, None] + v).flatten().unique(return_inverse=True)
-            joint = torch.zeros(len(total), dtype=d.dtype).index_add(0, back, (joint[:, None] * d).flatten())
-        return put([(total, joint)])
-    if math.prod(map(len, raw)) > 10**6: raise ValueError(f"a width of {len(raw)} dependent choices has too many combinations to tabulate")
-    combos = [tuple(t) for t in product(*(c.survivors for c in raw))]
-    q = torch.stack([math.prod(p[c][i] for c,i in zip(raw, t)) for t in combos])
-    return put([(torch.tensor([len(kept(width, dict(zip(raw, t)).__getitem__)) for t in combos]), q)])
+    return width_of(width).distribution(p)
 
 # %% ../../nbs/costs/01_tables.ipynb #f7903671
 @dataclass

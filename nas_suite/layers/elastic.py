@@ -256,7 +256,7 @@ class Count(NamedTuple):
 
 @patch
 def out_shape(self: ElasticConv, shape: tuple) -> tuple:
-    "Shape of the output, at the largest width, for an input of this shape."
+    "Shape of the output for an input of this shape, with the layer's own width in its place."
     name = type(self).__name__
     if len(shape) != self.n + 2:
         raise ValueError(f"{name} takes a tensor of {self.n + 2} dimensions; found shape {tuple(shape)}")
@@ -264,7 +264,7 @@ def out_shape(self: ElasticConv, shape: tuple) -> tuple:
         raise ValueError(f"{name} takes {self.in_channels} channels; found shape {tuple(shape)}")
     out = self._out_lengths(shape[2:])
     if min(out) < 1: raise ValueError(f"{name} has a window larger than its input of shape {tuple(shape)}")
-    return shape[0], most(self.out_channels), *out
+    return shape[0], self.out_channels, *out
 
 @patch
 def _out_lengths(self: ElasticConv, lengths):
@@ -429,7 +429,7 @@ def narrow(self: ElasticLinear):
 def out_shape(self: ElasticLinear, shape):
     if isinstance(self.in_features, int) and shape[-1] != self.in_features:
         raise ValueError(f"ElasticLinear takes {self.in_features} features; found shape {tuple(shape)}")
-    return *shape[:-1], most(self.out_features)
+    return *shape[:-1], self.out_features
 
 @patch
 def count(self: ElasticLinear, shape):
@@ -511,7 +511,7 @@ class ElasticEmbedding(nn.Module):
     def narrow(self):
         "Keep only the part of the weights that the present selection computes."
         self.weight = own(self.weight, self.sliced())
-    def out_shape(self, shape): return *shape, most(self.width)
+    def out_shape(self, shape): return *shape, self.width
     def count(self, shape): return Count(0, self.n * size(self.width))
     def widths(self): return dict(writes=[self.width])
     def reorder(self, how, order): self.weight.copy_(self.weight[:, order])
@@ -535,6 +535,6 @@ class ElasticFit(nn.Module):
         n = size(self.out_channels) - size(self.in_channels)
         kind = (nn.ConstantPad2d, nn.ConstantPad3d)[self.dims - 1]
         return kind((0, 0)*self.dims + (0, n), 0.) if n else nn.Identity()
-    def out_shape(self, shape): return shape[0], most(self.out_channels), *shape[2:]
+    def out_shape(self, shape): return shape[0], self.out_channels, *shape[2:]
     def count(self, shape): return Count(0, 0)
     def widths(self): return dict(fixed=[self.in_channels, self.out_channels])
