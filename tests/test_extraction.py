@@ -162,3 +162,28 @@ def test_inner_parts_of_a_leaf_keep_their_mode():
     net = extract(space, largest(space))
     assert net.training and not net.attend.training and not net.attend.out_proj.training
     assert check(space, largest(space), net) == 0. and space.training and not space.attend.training
+
+class Odd(Space):
+    "A constant made in forward, a recurrent layer, and weights that a layer and a function share."
+    input_shape = (3, 4)
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(4, 4, batch_first=True), ElasticLinear(4, one_of(2, 3))
+        self.last = nn.Linear(4, 4)
+    def forward(self, x):
+        x, _ = self.lstm(x * torch.tensor([1., 2., 3., 4.]))
+        return self.fc(self.last(x) @ self.last.weight)
+
+def test_a_network_has_its_own_weights_whatever_its_layers_are():
+    torch.manual_seed(0)
+    space = Odd()
+    for arch in every(space):
+        net, x = extract(space, arch), inputs(space)
+        assert check(space, arch, net) == 0. and torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
+        assert not {p.data_ptr() for p in space.parameters()} & {p.data_ptr() for p in net.parameters()}
+        want = space(x, arch)
+        net(x).sum().backward()
+        assert all(p.grad is not None for p in net.parameters()) and all(p.grad is None for p in space.parameters())
+        with torch.no_grad():
+            for p in net.parameters(): p.zero_()
+        assert torch.equal(space(x, arch), want) and not torch.equal(net(x), want)
