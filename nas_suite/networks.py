@@ -215,11 +215,12 @@ def _layer(kind, arguments):
         raise ValueError(f"{kind} is given {bad[0]!r}")
     return layer_types[kind](**{n: _read(v) for n, v in arguments.items()})
 
-# %% ../nbs/core/03_networks.ipynb #ef1e4cfe
+# %% ../nbs/core/03_networks.ipynb #9be505dd
 _kinds = {kind: name for name, kind in layer_types.items()}
 
 def _described_layer(name: str, layer: nn.Module) -> dict:
-    "A layer's type and arguments; ValueError if a layer made of them would be another."
+    "A layer's type and arguments; ValueError if a layer made of them would be another. A network inside is described."
+    if isinstance(layer, fx.GraphModule): return dict(network=describe(layer))
     kind = _kinds.get(type(layer))
     if kind is None:
         raise ValueError(f"{name} is a {type(layer).__name__}, which is no plain layer of torch.nn or einops")
@@ -331,12 +332,17 @@ def describe(net: fx.GraphModule) -> dict:
         tied=_grouped(tensors),
         modes={n: m.training for n, m in net.named_modules() if m.training != net.training})
 
-# %% ../nbs/core/03_networks.ipynb #fb8cc1a2
+# %% ../nbs/core/03_networks.ipynb #6f36e5c7
 def _empty(shape, parameter):
     "A parameter or buffer without data."
     if not all(type(n) is int and n >= 0 for n in shape): raise ValueError(f"{shape!r} is no shape")
     tensor = torch.empty(shape, device='meta')
     return nn.Parameter(tensor) if parameter else tensor
+
+def _made(layer: dict) -> nn.Module:
+    "What `_described_layer` wrote, without data."
+    if list(layer) == ['network']: return _built(layer['network'])
+    with torch.device('meta'): return _layer(layer['type'], layer['arguments'])
 
 def _parts(description: dict) -> dict:
     "name -> layer, parameter or buffer, in the order of the calls."
@@ -350,7 +356,7 @@ def _parts(description: dict) -> dict:
         if 'tensor' in call:
             parts[name] = _empty(**tensors[name])
             continue
-        with torch.device('meta'): parts[name] = _layer(layers[name]['type'], layers[name]['arguments'])
+        parts[name] = _made(layers[name])
     if lost := {*layers, *tensors} - parts.keys(): raise ValueError(f"{sorted(lost)[0]} is used by no call")
     return parts
 

@@ -256,6 +256,7 @@ HOSTILE_PARTS = {
     'a class': lambda d: d.update(name='A:\n print(1)'), 'a dunder class': lambda d: d.update(name='__class__'), 'a version': lambda d: d.update(version=2), 'an entry': lambda d: d.update(code='print(1)'), 'nothing': lambda d: d.clear(), 'a layer that is not called': lambda d: d['layers'].update(more=d['layers']['layer']),
     'a tensor that is not used': lambda d: d['tensors'].update(more=dict(shape=[2], parameter=True)), 'a type': lambda d: d['types'].update({'layer.weight': 'load'}), 'the type of nothing': lambda d: d['types'].update(more='float16'), 'a mode of nothing': lambda d: d['modes'].update(more=True),
     'tied to another shape': lambda d: d['tied'].append(['layer.weight', 'layer.bias']), 'no calls': lambda d: d.update(calls=[]), 'a call of no dict': lambda d: d['calls'].insert(0, 3), 'two outputs': lambda d: d['calls'].append(d['calls'][-1]), 'the same name twice': lambda d: d['calls'].insert(1, d['calls'][0]),
+    'a network in a network': lambda d: d['layers'].update(layer=dict(network=dict(d, layers={}))), 'a network in itself': lambda d: d['layers'].update(layer=dict(network=d)), 'a network and a layer': lambda d: d['layers'].update(layer=dict(network=deepcopy(d), type='torch.nn.Linear')),
     'code in a name': lambda d: d['calls'][0].update(name='x=print(1)'), 'a keyword as name': lambda d: d['calls'][0].update(name='lambda'), 'a number as name': lambda d: d['calls'][0].update(name=3)}
 
 @pytest.mark.parametrize('name', HOSTILE_PARTS)
