@@ -1,5 +1,5 @@
 "Derivation within several budgets against enumeration, finalists, and what a strategy's settings are."
-from dataclasses import dataclass
+from types import SimpleNamespace
 import pytest, torch
 from torch import nn
 from nas_suite.choices import *
@@ -8,7 +8,8 @@ from nas_suite.layers import *
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
-from nas_suite.strategies.steps import _market, derive, finalists, fitting
+from nas_suite.relaxation import draw_gates
+from nas_suite.strategies.steps import _market, architecture_gradients, derive, finalists, fitting
 
 def chain(strides=(1, 2, 2, 2, 1)):
     "Widths whose MACs lie in the first half and whose parameters lie in the second."
@@ -75,6 +76,16 @@ def test_finalists_are_judged_for_real():
     assert judged == [12] and best.arch == decode(space, some[at])[0] and best.score == heavy(best.arch) and best.guess == 30. - at
     finalists(space, some, guess, judge, n=28)
     assert judged[1] == 20 # a row without a guess holds no network
+
+def test_small_gradients_survive_sixteen_bits():
+    "The loss is multiplied before, and the gradient divided after; where that is infinite there is no step."
+    def grads(scale, size=1.):
+        mix = nn.Sequential(MixedOp([nn.Identity(), nn.Tanh(), Zero()]))
+        loop = None if scale is None else SimpleNamespace(scaler=SimpleNamespace(get_scale=lambda: scale), mean=list)
+        selection, _ = draw_gates(mix, 'full', torch.Generator().manual_seed(0))
+        return architecture_gradients(mix, selection, lambda: size * mix(torch.ones(2)).sum(), loop)[1][0]
+    torch.testing.assert_close(grads(2.**16), grads(None))
+    assert torch.equal(grads(1.), grads(None)) and float(grads(None).abs().sum()) > 0 and torch.equal(grads(2.**16, 1e36), torch.zeros(3))
 
 # ---------------------------------------------------------------- settings
 
