@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from torchmetrics import MeanAbsoluteError
-from data_recipes import digits, image_folder
+from data_recipes import digits, image_folder, synthetic_voices
 from nas_suite.tasks.base import Metric, Task, Use, joined, kind_of
 from nas_suite.tasks.classification import Classification, Preparation, classification
 from nas_suite.training import batches, fit
@@ -164,7 +164,9 @@ def made():
     return dict(segmentation=lambda: segmentation('digit scenes', valid=.25, shift=1), speaker=lambda: speaker('synthetic voices', bands=24, seconds=.5, embedding=16, held=.3))
 
 @pytest.mark.parametrize('name', ['segmentation', 'speaker'])
-def test_a_task_is_made_again_from_its_facts(name):
+def test_a_task_is_made_again_from_its_facts(name, monkeypatch):
+    few = synthetic_voices.load(voices=12, utterances=4)
+    monkeypatch.setattr(synthetic_voices, 'load', lambda: few)
     task = made()[name]()
     facts = json.loads(json.dumps(task.facts()))
     kind = kind_of(facts)
@@ -190,8 +192,12 @@ def test_masks_are_said_and_written(tmp_path):
     with Image.open(paths[0]) as im: assert im.mode == 'P' and np.array_equal(np.asarray(im), answer['mask'].numpy())
     with Image.open(paths[1]) as im: assert im.size == (70, 45) and im.mode == 'RGB'
 
+def few_voices(**more):
+    from nas_suite.tasks.speaker import speaker
+    return speaker(synthetic_voices.load(voices=12, utterances=4), **dict(bands=24, seconds=.5, embedding=16, held=.3) | more)
+
 def test_a_voice_is_embedded_and_verified(tmp_path):
-    task = made()['speaker']()
+    task = few_voices()
     net = nn.Sequential(nn.Conv1d(24, 16, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     bare = task.use(net, task.facts())
     wave, other = (task.test.waves[f] for f in task.test.files[:2])
@@ -219,11 +225,34 @@ def test_what_segmentation_leaves_in_a_run(tmp_path, monkeypatch):
         figures = task.after(net, run)
         assert figures['agreement'] >= .999 and figures['fps'] == run.read('fps')['fps'] and task.after(net, run)['fps'] == figures['fps']
     judged = task.evaluate(net, task.test)
-    facts = json.loads(json.dumps(dict(config=run.read('config'), result=dict(metrics=dict(extracted=judged))))) | dict(folder=run.folder)
+    facts = json.loads(json.dumps(dict(config=run.read('config'), result=dict(metrics=dict(extracted=judged), figures=figures)))) | dict(folder=run.folder)
     said = kind_of(facts['config']['task']).sections(facts)
-    assert [title for title, _ in said] == ['What the network sees']*2 + ['Class by class']*3
-    table = said[2][1]
+    assert [title for title, _ in said] == ['What the network sees']*2 + ['How fast it sees'] + ['Class by class']*3 and said[2][1]['ONNX, pixels of the same class'] == '100.00 %'
+    table = said[3][1]
     assert [row[0] for row in table.rows] == [*task.names, 'mean'] and table.rows[-1][1] == Metric().show(judged['miou'])
     assert Segmentation.sections(dict(config=facts['config'], result={}, folder=None)) == []
     (run.folder/'examples.npz').write_bytes(b'x')
     with pytest.raises(ValueError, match='examples.npz is damaged'): Segmentation.sections(facts)
+
+def test_what_speaker_verification_leaves_in_a_run(tmp_path):
+    "The real-time factor comes from the latency that was settled on; the report has rates, threshold and trials."
+    from nas_suite.front.runs import Run
+    task, run = few_voices(), Run(tmp_path/'run')
+    net = nn.Sequential(nn.Conv1d(24, 16, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    with run.begun(dict(task=task.facts())):
+        for readings, figures in (({}, {}), (dict(latency_ms=dict(value=5.)), dict(real_time_factor=.01))): # half a second of speech
+            run.write('settled', dict(arch={}, readings=readings, tried=[]))
+            assert task.after(net, run) == pytest.approx(figures)
+    judged, known = task.evaluate(net, task.test), task.decision(net) | dict(real_time_factor=.01)
+    facts = json.loads(json.dumps(dict(config=run.read('config'), result=dict(metrics=dict(extracted=judged), figures=known)))) | dict(folder=run.folder)
+    kind = kind_of(facts['config']['task'])
+    (title, said), (_, drawn), (_, caption) = kind.sections(facts)
+    assert title == 'Speaker verification' and said['EER'].startswith(Metric().show(judged['eer'])) and 'over speakers' in said['EER'] and 'p_target 0.01' in said['minDCF']
+    assert said['threshold'].startswith(f"{known['threshold']:.4f}") and said['real-time factor'] == '0.01' and said['costs are for'] == '0.5 s of speech'
+    assert len(drawn.axes) == 2 and caption.endswith('.') and kind.sections(dict(facts, result={})) == []
+
+def test_architecture_parameters_of_speakers_need_recordings_put_aside():
+    with pytest.raises(ValueError, match='give speaker\\(..., held=.3\\)'): few_voices(held=0.).held
+    task = few_voices()
+    assert task.held is task.spare and abs(len(task.held) - .3 * (len(task.held) + len(task.train))) < 1 and task.full is task.train
+    assert set(task.train.speakers) == {s for _, s in task.train.files} # one of each stays
