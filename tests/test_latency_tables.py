@@ -2,8 +2,10 @@
 import json, sys
 from pathlib import Path
 import numpy as np, pytest, torch
+from torch import nn
 from nas_suite.choices import *
 from nas_suite.extraction import extract
+from nas_suite.layers import ElasticLinear
 from nas_suite.costs import Reading
 from nas_suite.latency import Measured, calibrated_table, compare, device_cost, environment, key, load_table, merge, save_table, saved_cost, table, tables
 from nas_suite.relaxation import probabilities
@@ -79,6 +81,21 @@ def test_a_unit_gets_the_width_of_what_was_selected_before_it(clock, make):
     space = ssr_segmenter(3, (16, 24), channels=(8, 12), depths=((1, 2), 1), dilations=(1, 2), factors=(1,), cuts=(4, 0), stem=4, grids=(1, 2), branch=2, low=4, head=6)
     t, every = make(space, (3, 16, 24)), decode(space, sample(space, 20, torch.Generator().manual_seed(0)))
     assert [t(a) for a in every] == pytest.approx([2*cost_ms(extract(space, a)) + .5 for a in every], rel=1e-6)
+
+def test_units_of_tokens_run_on_all_of_their_shapes(clock, make):
+    "An elastic width that belongs to the last dimension; the dimension before it, and what follows a mean over it."
+    class FeedForward(Space):
+        def __init__(self):
+            super().__init__()
+            self.input_shape, hidden = (50, 16), one_of(32, 64)
+            self.norm, self.up, self.act, self.down = nn.LayerNorm(16), ElasticLinear(16, hidden), nn.GELU(), ElasticLinear(hidden, 16)
+            self.head = nn.Linear(16, 4)
+        def forward(self, x): return self.head((x + self.down(self.act(self.up(self.norm(x))))).mean(1))
+    space = FeedForward()
+    seen = {shapes[0] for _,shapes in tables.units(space, (50, 16), 2).nets.values()}
+    assert seen == {(2, 50, 16), (2, 50, 32), (2, 50, 64), (2, 16)}
+    t = make(space, (50, 16))
+    assert [t(a) for a in archs(space)] == pytest.approx([2*cost_ms(extract(space, a)) + .5 for a in archs(space)], rel=1e-6)
 
 def test_calibration_spans_the_space(clock, make):
     space = mobile(expands=(1, 2, 3))

@@ -112,7 +112,7 @@ def trimmed(
     order = np.asarray(rows)[np.argsort(ms[rows], kind='stable')]
     return order[int(len(order)*share):int(len(order)*(1 - share))]
 
-# %% ../../nbs/latency/04_help.ipynb #7b8f90c3
+# %% ../../nbs/latency/04_help.ipynb #b3aa247c
 @dataclass
 class _Device:
     "A training device"
@@ -140,6 +140,7 @@ def _device_loss(self:HELP, X, device, samples, queries)->torch.Tensor:
     said = functional_call(self.predictor, weights, (X[rest], device.embedding))
     return F.mse_loss(said, device.targets[rest]) + .1 * divergence
 
+# %% ../../nbs/latency/04_help.ipynb #07eb662c
 @patch
 def meta_train(self:HELP,
     X, # networks: (N, inputs), or (N, nodes, inputs + nodes)

@@ -774,7 +774,7 @@ def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clo
         if r + 1 >= min_rounds and (r + 1) % 5 == 0 and _settled(samples, tolerance): break
     return np.array(samples)
 
-# %% ../../nbs/latency/00_measuring.ipynb #dc16fd0f
+# %% ../../nbs/latency/00_measuring.ipynb #fdaa2264
 def _asked(modules, example, backend, device, threads, rounds)->tuple:
     "Modules, inputs, back end and device of a measurement; ValueError for what cannot be measured"
     modules, how = _named(modules), backend_named(backend)
@@ -794,6 +794,7 @@ def _doubts(found, own, throttled)->list:
     cores, threads = where["cores"], where["threads"]
     return doubts(where["load_before"], own, cores, threads, spreads, len(found.samples), throttled, _on_battery())
 
+# %% ../../nbs/latency/00_measuring.ipynb #95f913d6
 def _measured(ready, samples, where, repeats, joules, seed)->Measured:
     "A measurement, of networks that were made ready"
     found = Measured(list(ready), samples[:, :-1], samples[:, -1], where, dict(zip(ready, repeats)), seed=seed)
