@@ -2,7 +2,8 @@
 from .counts import cost_of, count_macs, count_params, is_fixed, is_unit, macs, params, plain, weight_bytes
 from .loss import LatencyAwareLoss
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
-from .survey import Record, aligned, is_elastic, on_meta, survey, tabulate
+from .probing import tabulate
+from .survey import Record, aligned, is_elastic, on_meta, survey
 from .tables import Term, distribution, merged, sizes, term
 
 named = dict(macs=macs, params=params, weight_bytes=weight_bytes) # costs that a word in a shell can name: function(space, input_shape) -> CostModel
