@@ -177,7 +177,7 @@ def branches_of(module: nn.Module) -> dict:
 
 def _is_width(module): return hasattr(type(module), 'kept')
 
-# %% ../nbs/core/00_choices.ipynb #ecff6140
+# %% ../nbs/core/00_choices.ipynb #de4528e7
 @dataclass(frozen=True)
 class Structure:
     "The choices of a space, their names, and when each one matters."
@@ -192,10 +192,6 @@ class Structure:
     def uses(self): return {n: len(w) for n, w in zip(self.names, self.where)}
     @cached_property
     def indices(self): return [{o: i for i, o in enumerate(c.options)} for c in self.choices]
-    @cached_property
-    def places(self): return _places(self.where)
-    @cached_property
-    def plan(self): return _plan(self)
     @cached_property
     def places(self): return _places(self.where)
     @cached_property
@@ -270,24 +266,6 @@ def roles(space: nn.Module) -> dict:
     return {name: choice.role for name, choice in zip(s.names, s.choices)}
 
 # %% ../nbs/core/00_choices.ipynb #ea17517d
-class Place(NamedTuple):
-    "A branch of a space: it runs where the place around it does and its choice has one of the indices `allowed`."
-    around: int
-    column: int # Of its choice
-    allowed: frozenset
-
-def _places(where) -> tuple:
-    "All places but the space, outer ones first, numbered from 1; and for each choice the places where it is used."
-    numbers = {}
-    def number(use):
-        at = 0
-        for condition in use:
-            at = numbers.setdefault((at, *condition), len(numbers) + 1)
-        return at
-    used = [tuple(dict.fromkeys(map(number, uses))) for uses in where]
-    return [Place(*p) for p in numbers], [(0,) if 0 in at else at for at in used]
-
-# %% ../nbs/core/00_choices.ipynb #d904bba3
 class Place(NamedTuple):
     "A branch of a space: it runs where the place around it does and its choice has one of the indices `allowed`."
     around: int

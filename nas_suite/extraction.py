@@ -77,14 +77,14 @@ def _runs(choice, allowed):
     state = (now := selection()).get(choice)
     return choice not in now or isinstance(state, Gates) or state in allowed
 
-# %% ../nbs/core/02_extraction.ipynb #720d5957
+# %% ../nbs/core/02_extraction.ipynb #9e51675e
 class _Skeleton:
     "Copies of the modules of a space that run, with an empty module in place of each branch that does not."
     def __init__(self, is_leaf):
         self.is_leaf, self.nothing = is_leaf, nn.Module()
         self.copies, self.running = {}, {} # module -> copy; branch that runs -> its choice
 
-    def of(self, module, name='', idle={}):
+    def of(self, module, name, idle):
         "`idle`: branches that do not run -> their choice."
         if module in idle: return self.nothing
         if module in self.copies: return self.copies[module]
@@ -101,11 +101,11 @@ class _Skeleton:
                                     for n, child in module._modules.items()}
         return new
 
-# %% ../nbs/core/02_extraction.ipynb #2d3683a7
+# %% ../nbs/core/02_extraction.ipynb #fe6753d9
 def _traced(module) -> tuple:
     "The graph of what a module computes under the present selection, and its skeleton, which has the constants of it."
     tracer = _Tracer()
-    skeleton = _Skeleton(tracer.is_leaf_module).of(module)
+    skeleton = _Skeleton(tracer.is_leaf_module).of(module, '', {})
     with _tracing, _explained('', module): graph = tracer.trace(skeleton)
     for node in graph.nodes:
         node.meta.clear() # where it stands in the space's code

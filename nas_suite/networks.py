@@ -137,7 +137,7 @@ def _(items):
         raise ValueError(f"a {type(items).__name__} cannot be written: return a tuple or a dict")
     return dict(tuple=[written(i) for i in items])
 
-# %% ../nbs/core/03_networks.ipynb #3dcfdae4
+# %% ../nbs/core/03_networks.ipynb #3414dbea
 _floats = {str(f): f for f in (math.inf, -math.inf, math.nan)}
 _dtypes = {str(t): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 _formats = {str(f): f for f in vars(torch).values() if isinstance(f, torch.memory_format)}
@@ -158,7 +158,7 @@ _readers = dict(
     device=lambda name, results: _device(name),
     tuple=lambda items, results: tuple(_read(i, results) for i in items))
 
-def _read(value, results={}): # results: name of a call -> its node
+def _read(value, results): # results: name of a call -> its node
     "What `written` wrote."
     if value is None or isinstance(value, (bool, int, float, str)): return value
     if isinstance(value, list): return [_read(v, results) for v in value]
@@ -188,7 +188,7 @@ def _arguments(layer: nn.Module) -> dict:
         out['nonlinearity'] = layer.nonlinearity
     return out
 
-# %% ../nbs/core/03_networks.ipynb #58425efe
+# %% ../nbs/core/03_networks.ipynb #b9a8b039
 def _settings(module) -> dict:
     "What a module says of itself in numbers and words."
     plain = (bool, int, float, str, tuple, list, dict, type(None))
@@ -213,7 +213,7 @@ def _layer(kind, arguments):
     if kind not in layer_types: raise ValueError(f"there is no layer {kind!r}")
     if bad := [n for n in arguments if n.startswith('_') or n in ('device', 'dtype')]:
         raise ValueError(f"{kind} is given {bad[0]!r}")
-    return layer_types[kind](**{n: _read(v) for n, v in arguments.items()})
+    return layer_types[kind](**{n: _read(v, {}) for n, v in arguments.items()})
 
 # %% ../nbs/core/03_networks.ipynb #9be505dd
 _kinds = {kind: name for name, kind in layer_types.items()}
