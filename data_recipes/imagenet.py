@@ -1,8 +1,12 @@
 """ImageNet (ILSVRC 2012): 1,281,167 images for training and 50,000 for validation in 1,000 classes.
 
-Source: image-net.org, for research and after registration: this recipe reads an official download and never fetches one.
-Layout: `train/n01440764/*.JPEG` and `val/n01440764/*.JPEG` (the validation images sorted into class folders, as the usual script does).
-Split: the official one; the validation part is the test set. Checks: 1,000 class folders of the same names in both parts."""
+Source: image-net.org, for research and after registration: this recipe reads an official download and never fetches
+one.
+Layout: `train/n01440764/*.JPEG` and `val/n01440764/*.JPEG` (the validation images sorted into class folders, as the
+usual
+script does).
+Split: the official one; the validation part is the test set. Checks: 1,000 class folders of the same names in both
+parts."""
 from pathlib import Path
 from .image_folder import load as _load
 
@@ -11,6 +15,8 @@ def load(root, image_size: int = 224):
     root = Path(root)
     for part in ('train', 'val'):
         if not (root/part).is_dir(): raise ValueError(f"{root} needs the folders train and val; {part} is missing")
-        n = sum(d.is_dir() for d in (root/part).iterdir())
-        if n != 1000: raise ValueError(f"{root/part} has {n} class folders; ImageNet has 1000 (are the validation images sorted into class folders?)")
+        n = sum(folder.is_dir() for folder in (root/part).iterdir())
+        if n != 1000:
+            raise ValueError(f"{root/part} has {n} class folders; ImageNet has 1000 (are the validation images sorted "
+                             "into class folders?)")
     return _load(root, image_size)
