@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['selection', 'Choice', 'one_of', 'Option', 'Gates', 'Selection', 'selecting', 'keep_selection', 'branches_of',
            'Structure', 'structure', 'Choices', 'choices', 'roles', 'Place', 'is_complete', 'selected', 'Space',
-           'active', 'canonical', 'encode', 'check_rows', 'decode', 'sample', 'largest', 'smallest', 'mutate',
+           'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode', 'sample', 'largest', 'smallest', 'mutate',
            'crossover', 'count', 'restrict', 'alphas', 'weights']
 
 # %% ../nbs/core/00_choices.ipynb #b6bab3d6
@@ -368,6 +368,19 @@ class Space(nn.Module):
             return super().__call__(*args, **kwargs)
         with selected(self, arch):
             return super().__call__(*args, **kwargs)
+
+# %% ../nbs/core/00_choices.ipynb #ac1c8163
+@dataclass
+class ByHand:
+    "A network that people designed, as an architecture of a space."
+    name: str
+    space: nn.Module
+    arch: dict
+
+@patch
+def by_hand(self: Space, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+    "A network that people designed; None where nobody has said what that is."
+    return None
 
 # %% ../nbs/core/00_choices.ipynb #9953b995
 def _plan(s: Structure) -> tuple:

@@ -1,16 +1,21 @@
 "The front door: budgets are met, what was found is what is on disk, and a run that is killed at any moment ends as if nothing had happened."
+from copy import deepcopy
 import json, os, random, re, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
-from nas_suite import search
+from torchmetrics import MeanMetric
+from nas_suite import files, search
 from nas_suite.choices import *
 from nas_suite.costs import *
 from nas_suite.extraction import extract
+from nas_suite.front import search as steps
+from nas_suite.front.budgets import Limit, settle
 from nas_suite.latency import LatencyTable
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.gated import Gated
+from nas_suite.tasks.base import Metric, Task
 from nas_suite.tasks.classification import classification
 from nas_suite.training import Loop, load_checkpoint, seeded
 
@@ -47,8 +52,8 @@ def server():
     "Starts `go(folder)` in a process of its own for each line of stdin, [folder, name, later] as of `mortal`, with a checkpoint after each step; says how it ended: 0: by itself, else the signal."
     import functools
     torch.set_num_threads(1)
-    Gated.search = functools.partialmethod(Gated.search, save_s=-1)
-    search.fit = functools.partial(search.fit, save_s=-1)
+    steps.Loop = functools.partial(steps.Loop, save_s=-1)
+    steps.fit = functools.partial(steps.fit, save_s=-1)
     for line in iter(sys.stdin.readline, ''):
         if pid := os.fork():
             print(os.waitpid(pid, 0)[1], flush=True)
@@ -99,7 +104,7 @@ def same_run(a, b):
     assert {p.name for p in b.iterdir() if p.name[0] != '.'} == {p.name for p in a.iterdir()}
 
 FILES = {'config.json', 'environment.json', 'start.pt', 'search.pt', 'history.json', 'settled.json', 'arch.json', 'search.json', 'retrain.pt', 'metrics.json',
-         'model.safetensors', 'model.pt2', 'model.onnx', 'result.json', 'report.html'}
+         'costs.json', 'figures.json', 'model.safetensors', 'model.pt2', 'model.onnx', 'result.json', 'report.html'}
 
 # ---------------------------------------------------------------- what is found
 
@@ -179,7 +184,7 @@ def test_save_copies_and_never_overwrites(found, tmp_path):
 def test_a_finished_run_is_returned_at_once(found, monkeypatch):
     before = state(found.run_dir)
     def never(*a, **k): raise AssertionError('computed again')
-    for name in ('fit', 'evaluate', 'extract', 'export', 'macs', 'report'): monkeypatch.setattr(search, name, never)
+    for name in ('fit', 'calibrated', 'settle', 'export', 'named', 'report'): monkeypatch.setattr(steps, name, never)
     monkeypatch.setattr(Gated, 'search', never)
     again = go(found.run_dir)
     assert (again.arch, again.costs, again.metrics) == (found.arch, found.costs, found.metrics) and state(found.run_dir) == before
@@ -223,8 +228,11 @@ def test_a_damaged_file_is_named(copy, name):
 
 def test_deleting_what_came_last_computes_it_again(found, copy):
     folder = copy('result.json', 'metrics.json', 'model.onnx', 'model.pt2', 'model.safetensors', 'report.html', 'arch.json', 'search.json')
-    (folder/'.config.json.123').write_text('{"half')     # a draft of a process that was killed
+    over = subprocess.Popen([sys.executable, '-c', '']); over.wait()
+    draft = folder/f'.draft-{files._mine}-{over.pid}-00000000-config.json' # of a process that was killed
+    draft.write_text('{"half')
     again = go(folder)
+    assert not draft.exists()
     same_run(found.run_dir, folder)
     assert not [p for p in again.save(folder.parent/'saved').iterdir() if p.name[0] == '.'] # drafts are not copied
 
@@ -302,6 +310,7 @@ def believing(space, seed):
     with torch.no_grad():
         for n,c in choices(space).items(): c.alpha.copy_(torch.randn(len(c), generator=seeded(seed, n)))
     return space
+def settled(space, strategy, limits): return settle(space, lambda limits: strategy.derive(space, limits), [Limit(*limit) for limit in limits])
 def score(space, rows): return sum(on * c.probs.detach().log()[i] for c,i,on in zip(choices(space).values(), rows.T, active(space, rows).T))
 
 @pytest.mark.parametrize('share', [0, .3, 1])
@@ -334,7 +343,13 @@ REFUSED = {
     'params': (dict(budget=dict(params=10)), 'no architecture of this space has params of 10 or less; the smallest reaches LOW_PARAMS'),
     'one of two': (dict(budget=dict(macs='1M', params=10)), 'params of 10 or less'),
     'fixed too large': (dict(budget=dict(macs='LOW_MACS'), fixed={'*': 'mb2_k3'}), 'no architecture of this space has macs'),
-    'strategy': (dict(strategy='magic'), "there is no strategy 'magic'; the strategies are gated"),
+    'device': (dict(device='cuda:99'), 'there is no device cuda:99 here'),
+    'precision': (dict(precision='half'), "there is no precision 'half'; the precisions are 32-true"),
+    'task': (dict(task='digits'), 'a task is a subclass of nas_suite.tasks.base.Task with train, valid, test'),
+    'no strategy': (dict(strategy=3), 'a strategy is a subclass of nas_suite.strategies.base.Strategy'),
+    'two of one name': (dict(budget={'macs': 1e5, macs: 1e5}), "two costs of a budget have the name 'macs'"),
+    'no cost': (dict(budget={3: 1e5}), 'the key of a budget is a name, a cost, or a function that makes one'),
+    'strategy': (dict(strategy='magic'), "there is no strategy 'magic'; the strategies are evolution, gated, regularized"),
     'choice': (dict(fixed={'nothing': 1}), "this space has no choice 'nothing'; its choices are blocks.0.mix.choice"),
     'option': (dict(fixed={'blocks.0.mix.choice': 'mb9_k9'}), "blocks.0.mix.choice has no option 'mb9_k9'; its options are 'mb1_k3', 'mb2_k3'"),
     'input': (dict(task=classification((images(96, 0), images(48, 1))), space=mobile(in_channels=3)), r'an input of shape \(1, 8, 8\) does not run through this space')}
@@ -372,17 +387,18 @@ def test_a_latency_budget_is_met_as_measured(factor):
     c = clock(space, lambda a, n: factor)
     low, high = cheapest(c)[0], c(largest(space))
     b = factor * (low + .5*(high - low)) if factor > 1 else low + .5*(high - low)
-    got = search._settle(space, Gated(), [(c, b), (params(space, shape), 10**9)])
-    assert got['latency_interval'][1] <= b and got['latency_ms'] == c(got['arch']) * factor and got['arch'] in [t['arch'] for t in got['tried']]
+    got = settled(space, Gated(), [(c, b), (params(space, shape), 10**9)])
+    found = got.readings['latency_ms']
+    assert found.high <= b and found.value == c(got.arch) * factor and got.arch in [t['arch'] for t in got.tried]
     less = Gated().derive(space, [(c, .9*b/factor/1.02)])                    # and used: nine tenths of it would not do as well
-    assert score(space, encode(space, got['arch'])) >= score(space, encode(space, less)) and len(c.seen) < 30
+    assert score(space, encode(space, got.arch)) >= score(space, encode(space, less)) and len(c.seen) < 30
 
 def test_no_network_is_returned_that_was_measured_above_the_budget():
     space = mobile()
     c = clock(space, lambda a, n: 50.)
-    with pytest.raises(ValueError, match=r'no network was measured within 1 ms; the closest of \d+ took \d+'): search._settle(space, Gated(), [(c, 1.)])
-    got = search._settle(space, Gated(), [(macs(space, shape), budget)])   # where latency is no budget nothing is measured
-    assert got == dict(arch=got['arch'], tried=[]) and macs(space, shape)(got['arch']) <= budget
+    with pytest.raises(ValueError, match=r'no network was measured within 1 ms; the closest of \d+ took \d+'): settled(space, Gated(), [(c, 1.)])
+    got = settled(space, Gated(), [(count := macs(space, shape), budget)])  # where nothing is uncertain nothing is tried twice
+    assert len(got.tried) == 1 and got.readings == dict(macs=Reading(count(got.arch))) and count(got.arch) <= budget
 
 # ---------------------------------------------------------------- latency of a device that is not here: predicted, and met with the upper end of the interval
 
@@ -399,11 +415,11 @@ def test_a_predicted_latency_is_within_the_budget_with_its_interval(error):
     space = believing(mobile(expands=(1, 2, 3), kernels=(3, 5), depths=(3,)), 0)
     c = phone(space, error)
     b = c(largest(space))
-    got = search._settle(space, Gated(), [(c, b)])
-    low, high = got['latency_interval']
-    assert low < got['latency_ms'] == c(got['arch']) < high <= b and got['latency_measured'] is False and (low, high) == c.interval(got['arch'])
-    assert high > .5*b and got['arch'] == got['tried'][-1]['arch'] and len(got['tried']) <= 4   # and used, in few steps
-    assert c.interval(got['arch'], .5)[1] < high < phone(space, error, 4).interval(got['arch'])[1]  # fewer networks, wider
+    got = settled(space, Gated(), [(c, b)])
+    found = got.readings['latency_ms']
+    assert found.low < found.value == c(got.arch) < found.high <= b and found.measured is False and (found.low, found.high) == c.interval(got.arch)
+    assert found.high > .5*b and got.arch == got.tried[-1]['arch'] and len(got.tried) <= 4   # and used, in few steps
+    assert c.interval(got.arch, .5)[1] < found.high < phone(space, error, 4).interval(got.arch)[1]  # fewer networks, wider
 
 def test_a_device_given_in_each_form_is_one(tmp_path):
     space, quick = mobile(), dict(strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0)
@@ -432,21 +448,21 @@ def test_a_device_given_in_each_form_is_one(tmp_path):
     assert by_few.costs['latency_interval'][1] <= b and abs(by_few.costs['latency_ms']/c(by_few.arch) - 1) < .2 and (tmp_path/'d'/'predictor.npz').exists()
     again = go(tmp_path/'e', **quick, budget=dict(latency_ms=b), device=str(tmp_path/'d'/'predictor.npz'))
     assert again.arch == by_few.arch and again.costs['latency_interval'] == pytest.approx(by_few.costs['latency_interval'])
-    with pytest.raises(ValueError, match='given twice'): go(tmp_path/'c', budget=dict(latency_ms=b), device=c, latency_table=c)
+    with pytest.raises(ValueError, match='given twice'): go(tmp_path/'c', budget=dict(latency_ms=b), device=c, table=c)
     assert not (tmp_path/'c').exists()
 
 def test_a_table_whose_error_nobody_knows_says_so():
     space = mobile()
     c = phone(space, None)
-    got = search._settle(space, Gated(), [(c, c(largest(space)))])
-    assert c.interval(got['arch']) is None and got['latency_interval'] is None and 'is not known' in got['warnings'][0]
+    got = settled(space, Gated(), [(c, c(largest(space)))])
+    assert c.interval(got.arch) is None and got.described(dict(latency_ms=c))['latency_interval'] is None and 'is not known' in got.readings['latency_ms'].warnings[0]
 
 # ---------------------------------------------------------------- what the search is made of
 
 @pytest.mark.parametrize('c, size, classes', [(1, 8, 10), (3, 33, 2)])
 def test_the_default_space_suits_the_images(c, size, classes):
-    import types
-    task, state = types.SimpleNamespace(input_shape=(c, size, size), classes=classes), torch.get_rng_state()
+    data = TensorDataset(torch.zeros(4*classes, c, size, size), torch.arange(4*classes) % classes)
+    task, state = classification((data, data)), torch.get_rng_state()
     space, again, other = search.default_space(task), search.default_space(task), search.default_space(task, 1)
     assert torch.equal(torch.get_rng_state(), state) and count(space) > 10**6
     assert all(torch.equal(v, again.state_dict()[k]) for k,v in space.state_dict().items()) and any(not torch.equal(v, other.state_dict()[k]) for k,v in space.state_dict().items())
@@ -461,3 +477,69 @@ def test_peers_cost_the_same():
     timed = lambda archs: [1.] + [1 + .01*i for i in range(len(archs) - 1, 0, -1)]      # the last ones are the nearest
     near = search.equals(space, arch, cost, 2, seed=1, measured=timed)
     assert near == search.equals(space, arch, cost, 8, seed=1)[-2:]
+
+# ---------------------------------------------------------------- whatever task, cost and outputs
+
+def dear_layers(space, input_shape):
+    "A cost of one's own: three for each MAC."
+    count = macs(space, input_shape)
+    return CostModel(count.structure, count.column, count.terms, 'energy_mj', 3*count.offset, 3*count.scale, unit='mJ')
+
+def test_costs_of_ones_own_are_budgets(tmp_path):
+    quick, count = dict(strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0), macs(mobile(), shape)
+    found = go(tmp_path/'run', **quick, budget={dear_layers: 3*budget, 'params': '100k'})
+    assert found.costs['energy_mj'] == 3*count(found.arch) <= 3*budget and set(found.costs) == {'macs', 'params', 'energy_mj'}
+    result, config = (json.loads((tmp_path/'run'/f'{n}.json').read_text()) for n in ('result', 'config'))
+    assert config['budget'] == dict(energy_mj=3*budget, params=1e5) and result['units']['energy_mj'] == 'mJ' and sum(result['parts']['energy_mj'].values()) == found.costs['energy_mj']
+    assert set(found.history[0]['cost']) == {'energy_mj', 'params'}
+    same = go(tmp_path/'run', **quick, budget={dear_layers(mobile(), shape): 3*budget, 'params': '100k'})    # as an object it is the same budget
+    assert same.arch == found.arch
+    with pytest.raises(ValueError, match='no architecture of this space has energy_mj of 10 or less'): go(tmp_path/'none', **quick, budget={dear_layers: 10})
+    assert not (tmp_path/'none').exists()
+
+class Rows(Task):
+    "Which row is bright, as a number from 0 to 2: no classes, an error in pixels, two outputs."
+    name, input_shape, metric, batch_size = 'rows', shape, Metric('error', False, 'px'), 16
+    def __init__(self): self.train, self.valid, self.test = (images(48, seed) for seed in range(3))
+    def loss(self, output, target): return ((output['row'][:, 0] - target) ** 2).mean() + output['parts'][1].pow(2).mean() * 0
+    def meter(self): return RowError()
+
+class RowError(MeanMetric):
+    def update(self, output, target): super().update((output['row'][:, 0] - target).abs())
+
+class TwoAnswers(Space):
+    "A dict with a tensor and a list in it."
+    input_shape = shape
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = mobile(dropout=0.), torch.nn.Linear(3, 1)
+    def forward(self, x):
+        y = self.body(x)
+        return dict(row=self.head(y), parts=[y, y * 2])
+
+def test_several_outputs_a_metric_in_pixels_and_no_classes(tmp_path):
+    torch.manual_seed(0)
+    space, task = TwoAnswers(), Rows()
+    cost = macs(space, shape)
+    found = go(tmp_path/'run', task=task, space=space, strategy=Gated(epochs=2, batch_size=16), retrain_epochs=4, budget=dict(macs=cost(largest(space)) * .8))
+    assert 0 < found.metrics['retrained']['error'] and set(found.model(torch.zeros(2, *shape))) == {'row', 'parts'}
+    outputs = [o.name for o in __import__('onnx').load(tmp_path/'run'/'model.onnx').graph.output]
+    assert sorted(outputs) == ['parts.0', 'parts.1', 'row']
+    x = images(2, 9).tensors[0]
+    assert torch.equal(found.predict(x[0])['output']['row'], found.model(x[:1])['row'])
+    with pytest.raises(ValueError, match=r"the run's space is one of your own \(TwoAnswers\)"): search.task_of(dict(task=task.facts())) and search.space_of(dict(name='TwoAnswers'))
+
+def test_the_network_is_an_ordinary_one_and_nothing_of_a_pt2_is_read(found, monkeypatch):
+    def never(*a, **k): raise AssertionError('a .pt2 file was read')
+    monkeypatch.setattr(torch.export, 'load', never)
+    x = images(7, 5).tensors[0]
+    for net in (found.model, search.load(found.run_dir).model):
+        assert any(isinstance(m, torch.nn.Dropout) for m in net.modules())
+        net.train()
+        assert net.training and not torch.equal(net(x), net(x))       # dropout is alive
+        net(x).sum().backward()
+        assert any(p.grad is not None for p in net.parameters())
+        net.eval()
+        assert torch.equal(deepcopy(net)(x), net(x))
+    root = Path(search.__file__).parent
+    assert not [p for p in root.rglob('*.py') if 'export.load(' in p.read_text() and p.name != 'cli.py']

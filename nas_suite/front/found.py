@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Found', 'save', 'weighted', 'rebuilt', 'load']
 
-# %% ../../nbs/front/04_found.ipynb #b6b7bba9
+# %% ../../nbs/front/04_found.ipynb #5d96e22e
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,9 @@ from torch import nn
 from ..extraction import extract
 from ..files import filling, write_json
 from .export import export
+from .figures import plot
 from .origins import space_facts, space_of
 from .runs import Run, finished
-from ..report import plot
 from ..tasks.base import Task, Use, kind_of
 
 # %% ../../nbs/front/04_found.ipynb #25773137

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Run', 'plain', 'differences', 'finished']
 
-# %% ../../nbs/front/00_runs.ipynb #a47546fb
-import json, os, platform, tempfile
+# %% ../../nbs/front/00_runs.ipynb #192995e0
+import json, os, platform, tempfile, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from ..files import read_json, remove_drafts, write_json, writing
 
-# %% ../../nbs/front/00_runs.ipynb #810220d8
+# %% ../../nbs/front/00_runs.ipynb #1d500fbf
 class Run:
     "The folder of a run: one process at a time, one configuration, files that are there whole or not at all."
     def __init__(self,
@@ -27,6 +27,11 @@ class Run:
             raise ValueError(f"{folder} is a file; a run needs a folder")
 
     def __repr__(self): return f"Run({'a new folder' if self.folder is None else str(self.folder)!r})"
+
+    @property
+    def leads(self) -> bool:
+        "Whether this process writes: of several that torchrun started, the first one."
+        return int(os.environ.get('RANK', 0)) == 0
 
     def path(self, name: str) -> Path:
         "Where a file of the run is, or will be."
@@ -57,7 +62,7 @@ def compare(self: Run, config: dict):
     if differing := differences(read_json(self.path('config.json')), plain(config)):
         raise ValueError(f"{self.folder} holds another run; it differs in {differing}")
 
-# %% ../../nbs/front/00_runs.ipynb #20f2d99b
+# %% ../../nbs/front/00_runs.ipynb #f04b4f2e
 def _holder(path: Path) -> str:
     "Who holds a lock, as its file says."
     with suppress(OSError, UnicodeDecodeError):
@@ -84,11 +89,25 @@ def _locked(self: Run):
         lock.release()
 
 @patch
+def awaited(self: Run, name: str) -> Path:
+    "Where a file of the run is; a process that does not lead waits until it is there."
+    while not self.leads and not self.has(name):
+        time.sleep(.05)
+    return self.path(name)
+
+@patch
 @contextmanager
 def begun(self: Run, config: dict):
     "In a `with` block: the folder is there, holds this configuration, and is this process's alone. ValueError else."
     self.compare(config)
-    if self.folder is None: self.folder = Path(tempfile.mkdtemp(prefix='nas_suite-'))
+    if self.folder is None:
+        if 'WORLD_SIZE' in os.environ: raise ValueError("several processes need a folder in common: give run_dir")
+        self.folder = Path(tempfile.mkdtemp(prefix='nas_suite-'))
+    if not self.leads:
+        self.awaited('config.json')
+        self.compare(config)
+        yield self
+        return
     self.folder.mkdir(parents=True, exist_ok=True)
     with self._locked():
         remove_drafts(self.folder)
@@ -96,7 +115,7 @@ def begun(self: Run, config: dict):
         if not self.has('config.json'): write_json(self.path('config.json'), plain(config))
         yield self
 
-# %% ../../nbs/front/00_runs.ipynb #3b23dd10
+# %% ../../nbs/front/00_runs.ipynb #dfd8ef6e
 @patch
 def read(self: Run, name: str, kind=None):
     "What `name`.json says, as a dataclass `kind` where one is given. ValueError that names a damaged file."
@@ -114,7 +133,8 @@ def write(self: Run, name: str, data):
 @patch
 def once(self: Run, name: str, compute, kind=None):
     "What `name`.json says; where it is not there yet, `compute()` is written first."
-    if not self.has(f'{name}.json'): self.write(name, compute())
+    if self.leads and not self.has(f'{name}.json'): self.write(name, compute())
+    self.awaited(f'{name}.json')
     return self.read(name, kind)
 
 # %% ../../nbs/front/00_runs.ipynb #717c2a45

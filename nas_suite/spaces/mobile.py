@@ -8,11 +8,12 @@ __all__ = ['no_operator', 'activations', 'conv_bn', 'MBConv', 'mbconv_option', '
            'ElasticMBConv', 'OnceForAll', 'ofa_mobilenet_v3', 'ofa_proxyless', 'mobilenet_v2_like']
 
 # %% ../../nbs/spaces/00_mobile.ipynb #8449952b
+import inspect
 import math, torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..choices import Option, Space, choices, largest
+from ..choices import ByHand, Option, Space, choices, largest
 from ..layers import ElasticBatchNorm, ElasticConv2d, ElasticDepth, ElasticResolution, MixedOp, Zero
 from ..layers import make_divisible, scaled
 from .settings import chain, need_odd, need_options, need_positive, some
@@ -347,3 +348,24 @@ def mobilenet_v2_like(space) -> dict:
         if not operators: return None
         arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], o.attributes['kernel']))
     return arch
+
+# %% ../../nbs/spaces/00_mobile.ipynb #d2b22f33
+def _by_hand(space, width, function) -> ByHand:
+    "A MobileNetV2-like network in a space, or in one of the same function that is `width` times as wide."
+    if width is not None:
+        taken = inspect.signature(function).parameters
+        settings = {name: value for name, value in space.config.items() if name in taken}
+        space = function(**settings | dict(width=width * space.config['width']))
+    arch = mobilenet_v2_like(space)
+    return None if arch is None else ByHand('MobileNetV2-like', space, arch)
+
+@patch
+def by_hand(self: Proxyless, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+    "A MobileNetV2-like network; None where choices are restricted to other operators."
+    return _by_hand(self, width, proxyless)
+
+@patch
+def by_hand(self: OnceForAll, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+    "A MobileNetV2-like network."
+    functions = dict(ofa_mobilenet_v3=ofa_mobilenet_v3, ofa_proxyless=ofa_proxyless)
+    return _by_hand(self, width, functions[self.config['family']])

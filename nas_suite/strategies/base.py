@@ -42,6 +42,17 @@ def derive(self: Strategy, space, limits: list) -> dict:
     "An architecture within all limits, by what the search has trained; ValueError if there is none."
     raise TypeError(f"{type(self).__name__} has no derive(space, limits)")
 
+# %% ../../nbs/strategies/00_base.ipynb #003df973
+@patch
+def expected(self: Strategy, space, task, arch: dict) -> float:
+    "What the strategy expects the task's metric of a network to be, before it is evaluated; None where it does not say."
+    return None
+
+@patch
+def front(self: Strategy, space, task, cost) -> list: # dicts of arch, cost and the metric as `accuracy`, cheapest first
+    "The networks that no other beats in both cost and what is expected of them. ValueError where the strategy knows none."
+    raise ValueError(f"{type(self).__name__} knows no front of networks")
+
 # %% ../../nbs/strategies/00_base.ipynb #0bc062c3
 @patch
 def check(self: Strategy, **holds): # name of a setting -> whether it is within its range

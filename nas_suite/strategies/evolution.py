@@ -7,6 +7,7 @@ __all__ = ['Accuracy', 'AccuracyPredictor', 'evolve', 'random_search', 'successi
            'Evolution']
 
 # %% ../../nbs/strategies/04_evolution.ipynb #276d4ff6
+from fastcore.basics import patch
 import json, math, os, torch
 from pathlib import Path
 from scipy.stats import kendalltau
@@ -320,3 +321,19 @@ class Evolution(Strategy):
     def derive(self, space, limits: list) -> dict:
         if not limits: return max(decode(space, torch.tensor([k for k in self.accuracy.known])), key=lambda a: float(self.accuracy(encode(space, a))[0]))
         return self.specialise(space, [c for c,_ in limits], [[b for _,b in limits]])[0]['arch']
+
+# %% ../../nbs/strategies/04_evolution.ipynb #b439c5a0
+@patch
+def expected(self: Evolution, space, task, arch: dict) -> float:
+    "The metric that the predictor expects of a network; None where networks are bred by real accuracy."
+    if self.score == 'accuracy': return None
+    return task.metric.worth(float(self.predictor(encode(space, arch))[0]))
+
+@patch
+def front(self: Evolution, space, task, cost) -> list:
+    "The Pareto front of cost and expected metric: dicts of arch, cost and the metric as `accuracy`, cheapest first."
+    score = self.accuracy if self.score == 'accuracy' else self.predictor
+    generations = 3 if self.score == 'accuracy' else self.breeding['generations'] # real accuracies take time
+    rows, values, spent = pareto(space, score, [cost], self.breeding['population'], generations, seed=self.seed)
+    found = zip(decode(space, rows), values.tolist(), spent[:, 0].tolist())
+    return [dict(arch=arch, cost=paid, accuracy=task.metric.worth(value)) for arch, value, paid in found]
