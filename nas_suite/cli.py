@@ -172,7 +172,7 @@ def search_classification(
     """
     from nas_suite import search
     _searched(lambda **more: search.classification(data, epochs=epochs, device=device, fixed=dict(map(option_of, fixed or [])) or None, **more),
-              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, table=table)
 
 # %% ../nbs/core/09_cli.ipynb #88eb4331
 def _strings(values): return None if not values else list(values) if len(values) > 1 else values[0]
@@ -208,7 +208,7 @@ def train_supernet_command(
     task, n = classification(data, seed=seed), 40 if epochs is None else epochs
     if schedule == 'sandwich': how = Supernet(sandwich(n), batch_size=batch_size)
     else:
-        stages = progressive(search.default_space(task, seed, elastic=True), epochs=1, full=1)
+        stages = progressive(search.default_space(task, seed, shared=True), epochs=1, full=1)
         scale = n / sum(st.epochs for st in stages)
         for st in stages: st.epochs *= scale
         how = Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
@@ -246,8 +246,8 @@ def specialize(
     budget = dict(latency_ms=_strings(latency_ms), macs=_strings(macs), params=_strings(params))
     if not any(v is not None for v in budget.values()): raise ValueError("give one or more budgets: --latency-ms, --macs, --params")
     task = None if data is None else search.task_of(json.loads((run/'config.json').read_text()), data, trials)
-    found = search.specialize(run, **budget, device_table=_strings(table), task=task, device=device)
-    if front is not None: search.front(run, front, device_table=table[0] if table else None, task=task, device=device, progress=not quiet)
+    found = search.specialize(run, **budget, table=_strings(table), task=task, device=device)
+    if front is not None: search.front(run, front, table=table[0] if table else None, task=task, device=device, progress=not quiet)
     for i,f in enumerate(found):
         m = f.metrics
         name = next(iter(m['extracted']))
@@ -290,20 +290,22 @@ def search_speaker(
     from nas_suite import search
     from nas_suite.tasks.speaker import speaker
     _searched(lambda **more: search.speaker(speaker(data, trials, noise=noise, rooms=rooms, p_target=p_target, seed=seed, held=0. if strategy == 'evolution' else .3), epochs=epochs, device=device, **more),
-              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, table=table)
 
 
 def _network(run, device):
     "What embeds recordings by the network of a run: files -> as `embed_files`; and its threshold."
     from nas_suite import search
+    from nas_suite.front.budgets import computing_device
     from nas_suite.tasks.speaker import embed_files
-    found, device = search.load(run), search._device(device)
-    net, front = found.model.to(device), found._speech()
+    found, device = search.load(run), computing_device(device)
+    if 'front' not in found.facts: raise ValueError(f"{run} holds no network of speaker verification")
+    net, front = found.model.to(device), found.use.front
     def embed(files):
         out = embed_files(net, files, front, device)
         for text in out[2].values(): _say(f'note: {text}')
         return out
-    return embed, (found.metrics.get('validation') or {}).get('threshold')
+    return embed, found.figures.get('threshold')
 
 def _recordings(places) -> list:
     from data_recipes.speaker_folders import suffixes
@@ -462,7 +464,7 @@ def search_segmentation(
     """
     from nas_suite import search
     _searched(lambda **more: search.segmentation(data, image_size=_size(image_size), classes=classes, epochs=epochs, device=device, **more),
-              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, latency_table=table)
+              data, dict(latency_ms=latency_ms, macs=macs, params=params), strategy, seed, run_dir, quiet, retrain_epochs=retrain_epochs, threads=threads, table=table)
 
 def _images(places) -> dict:
     "Images, and those in folders, by the names of what is written for them."
@@ -497,11 +499,12 @@ def segment_command(
     from nas_suite.tasks.segmentation import overlay, read_image
     if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
     found, files, done = search.load(run), _images(places), 0
-    palette = found._facts().get('palette') # without one, found.segment says what is wrong
+    palette = found.facts.get('palette')
+    if palette is None: raise ValueError(f"{run} holds no network of segmentation")
     for name,f in files.items():
         try: x = read_image(f)
         except ValueError as e: _say(f'note: {e}'); continue
-        mask = found.segment(x)
+        mask = found.use.segment(x)
         shown = Image.fromarray(mask.numpy()); shown.putpalette([v for c in palette for v in c])
         for kind,im in dict(masks=shown, overlays=overlay(x, mask, palette)).items():
             path = out/kind/f'{name}.png'

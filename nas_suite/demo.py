@@ -64,7 +64,7 @@ def demo(
         task = classification('digits', seed=0)
         space = search.default_space(task, seed=0)
         clock, latency_ms = clock_and_budget(run_dir, space, task.input_shape, size['share'], size['threads'], progress)
-        found = search.classification(task, latency_ms=latency_ms, latency_table=clock, space=space, epochs=size['epochs'], retrain_epochs=size['retrain_epochs'], threads=size['threads'], run_dir=run_dir, progress=progress)
+        found = search.classification(task, latency_ms=latency_ms, table=clock, space=space, epochs=size['epochs'], retrain_epochs=size['retrain_epochs'], threads=size['threads'], run_dir=run_dir, progress=progress)
         search.compare(found, random=size['random'], progress=progress)
         print()
     print(summary(run_dir))

@@ -5,6 +5,7 @@ import pytest, torch
 from nas_suite import cli, search
 from nas_suite.choices import *
 from nas_suite.costs import macs
+from nas_suite.front.specialize import opened
 from nas_suite.latency import table
 from nas_suite.report import read, stage_table
 from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, evolve, hypervolume, pareto
@@ -28,7 +29,7 @@ def run(tmp_path_factory, task):
     return folder
 
 def test_a_trained_supernet(run, task):
-    assert {p.name for p in run.iterdir()} == {'config.json', 'environment.json', 'history.json', 'report.html', 'scores.json', 'search.pt'}
+    assert {p.name for p in run.iterdir()} == {'config.json', 'environment.json', 'history.json', 'report.html', 'scores.json', 'search.json', 'search.pt', 'start.pt'}
     head, body = stage_table(read(run))
     assert head == ['network', 'all'] and body[0][0] == 'largest'
     page = (run/'report.html').read_text()
@@ -50,7 +51,7 @@ def test_networks_are_handed_out_and_noted(run, task, tmp_path, counted):
     assert all(r['measured'] is not None and r['predicted'] is not None for r in noted) and 'Networks for every budget' in (mine/'report.html').read_text()
     clock = table(space, (1, 8, 8), rounds=5, calibrate=3, progress=False, cache=tmp_path)
     ms = clock(largest(space))
-    by_time, = search.specialize(mine, latency_ms=ms, device_table=clock)
+    by_time, = search.specialize(mine, latency_ms=ms, table=clock)
     assert counted[0] > 0 and by_time.costs['latency_measured'] and by_time.costs['latency_interval'][1] <= ms and by_time.costs['latency_table'] > .7 * ms # met, and used
     for f,name in zip(found, 'ab'): f.save(tmp_path/name)
     net = torch.export.load(tmp_path/'a'/'model.pt2').module()
@@ -64,10 +65,10 @@ def test_the_front(run, task, tmp_path):
     costs, guess = zip(*((p['cost'], p['predicted']) for p in found['points']))
     assert list(costs) == sorted(costs) and list(guess) == sorted(guess) and len(set(costs)) == len(found['points']) <= 4
     assert found['by_hand'][0]['name'] == 'MobileNetV2-like x1' and 0 <= found['by_hand'][0]['accuracy'] <= 1
-    accuracy = Accuracy(s := search._trained(mine, None, None, 'cpu')[1], task)
+    accuracy = Accuracy(s := opened(mine).space, task)
     for p in found['points']: assert p['accuracy'] == pytest.approx(float(accuracy(encode(s, p['arch']))[0]))
     assert json.loads((mine/'front.json').read_text()) == json.loads(json.dumps(found)) and 'MobileNetV2-like, trained alone' in (mine/'report.html').read_text()
-    with pytest.raises(ValueError, match='there is no cost'): search.front(mine, 'joules')
+    with pytest.raises(ValueError, match="there is no budget 'joules'"): search.front(mine, 'joules')
 
 def test_a_search_takes_a_supernet_over(run, task, tmp_path):
     budget = macs(small(), (1, 8, 8))(largest(small())) * .5

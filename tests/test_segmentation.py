@@ -342,7 +342,7 @@ def run(tmp_path_factory):
     task.loss = counted
     go = lambda: search.segmentation(task, **budget, space=tiny_space(), strategy=Regularized(epochs=3, batch_size=4, shrinks=2), retrain_epochs=2, device='cpu', threads=1, run_dir=folder, progress=False)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(search, 'fps', lambda model, shape, **k: fps(model, shape, **k, rounds=5, warm_up=1))
+        m.setattr(end, 'fps', lambda model, shape, **k: fps(model, shape, **k, rounds=5, warm_up=1))
         stops = {3}
         with pytest.raises(Cut): go()
         stops = {3, 3 + 9 + 2}
@@ -359,7 +359,7 @@ def test_a_supernet_serves_several_budgets(sh, tmp_path):
     found = search.segmentation(task, macs='2M', space=tiny_space(), strategy=Evolution(Supernet(sandwich(1), batch_size=8), score='accuracy', population=8, parents=3, generations=2, finalists=3), device='cpu', threads=1, run_dir=tmp_path/'run', progress=False)
     assert found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted'} and found.metrics['extracted']['n'] == 8
     small, large = search.specialize(tmp_path/'run', macs=['1.9M', '2.4M'], task=task, device='cpu')
-    assert small.costs['macs'] <= 1.9e6 and large.costs['macs'] <= 2.4e6 and small.segment(torch.rand(3, 45, 70)).shape == (45, 70)
+    assert small.costs['macs'] <= 1.9e6 and large.costs['macs'] <= 2.4e6 and small.use.segment(torch.rand(3, 45, 70)).shape == (45, 70)
     picture(tmp_path/'a.png', (45, 70))
     code, out, err = sh('segment', small.save(tmp_path/'small'), tmp_path/'a.png', '--out', tmp_path/'out')
     assert code == 0 and (tmp_path/'out'/'masks'/'a.png').exists(), err
@@ -370,7 +370,7 @@ def pixels(n=3): return [torch.rand(3, 45 + i, 70, generator=torch.Generator().m
 def test_a_search_that_was_cut_off(run):
     folder, found, calls = run
     steps = 3 * (12//4) + 2 * (24//4)
-    assert steps + 2 <= calls <= 2*steps and found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted', 'retrained'} and found.costs['fps'] > 0 # the steps since the last checkpoint, and the two that were cut off, are taken again
+    assert steps + 2 <= calls <= 2*steps and found.costs['macs'] <= 2e6 and set(found.metrics) == {'supernet', 'extracted', 'retrained'} and found.figures['fps'] > 0 # the steps since the last checkpoint, and the two that were cut off, are taken again
     for m in found.metrics.values():
         assert m['n'] == 8 and m['miou'] == pytest.approx(scores(torch.tensor(m['confusion']))['miou']) and len(m['iou']) == 5
     last = found.history[-1]
@@ -385,16 +385,16 @@ def test_onnx_says_the_same_at_a_size_that_nothing_divides(run):
     x = torch.stack([scenes().test[i][0] for i in range(5)])
     said, ours = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]), found.model(x)
     assert said.shape == (5, 5, *size) and (said - ours).abs().max() < 1e-3 and (said.argmax(1) == ours.argmax(1)).float().mean() >= .999
-    assert json.loads((folder/'result.json').read_text())['onnx']['agreement'] >= .999
+    assert json.loads((folder/'result.json').read_text())['figures']['agreement'] >= .999
     about = {p.key: p.value for p in onnx.load(folder/'model.onnx').metadata_props}
     assert about['task'] == 'semantic segmentation' and json.loads(about['names'])[1] == '0' and len(json.loads(about['mean'])) == 3
 
 def test_masks_of_a_run(run):
     folder, found, _ = run
     for x in pixels():
-        mask = found.segment(x)
-        assert mask.dtype == torch.uint8 and mask.shape == x.shape[1:] and torch.equal(mask, search.load(folder).segment(x))
-    with pytest.raises(ValueError, match='not one of segmentation'): search.Found(found.model, {}, {}, {}, [], None).segment(pixels()[0])
+        mask = found.use.segment(x)
+        assert mask.dtype == torch.uint8 and mask.shape == x.shape[1:] and torch.equal(mask, search.load(folder).use.segment(x))
+    with pytest.raises(ValueError, match='of a kind that is not here'): search.Found(found.model, {}, {}, {}, [], None).predict(pixels()[0])
 
 def test_report_of_a_run(run, tmp_path):
     folder, found, _ = run

@@ -21,7 +21,7 @@ from .origins import space_facts, space_of
 from .runs import Run, finished
 from ..tasks.base import Task, Use, kind_of
 
-# %% ../../nbs/front/04_found.ipynb #25773137
+# %% ../../nbs/front/04_found.ipynb #e5c60702
 @dataclass
 class Found:
     "A network that meets its budget, and how it was found."
@@ -30,7 +30,7 @@ class Found:
     costs: dict      # By name, and for what lies in an interval that: latency_ms, latency_interval, ...
     metrics: dict    # On test data: of the supernet's weights as they were, extracted and re-calibrated, and retrained
     history: list    # Of the search
-    run_dir: Path = None     # None for a specialised network
+    run_dir: Path = None     # None for a specialized network
     space: nn.Module = None  # The supernet and the task, where the search ran in this process
     task: Task = None
     figures: dict = field(default_factory=dict) # The task's own: what it decides by, and what it measured at the end
@@ -55,16 +55,16 @@ class Found:
         return self.use.predict(raw)
 
     def plot(self):
-        "The search at a glance, as a matplotlib figure. ValueError for a specialised network, which has no run of its own."
+        "The search at a glance, as a matplotlib figure. ValueError for a specialized network, which has no run of its own."
         if self.run_dir is None or (Path(self.run_dir)/'task.json').exists():
-            raise ValueError("a specialised network has no run of its own; plot the run it comes from")
+            raise ValueError("a specialized network has no run of its own; plot the run it comes from")
         return plot(self.run_dir)
 
-# %% ../../nbs/front/04_found.ipynb #63bd1787
-_parts = 'arch', 'costs', 'metrics', 'figures' # of a specialised network, a JSON file each
+# %% ../../nbs/front/04_found.ipynb #5e68d982
+_parts = 'arch', 'costs', 'metrics', 'figures' # of a specialized network, a JSON file each
 
-def _write_specialised(found: Found, folder: Path):
-    "Write all that is known of a specialised network."
+def _write_specialized(found: Found, folder: Path):
+    "Write all that is known of a specialized network."
     for name in _parts: write_json(folder/f'{name}.json', getattr(found, name))
     write_json(folder/'task.json', found.facts)
     write_json(folder/'space.json', space_facts(found.space))
@@ -74,13 +74,13 @@ def _write_specialised(found: Found, folder: Path):
 def save(self: Found, folder) -> Path:
     "Write the network to a folder: weights, arch.json, .pt2, .onnx, and of a run its report. None is ever overwritten."
     with filling(folder) as draft:
-        if self.run_dir is None: _write_specialised(self, draft)
+        if self.run_dir is None: _write_specialized(self, draft)
         else: shutil.copytree(self.run_dir, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns('.*')) # no drafts
     return Path(folder)
 
 Found.save = save
 
-# %% ../../nbs/front/04_found.ipynb #cf7386da
+# %% ../../nbs/front/04_found.ipynb #249bcc9e
 def weighted(network: nn.Module, path) -> nn.Module:
     "A network with the weights of a safetensors file, in eval mode. ValueError if they are not of this network."
     try: load_model(network, str(path))
@@ -100,7 +100,7 @@ def rebuilt(
     return weighted(extract(space, arch).cpu(), run.path('model.safetensors'))
 
 def load(
-    run_dir, # Of a finished run, or where a specialised network was saved
+    run_dir, # Of a finished run, or where a specialized network was saved
     space: nn.Module = None, task: Task = None # Those of the search, where they are at hand
 ) -> Found:
     "What a run found, or a network that was saved. Nothing in the folder is executed."
