@@ -14,6 +14,7 @@ from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.supernet import Supernet, sandwich
+from nas_suite.tasks.segmentation import end
 from nas_suite.tasks.segmentation import class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
 from nas_suite.training import batches
 
