@@ -156,7 +156,7 @@ class PublishedBlock(nn.Module):
         if self.mobile_inverted_conv is None: return x
         return x + self.mobile_inverted_conv(x) if self.shortcut else self.mobile_inverted_conv(x)
 
-# %% ../nbs/spaces/01_importers.ipynb #3518ec81
+# %% ../nbs/spaces/01_importers.ipynb #e4712811
 class PublishedNet(nn.Module):
     "A published mobile network without choices: (B, 3, H, W) -> (B, classes). Its state_dict has the published names."
     def __init__(self, config: dict):
@@ -180,6 +180,7 @@ class PublishedNet(nn.Module):
         else: x = self.feature_mix_layer(self.pool(self.final_expand_layer(x)))
         return self.classifier(self.flatten(x))
 
+# %% ../nbs/spaces/01_importers.ipynb #e7044c19
 def _older_name(name: str) -> str:
     "A published name of a plain network's tensor, in the older spelling."
     for part in ('inverted_bottleneck', 'depth_conv', 'point_linear'):
@@ -254,9 +255,9 @@ def _prefixes(searched) -> dict:
         if block.op: ours[f'blocks.{n}.mobile_inverted_conv.'] = f'blocks.{n}.mix.ops.{block.op.name}.'
     return ours
 
-# %% ../nbs/spaces/01_importers.ipynb #e04ab865
+# %% ../nbs/spaces/01_importers.ipynb #44699295
 def proxyless_space(config, state_dict=None) -> tuple: # As of `load_proxyless`
-    "The space around a published network, with its weights if given, and its architecture. ValueError for other families."
+    "The space around a published network, with its weights if given, and its architecture. ValueError for others."
     config = _read_config(config)
     fixed, searched = _family_blocks(config)
     space = _space_around(config, fixed, searched)
