@@ -378,7 +378,7 @@ def test_cheapest_where_less_is_more():
     for seed in range(20):
         g = torch.Generator().manual_seed(seed)
         table = torch.rand(2, 2, generator=g, dtype=D) + 1
-        cost = CostModel(s, {a: 0, b: 1}, [costs._Term('t', (0, 1), table)], 'toy')
+        cost = CostModel(s, {a: 0, b: 1}, [costs.Term('t', (0, 1), table)], 'toy')
         assert cheapest(cost)[0] == float(table.min())
 
 def test_what_no_layer_computes_is_an_error():
@@ -392,7 +392,7 @@ def test_what_no_layer_computes_is_an_error():
 def test_a_missing_entry_is_an_error():
     c = one_of(1, 2)
     table = torch.tensor([math.nan, 3.], dtype=D)
-    cost = CostModel(structure(nn.ModuleList([c])), {c: 0}, [costs._Term('conv7', (0,), table)], 'latency')
+    cost = CostModel(structure(nn.ModuleList([c])), {c: 0}, [costs.Term('conv7', (0,), table)], 'latency')
     assert cost({'0': 2}) == 3
     with pytest.raises(ValueError, match='conv7'): cost({'0': 1})
     with pytest.raises(ValueError, match='conv7'): cost.expected({'0': torch.tensor([.5, .5])})

@@ -6,9 +6,10 @@ from .probing import tabulate
 from .survey import Record, aligned, is_elastic, on_meta, survey
 from .tables import Term, distribution, merged, sizes, term
 
-named = dict(macs=macs, params=params, weight_bytes=weight_bytes) # costs that a word in a shell can name: function(space, input_shape) -> CostModel
-_Term, _term, _aligned, _merged, _on_meta = Term, term, aligned, merged, on_meta # their names before
+# costs that a word in a shell can name: function(space, input_shape) -> CostModel
+named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
-__all__ = ['CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount', 'cheapest', 'cost_of', 'count_macs',
-           'count_params', 'distribution', 'feasible', 'is_elastic', 'is_fixed', 'is_unit', 'macs', 'merged', 'minimise', 'named', 'on_meta',
-           'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']
+__all__ = [
+    'CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount', 'cheapest', 'cost_of', 'count_macs',
+    'count_params', 'distribution', 'feasible', 'is_elastic', 'is_fixed', 'is_unit', 'macs', 'merged', 'minimise', 'named',
+    'on_meta', 'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']

@@ -19,7 +19,7 @@ from .tables import term
 from ..extraction import extract
 from ..layers import Width, Zero
 
-# %% ../../nbs/costs/06_counts.ipynb #378e6ae5
+# %% ../../nbs/costs/06_counts.ipynb #51f0cc9c
 def is_fixed(m: nn.Module) -> bool:
     "Whether a module holds no choice."
     return not any(isinstance(c, (Choice, Width)) for c in m.modules())
@@ -29,7 +29,7 @@ def is_unit(m: nn.Module) -> bool:
     return is_elastic(m) or is_fixed(m)
 
 def plain(m: nn.Module) -> nn.Module:
-    "The ordinary module that a unit is for what is selected; of a module of several units, a list of the parameters that it holds itself."
+    "The ordinary module that a unit is for what is selected; of a module of several units, its own parameters."
     if is_elastic(m): return m.plain()
     return m if is_fixed(m) else nn.ParameterList(m.parameters(recurse=False))
 
@@ -41,7 +41,7 @@ class _Units:
         self.names = {m: n or 'space' for n,m in self.copy.named_modules()}
         self.column = {c: d for d,c in enumerate(structure(self.copy).choices)}
     def each(self, once: bool) -> list:
-        "What runs, the choices that decide how often, and the table of that; `once`: a unit that runs anywhere counts once."
+        "What runs, the choices that decide how often, and the table of that; `once`: at most once."
         if not once: return [(r, r.axes, r.times) for r in self.records]
         by = {}
         for r in self.records: by.setdefault(r.module, []).append(r)
@@ -56,10 +56,11 @@ class _Units:
             if isinstance(record.module, Zero): continue # extraction removes it
             if reduce == 'max': times = (times > 0).double()
             order, entries = tabulate(lambda: f(record))
-            if any(entries.values()): terms.append(term(self.names[record.module], order, entries, axes, times, self.column))
+            if not any(entries.values()): continue
+            terms.append(term(self.names[record.module], order, entries, axes, times, self.column))
         return CostModel(self.structure, self.column, terms, name, unit=unit, reduce=reduce)
 
-# %% ../../nbs/costs/06_counts.ipynb #5d2f3b38
+# %% ../../nbs/costs/06_counts.ipynb #cf71dd5c
 def cost_of(
     space: nn.Module,
     input_shape: tuple, # One sample
@@ -69,15 +70,16 @@ def cost_of(
     reduce: str = 'sum', # Over the units of a network: 'sum', or 'max'
     once: bool = False # A unit that runs twice counts once, as its weights do
 ) -> CostModel:
-    "What any architecture of a space costs, from a function of one unit. ValueError where `f` gives no number, or for a maximum a negative one."
+    "What any architecture of a space costs, by a function of one unit. ValueError where that gives no finite number."
+    wanted = 'number from 0 on' if reduce == 'max' else 'finite number'
     def number(record):
         value = f(plain(record.module), record.inputs(), record.outputs())
         if not isinstance(value, (int, float)) or not math.isfinite(value) or reduce == 'max' and value < 0:
-            raise ValueError(f"{name} of {type(record.module).__name__} is to be a {'number from 0 on' if reduce == 'max' else 'finite number'}; found {value!r}")
+            raise ValueError(f"{name} of {type(record.module).__name__} is to be a {wanted}; found {value!r}")
         return value
     return _Units(space, input_shape).cost(number, name, unit, reduce, once)
 
-# %% ../../nbs/costs/06_counts.ipynb #9dd73948
+# %% ../../nbs/costs/06_counts.ipynb #1ffabb19
 class _Asked(Sequence):
     "A shape whose lengths are worked out when they are asked for, so that nothing is read that does not count."
     def __init__(self, lengths, now): self.lengths, self.now = lengths, now
@@ -88,15 +90,19 @@ class _Asked(Sequence):
 
 def _first_shape(record): return _Asked(record.takes[0], lambda n: n if isinstance(n, int) else n.now(1))
 
+def _counted(net, shapes) -> int:
+    "MACs of a module without data on inputs of these shapes."
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
+    inputs = [torch.empty(shape, device='meta', dtype=dtype) for shape in shapes]
+    with FlopCounterMode(display=False) as counter, torch.no_grad(): net(*inputs)
+    return counter.get_total_flops() // 2
+
 class _Counter:
     "MACs of modules without choices, counted once for each kind and shape."
     def __init__(self): self.known = {}
-    def __call__(self, m, shapes) -> float:
+    def __call__(self, m, shapes) -> int:
         key = id(m) if m._modules else (type(m), m.extra_repr()), shapes
-        if key not in self.known:
-            dtype = next((p.dtype for p in m.parameters() if p.is_floating_point()), None)
-            with FlopCounterMode(display=False) as counter, torch.no_grad(): m(*(torch.empty(s, device='meta', dtype=dtype) for s in shapes))
-            self.known[key] = counter.get_total_flops() / 2
+        if key not in self.known: self.known[key] = _counted(m, shapes)
         return self.known[key]
     def of(self, record) -> float:
         m = record.module
@@ -108,21 +114,25 @@ def count_macs(net: nn.Module, input_shape: tuple) -> int:
     "MACs of an ordinary network for one sample: convolutions and matrix products."
     def empty(t): return nn.Parameter(t.to('meta'), False) if isinstance(t, nn.Parameter) else t.to('meta')
     meta = deepcopy(net, {id(t): empty(t) for t in (*net.parameters(), *net.buffers())}).eval()
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
-    with FlopCounterMode(display=False) as f, torch.no_grad(): meta(torch.empty(1, *input_shape, device='meta', dtype=dtype))
-    return f.get_total_flops() // 2
+    return _counted(meta, [(1, *input_shape)])
 
-# %% ../../nbs/costs/06_counts.ipynb #5ec57dca
-def _verified(cost, space, count):
-    "The cost model, or an error if it differs from counting an extracted network."
+# %% ../../nbs/costs/06_counts.ipynb #3dee8985
+def _spread(space) -> list:
+    "Architectures that take every option between them, or of many a spread."
     live = [c.survivors for c in structure(space).choices]
     n = min(12, max(map(len, live), default=1))
-    rows = torch.tensor([[v[(i * max(1, len(v)//n) + d) % len(v)] for d,v in enumerate(live)] for i in range(n)], dtype=torch.long)
-    for arch in decode(space, rows):
+    def option(i, d): return live[d][(i * max(1, len(live[d]) // n) + d) % len(live[d])]
+    return decode(space, torch.tensor([[option(i, d) for d in range(len(live))] for i in range(n)], dtype=torch.long))
+
+def _verified(cost, space, count):
+    "The cost model, or an error if it differs from counting an extracted network."
+    for arch in _spread(space):
         tables, counted = cost(arch), count(extract(space, arch))
         if tables == counted: continue
-        raise ValueError(f"the tables of {cost.name} give {tables:,.0f} where the extracted network has {counted:,.0f}: a forward computes something "
-                         "that is not in a layer (put it into a module without choices), or modules share a parameter")
+        raise ValueError(f"the tables of {cost.name} give {tables:,.0f} "
+                         f"where the extracted network has {counted:,.0f}: "
+                         "a forward computes something that is not in a layer (put it into a module without choices), "
+                         "or modules share a parameter")
     return cost
 
 def macs(space: nn.Module, input_shape: tuple) -> CostModel:
@@ -130,13 +140,14 @@ def macs(space: nn.Module, input_shape: tuple) -> CostModel:
     cost = _Units(space, input_shape).cost(_Counter().of, 'macs')
     return _verified(cost, space, lambda net: count_macs(net, input_shape))
 
-# %% ../../nbs/costs/06_counts.ipynb #1f36a9cb
+# %% ../../nbs/costs/06_counts.ipynb #fb771ec2
 def count_params(net: nn.Module) -> int:
     "Parameters of an ordinary network."
     return sum(p.numel() for p in net.parameters())
 
 def _weights(space, input_shape, size, name, unit=''):
-    if input_shape is None and not hasattr(space, 'input_shape'): raise ValueError(f"{type(space).__name__} has no input_shape: give {name} one")
+    if input_shape is None and not hasattr(space, 'input_shape'):
+        raise ValueError(f"{type(space).__name__} has no input_shape: give {name} one")
     def number(record):
         m = record.module
         if is_elastic(m): return m.count(_first_shape(record))[1] * size(next(m.parameters(), None))
@@ -149,5 +160,5 @@ def params(space: nn.Module, input_shape: tuple = None) -> CostModel:
     return _weights(space, input_shape, lambda p: 1, 'params')
 
 def weight_bytes(space: nn.Module, input_shape: tuple = None) -> CostModel:
-    "Bytes of the parameters of any architecture of a space, as they are stored now; `input_shape` defaults to `space.input_shape`."
+    "Bytes of the parameters of any architecture, in the dtype they have; `input_shape` defaults to `space.input_shape`."
     return _weights(space, input_shape, lambda p: 0 if p is None else p.element_size(), 'weight_bytes', 'B')

@@ -18,7 +18,7 @@ from .probing import Probe, Unselected
 from ..layers import Channels, Chosen, Concat, Either, Fixed
 from ..layers import concat, kept, most, scaled, size, values, variables, width_of
 
-# %% ../../nbs/costs/01_lengths.ipynb #bc00f6e1
+# %% ../../nbs/costs/01_lengths.ipynb #37831a67
 class _Batch:
     "Stands for the number of samples."
     def __repr__(self): return 'batch'
@@ -30,7 +30,7 @@ def factors(n) -> tuple:
     return (n.ratio, n.widths) if isinstance(n, Size) else (Fraction(int(n)), ())
 
 class Size(int):
-    "The length of a dimension, which remembers that it is `ratio` times the product of `widths`; widths None: nobody knows."
+    "The length of a dimension: `ratio` times the product of `widths`; widths None: nobody knows how it follows."
     __hash__ = None # or a cache would give one length for another: einops asks for symbols that cannot be hashed
     def __new__(cls, value, ratio=None, widths=()):
         new = int.__new__(cls, value)
@@ -50,7 +50,7 @@ def unknown(value: int) -> Size:
     "A length of which nobody knows how it follows from widths."
     return Size(value, 0, None)
 
-# %% ../../nbs/costs/01_lengths.ipynb #e5e5643f
+# %% ../../nbs/costs/01_lengths.ipynb #5b382793
 def _product_of(a, b) -> Size:
     (ratio, widths), (other, more) = factors(a), factors(b)
     if widths is None or more is None: return unknown(int(a) * int(b))
@@ -82,7 +82,8 @@ def total(lengths: list) -> Size:
     "The sum of lengths: of multiples of the same, or of widths one after the other."
     value, found = sum(map(int, lengths)), [factors(n) for n in lengths if int(n)]
     if not found: return Size(0)
-    if all(widths == found[0][1] for _,widths in found): return Size(value, sum(ratio for ratio,_ in found), found[0][1])
+    first = found[0][1]
+    if all(widths == first for _,widths in found): return Size(value, sum(ratio for ratio,_ in found), first)
     parts = [as_width(n) for n in lengths if int(n)]
     if any(p is None or isinstance(p, int) and p < 0 for p in parts): return unknown(value)
     return Size(value, 1, (unified(concat(*parts)),))
@@ -218,7 +219,7 @@ def enter(self: Branch, tree):
         return t if same else self.tensor(lengths, t.dtype)
     return tree_map(at, tree) if self else tree
 
-# %% ../../nbs/costs/01_lengths.ipynb #ede54038
+# %% ../../nbs/costs/01_lengths.ipynb #8922452b
 def _alike(func, out, *args, **kwargs):
     "What most operations do: dimensions stay where they are, and one of a single entry is broadcast."
     inputs = [lengths_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Shaped)]
@@ -241,7 +242,7 @@ def _positional(func, out, x, *args, **kwargs):
 
 _moves = 'transpose swapaxes swapdims permute movedim moveaxis t squeeze unsqueeze select'
 _reductions = 'mean sum prod amax amin max min std var var_mean std_mean logsumexp argmax argmin norm any all'
-RULES = dict.fromkeys([*_moves.split(), *_reductions.split()], _positional) # name of a function -> how lengths pass through it
+RULES = dict.fromkeys([*_moves.split(), *_reductions.split()], _positional) # of functions, by name
 
 def rule(*names):
     "A function(func, out, *args, **kwargs) that yields the lengths of each result of the operations `names`."
@@ -250,10 +251,11 @@ def rule(*names):
         return f
     return add
 
-# %% ../../nbs/costs/01_lengths.ipynb #522e8fab
+# %% ../../nbs/costs/01_lengths.ipynb #061e6ff2
 def _product(lengths): return math.prod(lengths, start=Size(1))
 
-def _given(sizes) -> list: return list(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else list(sizes)
+def _given(sizes) -> list: # as numbers, or as one tuple of them
+    return list(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else list(sizes)
 
 def _here(n) -> tuple:
     "The factors of a length, with the widths that are known in this branch as numbers."

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['LatencyAwareLoss']
 
-# %% ../../nbs/costs/07_loss.ipynb #ee23d2ae
+# %% ../../nbs/costs/07_loss.ipynb #b79b2caf
 import math, torch
+from fastcore.basics import patch
 from torch import nn, Tensor
-from .models import CostModel, cheapest, feasible
+from .models import CostModel, feasible
 
-# %% ../../nbs/costs/07_loss.ipynb #ff514271
+# %% ../../nbs/costs/07_loss.ipynb #aa75dadc
 class LatencyAwareLoss(nn.Module):
-    "Adds to a task's loss what the expected cost is worth against a budget."
+    "Adds to a task's loss what the expected cost is worth against a budget. ValueError where no architecture meets it."
     forms = dict(constrained=.1, hinge=1., linear=.1, power=.6, log=.3) # and the default strength of each
     def __init__(self,
         cost: CostModel, budget, # The most it may cost: a number or a string such as '50M'
@@ -21,25 +22,51 @@ class LatencyAwareLoss(nn.Module):
         scale: float = 1. # The factor `a` of the log form
     ):
         super().__init__()
-        if form not in self.forms: raise ValueError(f"there is no form {form!r} of the loss; the forms are {', '.join(self.forms)}")
+        if form not in self.forms:
+            raise ValueError(f"there is no form {form!r} of the loss; the forms are {', '.join(self.forms)}")
         self.cost, self.budget, self.form, self.scale = cost, feasible(cost, budget), form, scale
         self.strength = self.forms[form] if strength is None else strength
-        if form == 'log' and (low := min(cheapest(cost)[0], self.budget)) <= 1: raise ValueError(f"the log form needs costs above 1; found {low:g}: choose another unit or form")
+        if form == 'log' and (low := min(cost.cheapest()[0], self.budget)) <= 1:
+            raise ValueError(f"the log form needs costs above 1; found {low:g}: choose another unit or form")
         self.register_buffer('multiplier', torch.zeros((), dtype=torch.float64))
     def extra_repr(self): return f"{self.cost.name} <= {self.budget:g}, form={self.form!r}, strength={self.strength}"
     def excess(self, probs: dict) -> Tensor:
-        "The expected cost over the budget, less one."
+        "The expected cost over the budget, less one: E/B - 1."
         return self.cost.expected(probs) / self.budget - 1
     def forward(self, task: Tensor, probs: dict) -> Tensor:
         "The loss of a task with the cost of `probs`, a scalar."
-        over = self.excess(probs).to(task.device)
-        if self.form == 'constrained': out = task + self.multiplier * over
-        elif self.form == 'hinge': out = task + self.strength * over.clamp(min=0)
-        elif self.form == 'linear': out = task + self.strength * over
-        elif self.form == 'power': out = task * (over + 1) ** self.strength
-        else: out = self.scale * task * (((over + 1) * self.budget).log() / math.log(self.budget)) ** self.strength
-        return out.to(task.dtype)
-    @torch.no_grad()
-    def ascend(self, probs: dict):
-        "After an architecture step: raise the multiplier while the budget is exceeded, and lower it while it is not."
-        if self.form == 'constrained': self.multiplier.add_(self.strength * self.excess(probs)).clamp_(min=0)
+        return getattr(self, self.form)(task, self.excess(probs).to(task.device)).to(task.dtype)
+
+# %% ../../nbs/costs/07_loss.ipynb #4bc975aa
+@patch
+def linear(self: LatencyAwareLoss, task, over):
+    "A fixed price; `over` is E/B - 1."
+    return task + self.strength * over
+
+@patch
+def hinge(self: LatencyAwareLoss, task, over):
+    "A fixed price for what is above the budget."
+    return task + self.strength * over.clamp(min=0)
+
+# %% ../../nbs/costs/07_loss.ipynb #9dc7daa6
+@patch
+def power(self: LatencyAwareLoss, task, over):
+    "The loss times a power of the cost."
+    return task * (over + 1) ** self.strength
+
+@patch
+def log(self: LatencyAwareLoss, task, over):
+    "The loss times a power of the logarithm of the cost."
+    return self.scale * task * (((over + 1) * self.budget).log() / math.log(self.budget)) ** self.strength
+
+# %% ../../nbs/costs/07_loss.ipynb #0bfc09e0
+@patch
+def constrained(self: LatencyAwareLoss, task, over):
+    "The price that was found so far."
+    return task + self.multiplier * over
+
+@patch
+@torch.no_grad()
+def ascend(self: LatencyAwareLoss, probs: dict):
+    "After an architecture step: raise the multiplier while the budget is exceeded, and lower it while it is not."
+    if self.form == 'constrained': self.multiplier.add_(self.strength * self.excess(probs)).clamp_(min=0)

@@ -17,7 +17,7 @@ from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
 from ..layers import values, variables
 
-# %% ../../nbs/costs/05_models.ipynb #1184354d
+# %% ../../nbs/costs/05_models.ipynb #91e601f8
 _JOIN = dict(sum=torch.add, max=torch.maximum)
 
 class CostModel:
@@ -31,11 +31,14 @@ class CostModel:
         unit: str = '', # 'ms', 'mJ', 'B'; '' for a plain number
         reduce: str = 'sum' # Or 'max'
     ):
-        if reduce not in _JOIN: raise ValueError(f"costs of units are put together by {' or '.join(_JOIN)}; found {reduce!r}")
+        if reduce not in _JOIN:
+            raise ValueError(f"costs of units are put together by {' or '.join(_JOIN)}; found {reduce!r}")
         if any(t.table.isinf().any() for t in terms): raise ValueError(f"the table of {name} has infinite entries")
         self.structure, self.column, self.terms, self.name = structure, column, terms, name
         self.offset, self.scale, self.unit, self.reduce = offset, scale, unit, reduce
-    def __repr__(self): return f"CostModel({self.name!r}, {len(self.terms)} units, {sum(t.table.numel() for t in self.terms)} entries)"
+    def __repr__(self):
+        entries = sum(t.table.numel() for t in self.terms)
+        return f"CostModel({self.name!r}, {len(self.terms)} units, {entries} entries)"
     @cached_property
     def merged(self) -> list: return merged(self.terms, _JOIN[self.reduce])
     @cached_property
@@ -50,17 +53,19 @@ class CostModel:
         "The cost of one architecture; ValueError if it is not of the space."
         return float(self.batch(encode(self.structure, arch))[0])
 
-# %% ../../nbs/costs/05_models.ipynb #2f50e25c
+# %% ../../nbs/costs/05_models.ipynb #b5931a74
+def _position(width, index): return torch.searchsorted(torch.tensor(values(width)), sizes(width, index))
+
 @patch
 def _look(self: CostModel, term, rows, known=None):
-    "The entries of a table in each row; `known` keeps what was computed of widths: width -> position of its size in each row."
+    "The entries of a table in each row; `known` keeps the position of each width's size in each row."
     table, known = term.table.to(rows.device), {} if known is None else known
     if len(term.axes) == 1 and isinstance(term.axes[0], int): return table[rows[:, term.axes[0]]]
     flat = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
     for axis,n in zip(term.axes, table.shape):
         if isinstance(axis, int): at = rows[:, axis]
         elif axis in known: at = known[axis]
-        else: at = known[axis] = torch.searchsorted(torch.tensor(values(axis)), sizes(axis, {c: rows[:, d] for c,d in self.column.items()}))
+        else: at = known[axis] = _position(axis, {c: rows[:, d] for c,d in self.column.items()})
         flat = flat * n + at
     return table.flatten()[flat]
 
@@ -78,12 +83,14 @@ def batch(self: CostModel, rows: Tensor) -> Tensor:
         entries = self.scale * self._look(t, rows, known)
         if self.reduce == 'sum': out += entries
         else: out = torch.maximum(out, self.offset + entries)
-    if out.isnan().any(): raise ValueError(f"the table of {self.name} lacks entries for some of these architectures: {self.missing(rows)}")
+    if out.isnan().any():
+        lacking = self.missing(rows)
+        raise ValueError(f"the table of {self.name} lacks entries for some of these architectures: {lacking}")
     return out
 
 @patch
 def parts(self: CostModel, arch: dict) -> dict:
-    "The cost of each unit that runs: label -> number. They sum to the cost, less the offset of a calibration; of a maximum, the largest is the cost."
+    "The cost of each unit that runs, label -> number: their sum, or largest, is the cost, less a calibration's offset."
     row, out = encode(self.structure, arch), {}
     for t in self.terms:
         value = self.scale * float(self._look(t, row)[0])
@@ -92,7 +99,7 @@ def parts(self: CostModel, arch: dict) -> dict:
         out[t.label] = before + value if self.reduce == 'sum' else max(before, value)
     return out
 
-# %% ../../nbs/costs/05_models.ipynb #3f8bc6c2
+# %% ../../nbs/costs/05_models.ipynb #15c1c18d
 @dataclass
 class _Beliefs:
     "The probabilities of every choice, and of the widths that are axes, computed when they are asked for."
@@ -101,7 +108,8 @@ class _Beliefs:
     widths: dict = field(default_factory=dict)
     def __getitem__(self, axis):
         if isinstance(axis, int): return self.of[axis]
-        if axis not in self.widths: self.widths[axis] = distribution(axis, {c: self.of[d] for c,d in self.column.items()})
+        if axis not in self.widths:
+            self.widths[axis] = distribution(axis, {c: self.of[d] for c,d in self.column.items()})
         return self.widths[axis]
 
 def _mean(table, axes, beliefs):
@@ -110,7 +118,8 @@ def _mean(table, axes, beliefs):
 
 @patch
 def _believed(self: CostModel, probs) -> _Beliefs:
-    if unknown := [n for n in self.structure.names if n not in probs]: raise ValueError(f"probabilities are missing for {', '.join(unknown)}")
+    if unknown := [n for n in self.structure.names if n not in probs]:
+        raise ValueError(f"probabilities are missing for {', '.join(unknown)}")
     beliefs = _Beliefs([probs[n].double() for n in self.structure.names], self.column)
     for t,gaps in zip(self.merged, self._gaps):
         if gaps is None or float(_mean(gaps.to(beliefs.of[0].device), t.axes, beliefs).detach()) <= 0: continue
@@ -120,7 +129,7 @@ def _believed(self: CostModel, probs) -> _Beliefs:
 
 @patch
 def expected(self: CostModel, probs: dict) -> Tensor:
-    "The expected cost under independent choices, a scalar that is differentiable in the probabilities: `probs[name]` is a tensor (options,)."
+    "The expected cost under independent choices, a scalar, differentiable in `probs`: name -> Tensor (options,)."
     beliefs = self._believed(probs)
     device = beliefs.of[0].device if beliefs.of else None
     if self.reduce == 'max': return self.offset + self.scale * self._expected_maximum(beliefs, device)
@@ -130,7 +139,7 @@ def expected(self: CostModel, probs: dict) -> Tensor:
         out = out + self.scale * _mean(table, t.axes, beliefs)
     return out
 
-# %% ../../nbs/costs/05_models.ipynb #012c35dd
+# %% ../../nbs/costs/05_models.ipynb #afb04722
 @dataclass
 class _Levels:
     "What decides a maximum: the tables that can, the values it can take, and the order of elimination."
@@ -153,12 +162,14 @@ def _deciding(cost) -> _Levels:
     tables, axes = [t.table.nan_to_num(0.) for t in terms], list(dict.fromkeys(a for t in terms for a in t.axes))
     columns = [a for a in axes if isinstance(a, int)]
     raw = [cost.column[c] for a in axes if not isinstance(a, int) for c in variables(a)]
-    if len(set(raw)) < len(raw) or set(raw) & set(columns): raise _inexact(cost, "a width of too many choices for a table shares some of them with other units")
+    if len(set(raw)) < len(raw) or set(raw) & set(columns):
+        raise _inexact(cost, "a width of too many choices for a table shares some of them with other units")
     options = tuple(len(cost.structure.choices[a]) if isinstance(a, int) else len(values(a)) for a in axes)
     scopes = tuple(tuple(axes.index(a) for a in t.axes) for t in terms)
     steps = plan(options, scopes)
     if steps is None: raise _inexact(cost, f"too many of {len(axes)} choices decide together")
-    levels = torch.cat([torch.tensor([floor]).double(), *(table.flatten() for table in tables)]).clamp(min=floor).unique()
+    entries = torch.cat([torch.tensor([floor]).double(), *(table.flatten() for table in tables)])
+    levels = entries.clamp(min=floor).unique()
     return _Levels(tuple(axes), tables, levels, steps)
 
 @patch
@@ -175,12 +186,13 @@ def _expected_maximum(self: CostModel, beliefs, device) -> Tensor:
         out = out - ((high - low) * mean_product(found.steps, below, p)).sum()
     return out
 
-# %% ../../nbs/costs/05_models.ipynb #3b20a86d
+# %% ../../nbs/costs/05_models.ipynb #d0a2f39d
 def _worths(s: Structure, scores) -> list:
     "An array for each choice: what each option is worth, infinite where it is gone."
-    dead = np.where(torch.cat([c.alive.detach().cpu() for c in s.choices]).numpy(), 0., np.inf) if s.choices else np.zeros(0)
-    if len(scores): dead = dead + torch.cat([v.detach().double().cpu() for v in scores]).numpy()
-    return np.split(dead, np.cumsum([len(c) for c in s.choices])[:-1]) if s.choices else []
+    if not s.choices: return []
+    worth = np.where(torch.cat([c.alive.detach().cpu() for c in s.choices]).numpy(), 0., np.inf)
+    if len(scores): worth = worth + torch.cat([v.detach().double().cpu() for v in scores]).numpy()
+    return np.split(worth, np.cumsum([len(c) for c in s.choices])[:-1])
 
 def _at(tables, scopes, row) -> list:
     "The entry of each table in a row."
@@ -191,7 +203,7 @@ def minimise(
     costs: list, # Pairs (cost model, price)
     scores: list = () # One tensor (options,) a choice, added where the option is taken
 ) -> Tensor:
-    "The row of option indices with the smallest sum of costs and scores, among options that are alive: LongTensor[1, D]."
+    "The row with the smallest sum of costs and scores, among options that are alive: LongTensor[1, D]."
     worths, costs = _worths(s, scores), [(cost, price) for cost,price in costs if price]
     sums, tops = ([(cost, price) for cost,price in costs if cost.reduce == kind] for kind in _JOIN)
     scopes = [(d,) for d in range(len(worths))] + [t.axes for cost,_ in (*sums, *tops) for t in cost.merged]
@@ -204,7 +216,7 @@ def minimise(
     else: row = _lowest_within(steps, scopes, added, tops)
     return torch.tensor([row], dtype=torch.long)
 
-# %% ../../nbs/costs/05_models.ipynb #6b76363f
+# %% ../../nbs/costs/05_models.ipynb #1db64d03
 class _Bounded:
     "Sums of tables, and maxima that are bounded: what is lowest within bounds, which are numbers of levels."
     def __init__(self, steps, scopes, sums, tops):
@@ -217,7 +229,8 @@ class _Bounded:
         self.own = [scopes[a:b] for a,b in zip(at, at[1:])] # axes of the tables of each maximum
     def priced(self, at): return sum(price * levels[i] for price,levels,i in zip(self.prices, self.levels, at))
     def within(self, high) -> tuple: # the row, its sum, and the level of each of its maxima
-        blocked = [np.where(t <= levels[i], 0., np.inf) for tables,levels,i in zip(self.tables, self.levels, high) for t in tables]
+        bounds = [levels[i] for levels,i in zip(self.levels, high)]
+        blocked = [np.where(t <= bound, 0., np.inf) for tables,bound in zip(self.tables, bounds) for t in tables]
         row = lowest(self.steps, self.sums + blocked)
         total = sum(_at(self.sums + blocked, self.scopes, row))
         if total == np.inf: return row, total, high
@@ -225,7 +238,7 @@ class _Bounded:
         return row, total, tuple(int(np.searchsorted(levels, m)) for levels,m in zip(self.levels, maxima))
 
 def _lowest_within(steps, scopes, sums, tops) -> list:
-    "Branch and bound over the levels of the maxima: a box of levels is split while its bound is below the best row so far."
+    "Branch and bound over the levels of the maxima: boxes of them are split while they may hold better rows."
     problem, heap, turn = _Bounded(steps, scopes, sums, tops), [], itertools.count()
     best, answer = math.inf, None
     def visit(low, high, found):
@@ -240,7 +253,7 @@ def _lowest_within(steps, scopes, sums, tops) -> list:
         bound, _, low, high, found = heapq.heappop(heap)
         if bound >= best: break
         maxima = found[2]
-        gaps = [price * (levels[m] - levels[l]) for price,levels,m,l in zip(problem.prices, problem.levels, maxima, low)]
+        gaps = [price * (v[m] - v[l]) for price,v,m,l in zip(problem.prices, problem.levels, maxima, low)]
         k = gaps.index(max(gaps))
         middle = (low[k] + maxima[k]) // 2
         below = (*high[:k], middle, *high[k+1:])
@@ -248,9 +261,9 @@ def _lowest_within(steps, scopes, sums, tops) -> list:
         visit((*low[:k], middle + 1, *low[k+1:]), high, found)
     return answer
 
-# %% ../../nbs/costs/05_models.ipynb #95e5c531
+# %% ../../nbs/costs/05_models.ipynb #6bbadac0
 def _descend(s, costs, worths, starts=8) -> Tensor:
-    "Coordinate descent, for tables too large to eliminate: from the best scores, from the first options and from random rows."
+    "Coordinate descent, for tables too large to eliminate: from the best scores, the first options and random rows."
     live, worths = [c.survivors for c in s.choices], [torch.from_numpy(v) for v in worths]
     def value(rows):
         own = sum(torch.where(on, v[rows[:, d]], 0.) for d,(v,on) in enumerate(zip(worths, active(s, rows).T)))
@@ -274,7 +287,7 @@ def _improve(rows, best, on, d, options, value):
     rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on])
     best[on] = torch.minimum(low, best[on])
 
-# %% ../../nbs/costs/05_models.ipynb #84a9ba67
+# %% ../../nbs/costs/05_models.ipynb #cab16414
 @patch
 def cheapest(self: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture."
@@ -289,17 +302,20 @@ def amount(v) -> float:
     "A number, or a string with a unit prefix: '50M', '1.2G', '300k'."
     if isinstance(v, (int, float)) and not isinstance(v, bool): return float(v)
     try: return float(v[:-1]) * dict(k=1e3, K=1e3, M=1e6, G=1e9)[v[-1]] if v[-1] in 'kKMG' else float(v)
-    except (TypeError, ValueError, IndexError): raise ValueError(f"a budget is a number, or a string such as '50M'; found {v!r}") from None
+    except (TypeError, ValueError, IndexError): pass
+    raise ValueError(f"a budget is a number, or a string such as '50M'; found {v!r}")
 
 def feasible(cost: CostModel, budget) -> float:
     "The budget as a number; ValueError with the smallest reachable cost if no architecture meets it."
     b = amount(budget)
     low, _ = cost.cheapest()
     if not b > 0: raise ValueError(f"a budget is positive; found {b:g}")
-    if low > b: raise ValueError(f"no architecture of this space has {cost.name} of {b:,.6g} or less; the smallest reaches {low:,.6g}")
+    if low > b:
+        raise ValueError(f"no architecture of this space has {cost.name} of {b:,.6g} or less; "
+                         f"the smallest reaches {low:,.6g}")
     return b
 
-# %% ../../nbs/costs/05_models.ipynb #857e8c09
+# %% ../../nbs/costs/05_models.ipynb #3efc9ad2
 @dataclass
 class Reading:
     "What is known of one network's cost: within a budget `b` when `high <= b`."
@@ -313,7 +329,9 @@ class Reading:
         self.high = self.value if self.high is None else self.high
 
 @patch
-def reading(self: CostModel, space, arch: dict, limit: float = None) -> Reading: # limit: a budget; how sure one must be depends on how near it is
+def reading(self: CostModel, space, arch: dict,
+    limit: float = None # A budget: how sure one must be depends on how near it is
+) -> Reading:
     "What is known of the cost of one architecture of a space."
     return Reading(self(arch))
 
@@ -341,10 +359,12 @@ def show(self: CostModel, value: float) -> str:
     prefixes = _PREFIXES if len(self.unit) < 2 else {} # 'ms' has its prefix
     prefix = next((p for p,size in prefixes.items() if float(f'{abs(value):.3g}') >= size), '')
     value /= prefixes.get(prefix, 1.)
-    digits = f'{value:,.0f}' if abs(value) >= 1000 or not prefix and value == int(value) else f'{value:#.3g}'.rstrip('.')
+    whole = abs(value) >= 1000 or not prefix and value == int(value)
+    digits = f'{value:,.0f}' if whole else f'{value:#.3g}'.rstrip('.')
     return f'{digits} {prefix}{self.unit}'.rstrip()
 
 @patch
 def calibrated(self: CostModel, scale: float, offset: float) -> CostModel:
     "The same tables, scaled and shifted."
-    return CostModel(self.structure, self.column, self.terms, self.name, offset + scale*self.offset, scale*self.scale, self.unit, self.reduce)
+    offset, scale = offset + scale * self.offset, scale * self.scale
+    return CostModel(self.structure, self.column, self.terms, self.name, offset, scale, self.unit, self.reduce)

@@ -23,7 +23,7 @@ class Probe(Selection):
 
 def _options(var): return var.survivors if isinstance(var, Choice) else values(var)
 
-# %% ../../nbs/costs/00_probing.ipynb #950ef0bb
+# %% ../../nbs/costs/00_probing.ipynb #0fc5e0d1
 def _reaches(widths, raw, known) -> bool:
     "Whether some options of the choices `raw` give each of these widths its size in `known`."
     for options in product(*([known[c]] if c in known else c.survivors for c in raw)):
@@ -39,16 +39,16 @@ def _feasible(known) -> bool:
         near = [w for w in widths if own & set(variables(w))]
         if len(near) == 1 and not own & set(known): continue
         raw = list(dict.fromkeys(c for w in near for c in variables(w)))
-        if math.prod(map(len, raw)) > 10**6: continue # too many to look through: a table may then have entries nobody asks for
+        if math.prod(map(len, raw)) > 10**6: continue # too many to look through: a table may have entries nobody needs
         if not _reaches(near, raw, known): return False
     return True
 
-# %% ../../nbs/costs/00_probing.ipynb #eb124956
+# %% ../../nbs/costs/00_probing.ipynb #0c047828
 def tabulate(
     f, # A function without arguments that reads choices
     given: dict = None # Choices whose options are known beforehand, by index
 ) -> tuple:
-    "Every value of `f()`: the variables it reads while it runs, and `{their values: result}`; None where a variable is not read."
+    "Every value of `f()`: the variables that it reads, and `{their values: result}`, None for one that is not read."
     order, leaves = [], []
     def run(known):
         try:

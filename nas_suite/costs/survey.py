@@ -42,7 +42,7 @@ class Record:
     @property
     def key(self): return self.module, self.takes, self.gives
 
-# %% ../../nbs/costs/02_survey.ipynb #1ba0a70e
+# %% ../../nbs/costs/02_survey.ipynb #0e23a7af
 def aligned(table: Tensor, axes: list, to: list) -> Tensor:
     "A table over `axes` as one over `to`, which has them all: axes in that order, of size 1 where the table has none."
     order = [axes.index(a) for a in to if a in axes]
@@ -69,8 +69,8 @@ def _branched(var, branches) -> list:
         full = [max(r.times.shape[r.axes.index(a)] for r in same.values() if a in r.axes) for a in axes]
         times = torch.zeros(len(var), *full)
         for option,r in same.items(): times[option] = aligned(r.times, r.axes, axes)
-        if len(same) == len(var) and all(torch.equal(t, times[0]) for t in times): out.append(Record(*key, axes, times[0]))
-        else: out.append(Record(*key, (var, *axes), times))
+        whichever = len(same) == len(var) and all(torch.equal(t, times[0]) for t in times)
+        out.append(Record(*key, axes, times[0]) if whichever else Record(*key, (var, *axes), times))
     return out
 
 # %% ../../nbs/costs/02_survey.ipynb #b89a98d7
@@ -117,12 +117,13 @@ def _elastic(branch, m, x) -> Shaped:
     dtype = next((p.dtype for p in m.parameters()), x.dtype)
     return branch.tensor([length(n) for n in shape], dtype)
 
-# %% ../../nbs/costs/02_survey.ipynb #510c3c09
+# %% ../../nbs/costs/02_survey.ipynb #50772901
 def on_meta(space: nn.Module) -> nn.Module:
     "A copy of a space without data, in eval mode."
     alive = {id(c.alive) for c in structure(space).choices}
     def empty(t): return nn.Parameter(t.to('meta'), t.requires_grad) if isinstance(t, nn.Parameter) else t.to('meta')
-    return deepcopy(space, {id(t): empty(t) for t in (*space.parameters(), *space.buffers()) if id(t) not in alive}).eval()
+    tensors = (t for t in (*space.parameters(), *space.buffers()) if id(t) not in alive)
+    return deepcopy(space, {id(t): empty(t) for t in tensors}).eval()
 
 # %% ../../nbs/costs/02_survey.ipynb #9bcc7fc0
 class _Surveyor:
@@ -186,13 +187,13 @@ def remembered(self: _Surveyor, m, forward):
         return shaped(torch.empty([int(n) for n in lengths], dtype=dtype, device='meta'), lengths)
     return run
 
-# %% ../../nbs/costs/02_survey.ipynb #6031f95d
+# %% ../../nbs/costs/02_survey.ipynb #545badbd
 def survey(
     space: nn.Module,
     input_shape: tuple, # One sample: (C, H, W), (C, T), (N, C), ...
     is_unit # function(module) -> bool; units are not looked into
 ) -> tuple:
-    "Run a space on the meta device for every option that changes what runs: a copy of it without data, and a `Record` for each unit and the lengths it runs on."
+    "A copy of a space without data, and a `Record` for each unit and the lengths it runs on. ValueError if it does not."
     if not isinstance(input_shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in input_shape):
         raise ValueError(f"an input shape is (C, H, W) or (C, T); found {input_shape!r}")
     surveyor = _Surveyor(space, is_unit)

@@ -56,7 +56,7 @@ def _groups(axes) -> list:
         groups.append((own, raw))
     return groups
 
-# %% ../../nbs/costs/03_tables.ipynb #cd1caae6
+# %% ../../nbs/costs/03_tables.ipynb #33dd7b62
 def _over_raw(label, table, axes, own, raw) -> tuple:
     "A table with the axes `own` replaced by the choices behind them, at the end, and its axes."
     n = math.prod(map(len, raw))
@@ -64,7 +64,8 @@ def _over_raw(label, table, axes, own, raw) -> tuple:
     rest = [i for i in range(len(axes)) if i not in at]
     table, left = table.permute(*rest, *at), [axes[i] for i in rest]
     if own == raw or len(own) == 1 and n > _DENSE: return table, left + own
-    if n > 10**7: raise ValueError(f"{label} depends on {len(raw)} choices at once, {n:,} combinations: too many to tabulate")
+    if n > 10**7:
+        raise ValueError(f"{label} depends on {len(raw)} choices at once, {n:,} combinations: too many to tabulate")
     index = dict(zip(raw, torch.cartesian_prod(*(torch.arange(len(c)) for c in raw)).view(-1, len(raw)).T))
     def positions(a):
         if isinstance(a, Choice): return index[a]
@@ -84,9 +85,9 @@ def term(label: str, order: list, entries: dict, # Of `tabulate`
         table, all_axes = _over_raw(label, table, all_axes, own, [c for c in column if c in raw])
     return Term(label, tuple(column[a] if isinstance(a, Choice) else a for a in all_axes), table)
 
-# %% ../../nbs/costs/03_tables.ipynb #1b29faa3
+# %% ../../nbs/costs/03_tables.ipynb #5f223d84
 def merged(terms: list, join=torch.add) -> list:
-    "Fewer, larger tables with the same sum (or what else `join` makes of them): those over the same choices, and over a part of them, in one."
+    "Fewer, larger tables with the same sum (or what `join` makes of them): of those over the same choices or a part, one."
     out, of_axis = [], {} # axis -> numbers of the tables that have it
     for t in sorted(terms, key=lambda t: -len(t.axes)):
         hosts = set.intersection(*(of_axis.get(a, set()) for a in t.axes)) if t.axes else range(len(out))
