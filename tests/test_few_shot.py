@@ -57,6 +57,21 @@ def test_kinds():
     assert [f[f'live.{k}'] for k in ('grouped', 'linear', 'pool', 'move', 'other', 'kernels')] == [1, 1, 1, 1, 1, 5]
     assert f['live.macs_grouped'] == 4*4*2*9 and f['live.depth'] == 3
 
+def test_macs_are_those_of_the_counter():
+    "Transposed convolutions, attention, linear layers on tokens, and functions that tracing does not look into."
+    import torchvision
+    class Attend(nn.Module):
+        def forward(self, x):
+            q = x.unflatten(2, (4, -1)).transpose(1, 2)
+            return nn.functional.scaled_dot_product_attention(q, q, q)
+    tiny = dict(image_size=32, patch_size=16, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=3)
+    swin = torchvision.models.swin_transformer.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=3)
+    nets = [(nn.Sequential(nn.ConvTranspose2d(8, 4, 4, stride=4)), (8, 5, 5)), (nn.Sequential(Attend()), (17, 16)), (nn.Sequential(nn.Flatten(0, 1), nn.Linear(16, 3)), (17, 16)),
+            (torchvision.models.VisionTransformer(**tiny), (3, 32, 32)), (swin, (3, 32, 32))]
+    for net,shape in nets:
+        f = of(net.eval(), shape)
+        assert sum(f[f'written.macs_{k}'] for k in KINDS[:5]) == count_macs(net, shape) > 0, type(net[0] if isinstance(net, nn.Sequential) else net).__name__
+
 def test_what_cannot_be_counted_says_so():
     class Loop(nn.Module):
         def forward(self, x): return x if x.sum() > 0 else -x

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['KINDS', 'QUANTITIES', 'GRAPHS', 'FEATURES', 'network_features', 'SpaceFeatures', 'space_features', 'features']
 
-# %% ../../nbs/latency/02_features.ipynb #d70ba175
+# %% ../../nbs/latency/02_features.ipynb #467799fb
 import math, operator, re, torch
 from copy import deepcopy
 from typing import NamedTuple
 import numpy as np
 from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 from ..choices import check_rows, encode, structure
 from ..costs import CostModel, is_fixed, survey, tabulate, term
 from ..extraction import extract_selected
@@ -40,7 +41,7 @@ _NAMES = dict(
     linear='linear matmul bmm mm einsum bilinear scaled_dot_product_attention')
 _KIND = {name.replace('_', ''): kind for kind,names in _NAMES.items() for name in names.split()}
 
-# %% ../../nbs/latency/02_features.ipynb #f1699fa3
+# %% ../../nbs/latency/02_features.ipynb #bc359d57
 def _named(node, modules)->tuple:
     "The lower-case name of what a node calls, and the module if it is one"
     module = modules.get(node.target) if node.op == 'call_module' else None
@@ -49,6 +50,8 @@ def _named(node, modules)->tuple:
     else:
         name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', str(node.target))
     return re.sub(r'_|[123]d$', '', name.lower()), module
+
+_CONVOLUTIONS = 'conv', 'conv1', 'conv2', 'convtranspose' # functions, without the number of dimensions
 
 class _Operation(NamedTuple):
     "What one node of a graph does"
@@ -66,59 +69,78 @@ def _kind_named(name):
     parts = dict(norm='norm', pool='pool', pad='move', upsampl='move', shuffle='move')
     return next((kind for part,kind in parts.items() if part in name), _KIND.get(name))
 
-def _operation(node, modules, ins, out)->_Operation:
-    "What a node does to tensors of shapes `ins`, giving one of shape `out`"
+def _operation(node, modules, ins, out, macs)->_Operation:
+    "What a node does to tensors of shapes `ins`, giving one of shape `out`, with so many multiply-accumulates"
     name, module = _named(node, modules)
     weights = sum(p.numel() for p in module.parameters()) if module is not None else 0
-    numbers = math.prod(out[1:]) if out else 0 # of one sample
     if module is not None and hasattr(module, 'groups') and hasattr(module, 'kernel_size'):
-        kind = _convolution(module.in_channels, module.groups, module.kernel_size)
-        return _Operation(kind, numbers * math.prod(module.kernel_size) * module.in_channels // module.groups, weights)
-    if name in ('conv', 'conv1', 'conv2') and len(ins) > 1: # functional
+        return _Operation(_convolution(module.in_channels, module.groups, module.kernel_size), macs, weights)
+    if name in _CONVOLUTIONS and len(ins) > 1: # functional
         _, per_group, *window = ins[1]
-        kind = _convolution(ins[0][1], ins[0][1] // per_group, window)
-        return _Operation(kind, numbers * math.prod(window) * per_group, 0)
+        return _Operation(_convolution(ins[0][1], ins[0][1] // per_group, window), macs, 0)
     kind = _kind_named(name)
-    if kind == 'linear':
-        inputs = module.in_features if hasattr(module, 'in_features') else ins[0][-1] if ins else 1
-        return _Operation(kind, numbers * inputs, weights)
+    if kind == 'linear' or macs: return _Operation('linear', macs, weights) # attention and the like are matrix products
     if name in _FREE or not out: return _Operation(None, 0, weights)
     return _Operation(kind or 'other', 0, weights)
 
-# %% ../../nbs/latency/02_features.ipynb #1a118553
-class _Shapes(fx.Interpreter):
-    "Runs a graph on meta tensors and keeps the shape that every node gives (None: no tensor)"
-    known = {} # a layer's type, settings and input -> the shape and type it gives
-
+# %% ../../nbs/latency/02_features.ipynb #51aad2f8
+class _Counting(fx.Interpreter):
+    "Runs a graph on meta tensors and keeps the shape that every node gives (None: no tensor), and its MACs"
     def run(self, *xs):
-        self.shapes = {}
+        self.shapes, self.macs = {}, {}
         return super().run(*xs)
 
     def run_node(self, node):
+        self.now = 0
         out = super().run_node(node)
+        self.macs[node] = self.now
         tensors = [t for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, torch.Tensor)]
         self.shapes[node] = tuple(tensors[0].shape) if tensors else None
         return out
 
+    def counted(self, run):
+        "What `run` gives; its multiply-accumulates are noted"
+        with FlopCounterMode(display=False) as counter:
+            out = run()
+        self.now = counter.get_total_flops() // 2
+        return out
+
+# %% ../../nbs/latency/02_features.ipynb #eefade24
+class _Shapes(_Counting):
+    "With the two short cuts"
+    known = {} # a layer's type, settings and input -> the shape and type it gives, and its MACs
+
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
         own = type(module).__module__.startswith('torch.nn.modules') and not module._modules
-        if kwargs or len(args) != 1 or not own or not isinstance(args[0], torch.Tensor):
-            return super().call_module(target, args, kwargs)
+        run = lambda: self.counted(lambda: super(_Shapes, self).call_module(target, args, kwargs))
+        if kwargs or len(args) != 1 or not own or not isinstance(args[0], torch.Tensor): return run()
         key = type(module), module.extra_repr(), args[0].shape, args[0].dtype
         if key not in self.known:
-            out = super().call_module(target, args, kwargs)
+            out = run()
             if not isinstance(out, torch.Tensor): return out
             if len(self.known) > 10**5:
                 self.known.clear()
-            self.known[key] = out.shape, out.dtype
-        shape, dtype = self.known[key]
+            self.known[key] = out.shape, out.dtype, self.now
+        shape, dtype, self.now = self.known[key]
         return args[0] if (shape, dtype) == key[2:] else torch.empty(shape, dtype=dtype, device='meta')
 
     def call_function(self, target, args, kwargs):
         same = None if kwargs or target not in (operator.add, operator.iadd, torch.add) else _sum_of_equals(args)
-        return super().call_function(target, args, kwargs) if same is None else same
+        if same is not None: return same
+        run = lambda: super(_Shapes, self).call_function(target, args, kwargs)
+        return self.counted(run) if _multiplies(getattr(target, '__name__', '')) else run()
 
+    def call_method(self, target, args, kwargs):
+        run = lambda: super(_Shapes, self).call_method(target, args, kwargs)
+        return self.counted(run) if _multiplies(target) else run()
+
+def _multiplies(name):
+    "Whether a function of this name may multiply matrices: it does, or is an unknown one"
+    name = re.sub(r'_|[123]d$', '', name.lower())
+    return name not in _FREE and _kind_named(name) in (None, 'linear')
+
+# %% ../../nbs/latency/02_features.ipynb #30524667
 def _sum_of_equals(args):
     "A tensor like the sum of two of equal shapes, or of one and a number; None for other sums"
     xs = [a for a in args if isinstance(a, torch.Tensor)]
@@ -183,7 +205,7 @@ def _add(row, operation, given, read, new):
     if f'macs_{operation.kind}' in _AT:
         row[_AT[f'macs_{operation.kind}']] += operation.macs
 
-# %% ../../nbs/latency/02_features.ipynb #77aeb7e9
+# %% ../../nbs/latency/02_features.ipynb #20a09893
 def _of_graph(net:fx.GraphModule, xs)->np.ndarray:
     "The features of a graph on meta tensors"
     run = _Shapes(net, garbage_collect_values=False)
@@ -197,7 +219,7 @@ def _of_graph(net:fx.GraphModule, xs)->np.ndarray:
         paths[node] = _longest(paths, flow.reads[node])
         if not node.op.startswith('call') or node in flow.empty: continue
         ins = [shapes[a] for a in node.all_input_nodes if shapes[a] is not None]
-        operation = _operation(node, modules, ins, shapes[node])
+        operation = _operation(node, modules, ins, shapes[node], run.macs[node] / batch)
         if operation.kind is None: continue
         given, read = _numbers(shapes[node], batch), sum(_numbers(shape, batch) for shape in ins)
         step = operation.macs > 0 or operation.kind == 'pool', operation.macs, 1

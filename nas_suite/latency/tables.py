@@ -6,7 +6,7 @@
 __all__ = ['marked', 'is_unit', 'plain', 'signature', 'Unit', 'Units', 'units', 'LatencyTable', 'measure_archs',
            'calibrated_table', 'table', 'save_table', 'load_table', 'published_table', 'merge', 'compare']
 
-# %% ../../nbs/latency/01_tables.ipynb #f5da9358
+# %% ../../nbs/latency/01_tables.ipynb #9ca9a57c
 import hashlib, json, math, random, torch
 from copy import deepcopy
 from itertools import product
@@ -17,14 +17,14 @@ from fastcore.basics import patch
 from torch import fx, nn
 from tqdm.auto import tqdm
 from ..choices import decode, encode, largest, sample, structure
-from ..costs import CostModel, Reading, aligned, cheapest, is_fixed, on_meta, survey, tabulate, term
+from ..costs import CostModel, Reading, aligned, cheapest, is_elastic, is_fixed, on_meta, survey, tabulate, term
 from ..extraction import extract, extract_selected
 from ..files import write_json
 from .formats import Published, look_up, published_keys, read_published
 from .measuring import Cache, Measured, affine, environment, key, measure
 from ..layers import Zero, variables
 
-# %% ../../nbs/latency/01_tables.ipynb #01a57440
+# %% ../../nbs/latency/01_tables.ipynb #a6121365
 def _is_container(module):
     "Whether a module decides which of its children run (a width, which may also have branches, is no such module)"
     return hasattr(type(module), 'branches') and not hasattr(type(module), 'kept')
@@ -43,16 +43,15 @@ def is_unit(
     module:nn.Module, # of a space that was `marked`
 )->bool:
     "Whether a module is timed as a whole: marked as a unit, without choices, or an elastic layer"
-    return getattr(module, 'unit', False) or is_fixed(module) or hasattr(type(module), 'out_shape')
+    return getattr(module, 'unit', False) or is_fixed(module) or is_elastic(module)
 
-# %% ../../nbs/latency/01_tables.ipynb #c7a31c6d
+# %% ../../nbs/latency/01_tables.ipynb #a19a0215
 def plain(
     module:nn.Module, # a unit, in a space in which something is selected
 )->nn.Module:
     "The ordinary module that a unit is under the present selection"
     if is_fixed(module): return module
-    if hasattr(type(module), 'plain'): return module.plain()
-    return extract_selected(module)
+    return module.plain() if is_elastic(module) else extract_selected(module)
 
 # %% ../../nbs/latency/01_tables.ipynb #6b43bdc6
 def _said(node, net):
