@@ -197,7 +197,7 @@ class Structure:
     @cached_property
     def plan(self): return _plan(self)
 
-# %% ../nbs/core/00_choices.ipynb #6186bd60
+# %% ../nbs/core/00_choices.ipynb #6cca1c59
 def _holders(module, seen):
     "All modules that hold others; much faster than `.modules()`."
     if module not in seen:
@@ -211,22 +211,25 @@ class _Walk:
     "Notes every choice of a space: its name, and its uses as (whether a layer reads it there, conditions)."
     def __init__(self, space):
         self.names, self.uses = {}, {}
-        self.branches = {b for m in _holders(space, {}) if not _is_width(m) for b in branches_of(m)}
+        self.found = {m: branches for m in _holders(space, {}) if (branches := branches_of(m))}
+        self.branches = {b for branches in self.found.values() for b in branches}
+        self.run_by_one = {b for m, branches in self.found.items() if not _is_width(m) for b in branches}
         self.visit(space, '', (), (), None)
 
     def visit(self, module, name, conditions, around, parent):
         "`around`: of the containers passed, innermost first, their branches and the choices settled since."
-        known = next(((branches[module], settled) for branches, settled in around if module in branches), None)
-        if known is None and module in self.branches: return # an alias of what a container runs
-        if known and (choice := known[0][0]) not in known[1]:
-            conditions = (*conditions, known[0])
-            around = tuple((branches, settled | {choice}) for branches, settled in around)
+        if module in self.branches:
+            known = next(((branches[module], settled) for branches, settled in around if module in branches), None)
+            if known is None and module in self.run_by_one: return # an alias of what a container runs
+            if known and (choice := known[0][0]) not in known[1]:
+                conditions = (*conditions, known[0])
+                around = tuple((branches, settled | {choice}) for branches, settled in around)
         if isinstance(module, Choice):
             self.names.setdefault(module, module.name or name or 'choice')
             self.uses.setdefault(module, []).append((getattr(type(parent), 'reads_choices', False), conditions))
             return
-        if branches := branches_of(module):
-            around = ((branches, frozenset()), *around)
+        if module in self.found:
+            around = ((self.found[module], frozenset()), *around)
         for child_name, child in module._modules.items():
             if child is not None and (child._modules or isinstance(child, Choice)):
                 self.visit(child, f'{name}.{child_name}' if name else child_name, conditions, around, module)
@@ -419,9 +422,9 @@ def canonical(space, rows: Tensor) -> Tensor:
     "Rows with every inactive choice set to index 0. LongTensor[N, D] -> LongTensor[N, D]."
     return rows * active(space, rows)
 
-# %% ../nbs/core/00_choices.ipynb #96dd5957
+# %% ../nbs/core/00_choices.ipynb #ff26ef51
 def encode(space, archs) -> Tensor:
-    "Architectures as rows of option indices: a dict or a list of dicts -> LongTensor[N, D]."
+    "A dict, or a list of dicts, as rows of option indices: LongTensor[N, D]. A `Structure` saves the walk."
     s = structure(space)
     archs = [archs] if isinstance(archs, dict) else list(archs)
     alive, rows = _alive(s), []
