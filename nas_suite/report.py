@@ -7,12 +7,11 @@ __all__ = ['amount', 'architecture', 'beliefs', 'blocks', 'chance', 'colours', '
            'met', 'metric_name', 'metric_of', 'milliseconds', 'page', 'parts', 'plot', 'quantity', 'read', 'report',
            'rows', 'short', 'stage_table', 'stages', 'summary', 'tradeoff', 'training']
 
-# %% ../nbs/front/25_report.ipynb #2cfb7079
+# %% ../nbs/front/25_report.ipynb #5d1f65e3
 from .drawing import amount, ink, milliseconds, quantity
 from .front.blocks import architecture, blocks, colours, draw_arch, draw_parts, features, parts, short
 from .front.figures import (beliefs, course, draw_budget, draw_entropy, draw_front, draw_live, draw_losses, draw_multiplier,
                                      draw_panel, draw_tradeoff, figures, front, plot, tradeoff, training)
-from .front.older import class_table, confusion, examples, of_speakers, score, trials
 from .front.page import chance, page, report
 from .front.record import costs, met, metric_name, metric_of, read, rows, stage_table, stages, summary
 

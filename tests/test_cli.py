@@ -31,11 +31,11 @@ def finished(folder):
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     "What a search was asked for; `asked.answer` is what it does"
-    from nas_suite.search import metadata_of, space_of, task_of
+    from nas_suite.search import space_of, task_of
     seen = types.SimpleNamespace(calls=[], answer=lambda data, **more: types.SimpleNamespace(run_dir=finished(tmp_path/'found')))
     fake = types.ModuleType('nas_suite.search')
     def classification(data, **more): seen.calls.append((data, more)); return seen.answer(data, **more)
-    fake.classification, fake.space_of, fake.task_of, fake.metadata_of = classification, space_of, task_of, metadata_of
+    fake.classification, fake.space_of, fake.task_of = classification, space_of, task_of
     monkeypatch.setitem(sys.modules, 'nas_suite.search', fake)
     monkeypatch.setattr(nas_suite, 'search', fake, raising=False)
     return seen
@@ -44,7 +44,7 @@ def asked(monkeypatch, tmp_path):
 
 def test_version(sh): assert sh('--version') == (0, f'nas-suite {nas_suite.__version__}\n', '')
 
-@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['search', 'segmentation'], ['segment'], ['measure'], ['extract'], ['export'], ['report'], ['spaces'], ['train-supernet'], ['specialize']])
+@pytest.mark.parametrize('words', [[], ['search'], ['search', 'classification'], ['search', 'segmentation'], ['segment'], ['embed'], ['verify'], ['score-trials'], ['search', 'speaker'], ['predict'], ['measure'], ['extract'], ['export'], ['report'], ['spaces'], ['train-supernet'], ['specialize']])
 def test_every_command_explains_itself_with_examples(sh, words):
     code, out, err = sh(*words, '--help')
     assert code == 0 and err == '' and 'Usage: nas-suite' in out and '  nas-suite ' in out.split('Example')[1]
@@ -55,7 +55,8 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize('words', [['serch'], ['search', 'clasification'], ['search', 'classification'], ['search', 'classification', 'digits', '--epochs', 'many'], ['export', 'x'], ['report', 'a', 'b'],
     ['--nonsense'], ['search', 'classification', 'digits'], ['search', 'classification', 'digits', '--macs', '1M', '--fixed', 'kernel'],
-    ['report', 'nowhere'], ['measure', 'nowhere'], ['measure', __file__], ['extract', 'nowhere', '--out', 'x'], ['export', 'nowhere', '--format', 'onnx', '--out', 'x'], ['export', '.', '--format', 'tflite', '--out', 'x']])
+    ['search', 'classification', 'digits', '--budget', 'joules=3'], ['search', 'classification', 'digits', '--budget', 'macs'], ['search', 'classification', 'digits', '--cost', 'nowhere.py:f', '--macs', '1M'],
+    ['report', 'nowhere'], ['predict', 'nowhere', 'x'], ['measure', 'nowhere'], ['measure', __file__], ['extract', 'nowhere', '--out', 'x'], ['export', 'nowhere', '--format', 'onnx', '--out', 'x'], ['export', '.', '--format', 'tflite', '--out', 'x']])
 def test_bad_input_is_one_line_and_2(sh, words, asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = sh(*words)
@@ -74,7 +75,27 @@ def test_options_become_arguments(sh, asked):
 
 def test_what_is_not_said_is_not_passed(sh, asked):
     assert sh('search', 'classification', 'digits', '--macs', '1M')[0] == 0
-    assert asked.calls == [('digits', dict(latency_ms=None, macs='1M', params=None, strategy='gated', epochs=None, seed=0, device='auto', run_dir=Path('runs/digits-gated-1M-macs'), fixed=None, progress=True))]
+    assert asked.calls == [('digits', dict(macs='1M', strategy='gated', seed=0, device='auto', run_dir=Path('runs/digits-gated-1M-macs'), progress=True))]
+
+def test_any_cost_is_a_budget(sh, asked, tmp_path):
+    (tmp_path/'own.py').write_text('def energy_mj(space, input_shape): return space')
+    assert sh('search', 'classification', 'digits', '--cost', f'{tmp_path}/own.py:energy_mj', '--budget', 'energy_mj=12', '--budget', 'weight_bytes=100k', '--latency-ms', 2, '--precision', 'bf16-mixed')[0] == 0
+    (_, given), = asked.calls
+    energy, weights = given['budget']
+    assert energy('space', ()) == 'space' and energy.__name__ == 'energy_mj' and given['budget'] == {energy: '12', 'weight_bytes': '100k'}
+    assert given['latency_ms'] == 2. and given['precision'] == 'bf16-mixed' and str(given['run_dir']) == 'runs/digits-gated-2ms-12-energy_mj-100k-weight_bytes'
+    for words,what in ((['--cost', f'{tmp_path}/own.py:none', '--macs', '1M'], 'no function none'), (['--cost', f'{tmp_path}/own.py:energy_mj', '--macs', '1M'], 'has no budget'), (['--macs', '1M', '--budget', 'macs=2M'], 'twice'), (['--budget', 'joules=1'], "there is no cost 'joules'")):
+        code, out, err = sh('search', 'classification', 'digits', *words)
+        assert code == 2 and what in err, err
+
+def test_a_tasks_commands_are_a_file_of_their_own():
+    "The core knows no task; whatever lies in the folder of commands is found."
+    import nas_suite.front, pkgutil
+    folder = Path(nas_suite.front.__file__).parent
+    assert set(cli.commands) == {p.stem for p in (folder/'commands').glob('*.py') if p.stem != '__init__'}
+    for name in ('launch', 'options', 'using', 'networks', 'devices', 'record', 'blocks', 'figures', 'page'):
+        code = (folder/f'{name}.py').read_text()
+        assert not [w for w in ('tasks.classification', 'tasks.segmentation', 'tasks.speaker', 'hasattr(task', 'palette', "'front' in") if w in code], name
 
 def test_names_of_folders(tmp_path):
     of = cli.folder_for
@@ -169,19 +190,20 @@ def test_extract_another_architecture_says_what_is_wrong(sh, tmp_path, asked):
     assert 'of your own (Mine)' in sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')[2]
     assert not (tmp_path/'o').exists()
 
-def test_extract_another_architecture(sh, tmp_path, asked):
+def test_extract_another_architecture(sh, tmp_path, asked, monkeypatch):
     "From a supernet on disk; what is written is what the supernet computes with that architecture, apart from batch norm statistics."
     import torch
     from nas_suite.choices import sample
-    from nas_suite.spaces.mobile import proxyless
+    from nas_suite.front.origins import space_facts
+    from nas_suite.tasks.classification import classification
     from nas_suite.training import save_checkpoint
     run, written = finished(tmp_path/'run'), {}
     settings = dict(classes=10, image_size=8, in_channels=1, stem=8, first=8, widths=[8], depths=[2], last=16)
     config = json.loads((run/'config.json').read_text())
     space = proxyless(**settings)
-    (run/'config.json').write_text(json.dumps(config | dict(space=dict(name='Proxyless', networks_digest='x', **space.config))))
+    (run/'config.json').write_text(json.dumps(config | dict(space=space_facts(space), task=classification('digits').facts())))
     save_checkpoint(run/'search.pt', dict(space=space.state_dict(), step=1))
-    nas_suite.search.export = lambda net, shape, folder, metadata: written.update(net=net, shape=shape)
+    monkeypatch.setattr('nas_suite.front.export.export', lambda net, shape, folder, metadata: written.update(net=net, shape=shape))
     arch = sample(space, generator=torch.Generator().manual_seed(0))
     (tmp_path/'arch.json').write_text(json.dumps(arch))
     code, out, err = sh('extract', run, '--arch', tmp_path/'arch.json', '--out', tmp_path/'o')
@@ -193,24 +215,61 @@ def test_extract_another_architecture(sh, tmp_path, asked):
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
-    "A .pt2 file with a free number of samples, exported from two"
+    "An .onnx file with a free number of samples"
     import torch
-    path = tmp_path_factory.mktemp('pt2')/'model.pt2'
+    folder = tmp_path_factory.mktemp('onnx')
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).eval()
-    torch.export.save(torch.export.export(net, (torch.randn(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim('batch')},)), path)
-    return path
+    torch.onnx.export(net, (torch.randn(2, 1, 8, 8),), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim('batch')},)).save(str(folder/'model.onnx'))
+    return folder/'model.onnx'
 
-def test_measure_a_file_and_a_run(sh, exported, tmp_path):
-    net, (x,) = cli.program(exported)
-    assert x.shape == (1, 1, 8, 8) and net(x).shape == (1, 2, 6, 6)
+def test_measure_a_file_and_a_run(sh, exported, tmp_path, monkeypatch):
+    import torch
+    from nas_suite.front.onnx_file import OnnxFile
+    net = OnnxFile(exported)
+    x, = net.example()
+    assert x.shape == (1, 1, 8, 8) and net(x)[0].shape == (1, 2, 6, 6)
     code, out, err = sh('measure', exported, '--rounds', 6, '--threads', 1, '-q')
-    assert code == 0 and 'median ms' in out and 'batch 1' in out and 'threads 1' in out
-    assert sh('measure', exported.parent, '--rounds', 6, '-q')[0] == 0
-    code, out, err = sh('measure', exported, '--backend', 'abacus', '-q')
-    assert code == 2 and 'abacus' in err
-    assert sh('measure', exported, '--rounds', 0, '-q')[0] == 2
-    (tmp_path/'model.pt2').write_bytes(b'nothing')
-    assert sh('measure', tmp_path, '-q')[0] == 2
+    assert code == 0 and 'median ms' in out and 'batch 1' in out and 'threads 1' in out and 'onnxruntime' in out
+    run = finished(tmp_path/'run')
+    monkeypatch.setattr(nas_suite.search, 'load', lambda folder: types.SimpleNamespace(model=torch.nn.Flatten()))
+    code, out, err = sh('measure', run, '--rounds', 6, '--batch', 3, '-q')
+    assert code == 0 and 'batch 3' in out
+    for words,what in (([run, '--backend', 'abacus'], 'abacus'), ([run, '--rounds', 0], ''), ([exported, '--backend', 'eager'], 'onnxruntime'), ([run/'model.pt2'], 'would run what is in it'), ([run/'model.onnx'], 'not a network'), ([run, '--batch', 0], 'at least 1')):
+        code, out, err = sh('measure', *words, '-q')
+        assert code == 2 and what in err and err.count('\n') == 1, err
+
+# ---------------------------------------------------------------- using a network
+
+class Use:
+    "Says what is in a text"
+    def predict(self, path):
+        import torch
+        try: return dict(text=Path(path).read_text(), mask=torch.zeros(100, 100), numbers=torch.ones(2))
+        except UnicodeDecodeError: raise ValueError(f'{path} is no text') from None
+    def say(self, answer): return answer['text'].upper()
+    def write(self, answer, stem): Path(f'{stem}-said.txt').write_text(answer['text'])
+
+@pytest.fixture
+def reader(monkeypatch, tmp_path):
+    "A finished run whose network reads texts"
+    import torch, nas_suite.front.using
+    monkeypatch.setattr(nas_suite.front.networks, 'using', lambda run, device: nas_suite.front.using.task_facts(run) and Use())
+    return finished(tmp_path/'run')
+
+def test_predict_works_for_every_task(sh, reader, tmp_path):
+    texts = tmp_path/'in'
+    (texts/'deep').mkdir(parents=True)
+    (texts/'a.txt').write_text('hello'); (texts/'deep'/'b.txt').write_text('you'); (texts/'bad.bin').write_bytes(b'\xff\xfe\xff'); (texts/'.hidden').write_text('x')
+    code, out, err = sh('predict', reader, texts, '--out', tmp_path/'out')
+    assert code == 0 and f"{texts/'a.txt'}  HELLO" in out and f"{texts/'deep'/'b.txt'}  YOU" in out and err == f"note: {texts/'bad.bin'} is no text\n"
+    assert sorted(str(p.relative_to(tmp_path/'out')) for p in (tmp_path/'out').rglob('*.txt')) == ['a-said.txt', 'deep/b-said.txt']
+    code, out, err = sh('predict', reader, texts/'a.txt', '--json')
+    assert json.loads(out) == dict(file=str(texts/'a.txt'), answer=dict(text='hello', mask=dict(shape=[100, 100]), numbers=[1, 1]))
+    (tmp_path/'a.txt').write_text('x')
+    for words,what in (([texts, '--out', tmp_path/'out'], 'exists already'), ([texts/'bad.bin', '--out', tmp_path/'new'], 'none of 1 files'), ([texts/'a.txt', tmp_path/'a.txt'], 'same name')):
+        code, out, err = sh('predict', reader, *words)
+        assert code == 2 and what in err and not (tmp_path/'new').exists(), err
+    assert not [p for p in tmp_path.iterdir() if p.name[0] == '.']
 
 def test_spaces(sh):
     code, out, err = sh('spaces')

@@ -9,13 +9,13 @@ from torch.utils.data import TensorDataset
 from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.segmentation_folders import ignored
 from nas_suite import cli, search
-from nas_suite.report import class_table, figures, page, read
+from nas_suite.report import figures, page, read
 from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.segmentation import end
-from nas_suite.tasks.segmentation import class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
+from nas_suite.tasks.segmentation import class_table, class_weights, coloured, confusion, fps, overlay, read_image, scores, segment, segmentation
 from nas_suite.training import batches
 
 def matrix(pred, true, classes):
@@ -401,7 +401,7 @@ def test_masks_of_a_run(run):
 def test_report_of_a_run(run, tmp_path):
     folder, found, _ = run
     facts = read(folder)
-    assert 'course' in figures(facts) and [r[0] for r in class_table(facts)[1]] == ['background', '0', '1', '4', '7', 'mean']
+    assert 'course' in figures(facts) and [r[0] for r in class_table(facts).rows] == ['background', '0', '1', '4', '7', 'mean']
     titles = [ax.get_title('left') for ax in figures(facts)['course'].axes]
     assert {'options left', 'entropy of the choices', 'expected cost / budget'} <= set(titles)
     lines = next(ax for ax in figures(facts)['course'].axes if ax.get_title('left') == 'options left').lines
@@ -440,10 +440,10 @@ def test_masks_from_the_command_line(run, sh, tmp_path):
     assert code == 0 and '2 masks and overlays, left out: 1' in out and err.count('\n') == 1 and 'bad.png cannot be read' in err
     files = {str(p.relative_to(tmp_path/'out')) for p in (tmp_path/'out').rglob('*') if p.is_file()}
     assert files == {'masks/a.png', 'masks/deep/b.png', 'overlays/a.png', 'overlays/deep/b.png'}
-    with Image.open(tmp_path/'out'/'masks'/'a.png') as im: assert im.mode == 'P' and np.array_equal(np.asarray(im), run[1].segment(tmp_path/'in'/'a.jpg').numpy())
+    with Image.open(tmp_path/'out'/'masks'/'a.png') as im: assert im.mode == 'P' and np.array_equal(np.asarray(im), run[1].use.segment(tmp_path/'in'/'a.jpg').numpy())
     with Image.open(tmp_path/'out'/'overlays'/'deep'/'b.png') as im: assert im.size == (40, 61) and im.mode == 'RGB'
     (tmp_path/'none').mkdir(); picture(tmp_path/'other'/'a.png', (50, 77))
-    for words,what in (((tmp_path/'in'/'a.jpg', '--out', tmp_path/'out'), 'exists already'), ((tmp_path/'in'/'bad.png', '--out', tmp_path/'new'), 'none of 1 images can be used'), ((tmp_path/'none', '--out', tmp_path/'new'), 'no images'),
+    for words,what in (((tmp_path/'in'/'a.jpg', '--out', tmp_path/'out'), 'exists already'), ((tmp_path/'in'/'bad.png', '--out', tmp_path/'new'), 'none of 1 files can be used'), ((tmp_path/'none', '--out', tmp_path/'new'), 'no images'),
                        ((tmp_path/'in'/'a.jpg', tmp_path/'other'/'a.png', '--out', tmp_path/'new'), 'same name')):
         code, out, err = sh('segment', folder, *words)
         assert code == 2 and what in err and not (tmp_path/'new').exists()
@@ -453,7 +453,7 @@ def test_a_search_from_the_command_line(sh, tmp_path, monkeypatch):
     monkeypatch.setattr(search, 'segmentation', lambda data, **more: asked.append((data, more)) or search.Found(None, {}, {}, {}, [], tmp_path))
     (tmp_path/'config.json').write_text('{}')
     assert sh('search', 'segmentation', 'digit scenes', '--macs', '8M', '--image-size', '180x240', '--epochs', 3, '--threads', 1, '-q')[0] == 0
-    assert asked == [('digit scenes', dict(latency_ms=None, macs='8M', params=None, image_size=(180, 240), classes=None, strategy='regularized', epochs=3, seed=0, device='auto', run_dir=Path('runs/digit_scenes-regularized-8M-macs'), progress=False, threads=1))]
+    assert asked == [('digit scenes', dict(macs='8M', image_size=(180, 240), strategy='regularized', epochs=3, seed=0, device='auto', run_dir=Path('runs/digit_scenes-regularized-8M-macs'), progress=False, threads=1))]
     for words,what in (([], 'needs a budget'), (['--macs', '1M', '--image-size', '5'], 'HEIGHTxWIDTH')):
         code, out, err = sh('search', 'segmentation', 'digit scenes', *words)
         assert code == 2 and what in err and err.count('\n') == 1

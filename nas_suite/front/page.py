@@ -7,13 +7,13 @@ __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'facts_html', 'sec
            'chance', 'verdict', 'head', 'body_html', 'of_the_task', 'stages_table', 'baselines_table',
            'specialized_table', 'watched_table', 'uses', 'search_facts', 'page', 'report']
 
-# %% ../../nbs/front/24_page.ipynb #34e8d956
+# %% ../../nbs/front/24_page.ipynb #b98e945b
 import html, io, json, math, re
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..drawing import Table, amount, ink, is_known, quantity, style
+from ..drawing import Table, ink, is_known, quantity, style
 from ..files import write
 from .figures import compared, figures
 from nas_suite.front.record import (

@@ -13,18 +13,9 @@ from pathlib import Path
 from ..drawing import Table, is_known, quantity
 from ..files import read_json
 
-# %% ../../nbs/front/21_record.ipynb #59b8ff49
-_files = dict(
-    config=dict,
-    environment=dict,
-    history=list,
-    arch=dict,
-    result=dict,
-    baselines=list,
-    front=dict,
-    specialized=list,
-    fps=dict,
-)
+# %% ../../nbs/front/21_record.ipynb #f842df0a
+_files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict,
+              specialized=list, fps=dict)
 
 def _load(path: Path, kind: type):
     "The content of a JSON file; empty if it is not there."
@@ -185,14 +176,12 @@ def comparison(run: dict) -> Table:
     columns = [(head, show) for head, show in columns if any(show(row) != '–' for row in table)]
     return Table([head for head, _ in columns], [[show(row) for _, show in columns] for row in table], strong=(0,))
 
-# %% ../../nbs/front/21_record.ipynb #d7a9d4d9
+# %% ../../nbs/front/21_record.ipynb #5897b283
 def sections(run: dict) -> list:
     "The task's part of a report: pairs of a title and what stands below it. ValueError where the task is not here."
     from nas_suite.tasks.base import kind_of
-    from nas_suite.front import older
     facts = run['config'].get('task') or {}
-    if not run['result']: return []
-    return kind_of(facts).sections(run) if facts.get('kind') else older.sections(run)
+    return kind_of(facts).sections(run) if facts.get('kind') and run['result'] else []
 
 def _facts_of_the_task(run: dict) -> list:
     "Lines of the facts among the sections of a task; none where that is not here."
