@@ -12,40 +12,45 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from .choices import Gates, Selection, roles, structure
 
-# %% ../nbs/core/04_relaxation.ipynb #4365c6e1
+# %% ../nbs/core/04_relaxation.ipynb #8acbb103
 def logits(space) -> Tensor:
     "The architecture parameters of all choices, one row a choice, filled with -inf: Tensor[D, K]."
-    s = structure(space)
-    rows = [c.alpha.masked_fill(~c.alive, -torch.inf) for c in s.choices]
+    rows = [c.alpha.masked_fill(~c.alive, -torch.inf) for c in structure(space).choices]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-torch.inf)
 
 normalisations = 'softmax', 'sigmoid'
 
 def _log_beliefs(space, weights='softmax') -> tuple:
     "Logarithms of the beliefs, Tensor[D, K], 0 where there is no option, and where there is one."
-    if weights not in normalisations: raise ValueError(f"there are no weights {weights!r}; they are {', '.join(normalisations)}")
-    a = logits(space)
-    there = a > -torch.inf
-    if weights == 'softmax': return a.log_softmax(1).masked_fill(~there, 0.), there
-    a = a.masked_fill(~there, 0.)
-    return (F.logsigmoid(a) - (a.sigmoid() * there).sum(1, keepdim=True).log()).masked_fill(~there, 0.), there
+    if weights not in normalisations:
+        raise ValueError(f"there are no weights {weights!r}; they are {', '.join(normalisations)}")
+    alpha = logits(space)
+    there = alpha > -torch.inf
+    if weights == 'softmax': return alpha.log_softmax(1).masked_fill(~there, 0.), there
+    alpha = alpha.masked_fill(~there, 0.)
+    total = (alpha.sigmoid() * there).sum(1, keepdim=True)
+    return (F.logsigmoid(alpha) - total.log()).masked_fill(~there, 0.), there
 
 def probabilities(space, weights: str = 'softmax') -> dict:
-    "The probability of each option of each choice: name -> Tensor(options,), differentiable in alpha. ValueError for other weights than softmax and sigmoid."
+    "The probability of each option: name -> Tensor(options,), differentiable in alpha. ValueError for unknown weights."
     s = structure(space)
     if not s.names: return {}
     log, there = _log_beliefs(s, weights)
-    return {n: p[:len(c)] for n,c,p in zip(s.names, s.choices, log.exp() * there)}
+    return {name: p[:len(c)] for name,c,p in zip(s.names, s.choices, log.exp() * there)}
 
+# %% ../nbs/core/04_relaxation.ipynb #ecb98c09
 def entropy(space, weights: str = 'softmax') -> float:
     "Mean entropy of the choices in nats: the natural sign of convergence."
     log, there = _log_beliefs(space, weights)
     return float(-(log.exp() * log * there).sum(1).mean().detach())
 
-# %% ../nbs/core/04_relaxation.ipynb #574d58df
+# %% ../nbs/core/04_relaxation.ipynb #d8c9e096
 def _beliefs(s): return logits(s).detach().float().cpu().softmax(1)
 
-def draw_path(space, generator=None, uniform=False) -> Selection:
+def draw_path(space,
+    generator: torch.Generator = None, # On the CPU
+    uniform: bool = False # Whatever the probabilities
+) -> Selection:
     "A hard selection of every choice, drawn from the probabilities."
     s = structure(space)
     if not s.names: return Selection()
@@ -53,80 +58,109 @@ def draw_path(space, generator=None, uniform=False) -> Selection:
     rows = torch.multinomial((p > 0).float() if uniform else p, 1, generator=generator)[:, 0]
     return Selection(zip(s.choices, rows.tolist()), zip(s.choices, s.names))
 
-# %% ../nbs/core/04_relaxation.ipynb #7c26d9b4
+# %% ../nbs/core/04_relaxation.ipynb #ba477487
 modes = 'two', 'full_v2', 'full'
 
-def draw_gates(space, mode: str = 'two', generator=None) -> tuple:
+def _draws(p, many, generator) -> tuple:
+    "For every choice an option, a pair of different ones, and a number from 0 to 1."
+    first = torch.multinomial(p, 1, generator=generator)[:, 0].tolist()
+    both = torch.multinomial(torch.where(many[:, None], p, 1.), min(2, p.shape[1]), generator=generator).tolist()
+    return first, both, torch.rand(len(p), generator=generator).tolist()
+
+def _gates(c, index, at, late) -> Gates:
+    "Binary gates of the options `index`, of which number `at` is active; `at` maps their probabilities to it."
+    q = c.alpha[list(index)].softmax(0)
+    active = at(q)
+    hard = torch.zeros_like(q)
+    hard[active] = 1
+    return Gates(index, hard + q - q.detach(), tuple(i == active for i in range(len(index))), late)
+
+def draw_gates(space, mode: str = 'two', generator: torch.Generator = None) -> tuple:
     "Binary gates for every choice: the selection, and for `two` the sampled pairs, {column: (i, j)}."
     if mode not in modes: raise ValueError(f"there is no gradient mode {mode!r}; the modes are {', '.join(modes)}")
     s = structure(space)
     p, selection, pairs = _beliefs(s), Selection(names=zip(s.choices, s.names)), {}
     alive = p > 0
     many = alive.sum(1) > 1
-    p = (p + 1e-12) * alive
-    first = torch.multinomial(p, 1, generator=generator)[:, 0].tolist()
-    both = torch.multinomial(torch.where(many[:, None], p, 1.), min(2, p.shape[1]), generator=generator).tolist()
-    coin = torch.rand(len(p), generator=generator).tolist()
-    for d,c in enumerate(s.choices):
-        if not many[d]: selection[c] = first[d]; continue
-        index = tuple(both[d]) if mode == 'two' else tuple(c.survivors)
-        q = c.alpha[list(index)].softmax(0)
-        if mode == 'two': at = int(coin[d] >= float(q[0].detach())); pairs[d] = index
-        else: at = index.index(first[d])
-        hard = torch.zeros_like(q); hard[at] = 1
-        selection[c] = Gates(index, hard + q - q.detach(), tuple(i == at for i in range(len(index))), mode == 'full_v2')
+    first, both, coin = _draws((p + 1e-12) * alive, many, generator)
+    for d,(c,several) in enumerate(zip(s.choices, many.tolist())):
+        if not several: selection[c] = first[d]
+        elif mode == 'two':
+            pairs[d] = tuple(both[d])
+            selection[c] = _gates(c, pairs[d], lambda q: int(coin[d] >= float(q[0].detach())), False)
+        else:
+            index = tuple(c.survivors)
+            selection[c] = _gates(c, index, lambda q: index.index(first[d]), mode == 'full_v2')
     return selection, pairs
 
-# %% ../nbs/core/04_relaxation.ipynb #6286f6f7
-def soften(space, weights: str = 'softmax', learn: bool = True) -> Selection: # learn: whether gradients reach alpha
+# %% ../nbs/core/04_relaxation.ipynb #d33c7f0c
+def soften(space,
+    weights: str = 'softmax',
+    learn: bool = True # Whether gradients reach alpha
+) -> Selection:
     "A selection in which every option that is alive has its weight; a choice of one option is hard."
     s = structure(space)
     def state(c, p):
         live = c.survivors
-        return live[0] if len(live) == 1 else Gates(tuple(live), (p if learn else p.detach())[live], (True,)*len(live))
-    return Selection(((c, state(c, p)) for c,p in zip(s.choices, probabilities(s, weights).values())), zip(s.choices, s.names))
+        if len(live) == 1: return live[0]
+        return Gates(tuple(live), (p if learn else p.detach())[live], (True,)*len(live))
+    states = ((c, state(c, p)) for c,p in zip(s.choices, probabilities(s, weights).values()))
+    return Selection(states, zip(s.choices, s.names))
 
-# %% ../nbs/core/04_relaxation.ipynb #2d725c1b
+# %% ../nbs/core/04_relaxation.ipynb #48b91898
 def reachable(space) -> list:
     "Names of the choices that some surviving architecture depends on."
     s = structure(space)
     live = [set(c.survivors) for c in s.choices]
-    return [n for n,uses in zip(s.names, s.where) if any(all(live[k] & allowed for k,allowed in use) for use in uses)]
+    def runs(use): return all(live[k] & allowed for k,allowed in use)
+    return [name for name,uses in zip(s.names, s.where) if any(map(runs, uses))]
 
 def undecided(space) -> list:
     "Names of the choices that are reachable and have more than one option left."
     s = structure(space)
-    return [n for n in reachable(s) if int(s.choices[s.names.index(n)].alive.sum()) > 1]
+    many = {name for name,c in zip(s.names, s.choices) if len(c.survivors) > 1}
+    return [name for name in reachable(s) if name in many]
+
+def _columns(space, names) -> dict:
+    "Columns of some choices, by role."
+    role, column, by = roles(space), {name: d for d,name in enumerate(structure(space).names)}, {}
+    for name in names: by.setdefault(role[name], []).append(column[name])
+    return by
 
 def undecided_by(space: nn.Module) -> dict:
     "Columns of the undecided choices, by role."
-    role, by, column = roles(space), {}, {n: d for d,n in enumerate(structure(space).names)}
-    for n in undecided(space): by.setdefault(role[n], []).append(column[n])
-    return by
+    return _columns(space, undecided(space))
 
 @torch.no_grad()
 def entropies(space: nn.Module, weights: str = 'softmax') -> dict:
-    "Mean entropy of the reachable choices of each role, as a part of that of all their options alike: role -> 0 (one-hot) to 1."
-    s, role, by = structure(space), roles(space), {}
-    log, there = _log_beliefs(s, weights)
-    every = torch.tensor([float(max(2, len(c))) for c in s.choices], device=log.device).log()
-    h = -(log.exp() * log * there).sum(1) / every
-    for n in reachable(s): by.setdefault(role[n], []).append(s.names.index(n))
-    return {d: float(h[i].mean()) for d,i in by.items()}
-
-# %% ../nbs/core/04_relaxation.ipynb #730a1be1
-regularizers = 'ssr', 'entropy', 'zero-one', 'none'
-
-def regularization(space: nn.Module, kind: str = 'ssr', weights: str = 'sigmoid', groups: dict = None) -> dict: # groups: default `undecided_by(space)`
-    "Mean loss of the undecided choices of each role: role -> scalar, differentiable in alpha."
-    if kind not in regularizers: raise ValueError(f"there is no regularizer {kind!r}; they are {', '.join(regularizers)}")
-    if kind == 'none': return {}
+    "Mean entropy of the reachable choices, as a part of the largest: role -> 0 (one-hot) to 1 (all alike)."
     s = structure(space)
     log, there = _log_beliefs(s, weights)
+    most = torch.tensor([float(max(2, len(c))) for c in s.choices], device=log.device).log()
+    share = -(log.exp() * log * there).sum(1) / most
+    return {role: float(share[columns].mean()) for role,columns in _columns(space, reachable(s)).items()}
+
+# %% ../nbs/core/04_relaxation.ipynb #1befccb7
+regularizers = 'ssr', 'entropy', 'zero-one', 'none'
+
+def _regularizer(s, kind, weights) -> Tensor:
+    "The loss of each choice: Tensor[D]."
+    log, there = _log_beliefs(s, weights)
     n = there.sum(1).to(log.dtype)
-    if kind == 'ssr': each = log.sum(1) / n + n.log()
-    elif kind == 'entropy': each = -(log.exp() * log * there).sum(1)
-    else:
-        p = logits(s).sigmoid() if weights == 'sigmoid' else log.exp()
-        each = -((p - .5)**2 * there).sum(1) / n
-    return {d: each[columns].mean() for d,columns in (undecided_by(space) if groups is None else groups).items()}
+    if kind == 'ssr': return log.sum(1) / n + n.log()
+    if kind == 'entropy': return -(log.exp() * log * there).sum(1)
+    p = logits(s).sigmoid() if weights == 'sigmoid' else log.exp()
+    return -((p - .5)**2 * there).sum(1) / n
+
+def regularization(space: nn.Module,
+    kind: str = 'ssr', # Or 'entropy', 'zero-one', 'none'
+    weights: str = 'sigmoid',
+    groups: dict = None # Columns by role; default `undecided_by(space)`
+) -> dict:
+    "Mean loss of the undecided choices of each role: role -> scalar, differentiable in alpha."
+    if kind not in regularizers:
+        raise ValueError(f"there is no regularizer {kind!r}; they are {', '.join(regularizers)}")
+    if kind == 'none': return {}
+    each = _regularizer(structure(space), kind, weights)
+    groups = undecided_by(space) if groups is None else groups
+    return {role: each[columns].mean() for role,columns in groups.items()}
