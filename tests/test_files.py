@@ -78,8 +78,16 @@ def test_readers_see_whole_files_while_many_write(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['a.json']
 
 def test_drafts_of_killed_processes_are_removed(tmp_path):
-    code = "import os; from nas_suite.files import filling, writing\nwith writing('a') as a, filling('b') as b: (b/'x').touch(); a.write_text('half'); os._exit(1)"
-    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)))
+    code = """
+import os
+from nas_suite.files import filling, writing
+with writing('a') as a, filling('b') as b:
+    (b/'x').touch()
+    a.write_text('half')
+    os._exit(1)
+"""
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
+    subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env)
     left = drafts(tmp_path)
     assert len(left) == 2 and sorted(tmp_path.iterdir()) == left
     write(tmp_path/'.draft-of-a-letter', 'mine')

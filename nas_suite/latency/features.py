@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'QUANTITIES', 'GRAPHS', 'FEATURES', 'network_features', 'SpaceFeatures', 'space_features', 'features']
 
-# %% ../../nbs/latency/02_features.ipynb #467799fb
+# %% ../../nbs/latency/02_features.ipynb #aea092d0
 import math, operator, re, torch
 from copy import deepcopy
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 from ..choices import check_rows, encode, structure
-from ..costs import CostModel, is_fixed, survey, tabulate, term
+from ..costs import CostModel, survey, tabulate, term
 from ..extraction import extract_selected
 from .tables import is_unit, marked
 from ..layers import Zero

@@ -273,23 +273,24 @@ def _pairs(found)->list:
             if always: break
     return out
 
-# %% ../../nbs/latency/01_tables.ipynb #0c345a66
-def _counted(found, places, rows, space):
+# %% ../../nbs/latency/01_tables.ipynb #f3328d19
+def _counted(column, places, rows, s):
     "What occurs at these places, and how often in each network: names, and a matrix (networks, names)"
     names = list(dict.fromkeys(s for place in places for s in place.signatures.values() if s))
     number, counts = {s: i + 1. for i,s in enumerate(names)}, np.zeros((len(rows), len(names)))
     for place in places:
         values = {k: number.get(s, 0.) for k,s in place.signatures.items()}
-        once = term(place.label, place.axes, values, place.record.axes, (place.record.times > 0).double(), found.column)
-        seen = CostModel(structure(space), found.column, [once], 'numbers').batch(rows).long().numpy()
+        once = term(place.label, place.axes, values, place.record.axes, (place.record.times > 0).double(), column)
+        seen = CostModel(s, column, [once], 'numbers').batch(rows).long().numpy()
         for i,k in enumerate(seen):
             counts[i, k - 1] += k > 0
     return names, counts
 
 def _live(space, found, archs)->tuple:
     "How often each unit, and each pair of neighbours, runs: for both, names and a matrix (networks, names)"
-    rows = encode(space, archs)
-    return _counted(found, found.units, rows, space), _counted(found, _pairs(found.units), rows, space)
+    s = structure(space)
+    rows, column = encode(s, archs), found.column
+    return _counted(column, found.units, rows, s), _counted(column, _pairs(found.units), rows, s)
 
 # %% ../../nbs/latency/01_tables.ipynb #62311e48
 def _gp(errors, singles, pairs)->tuple:
