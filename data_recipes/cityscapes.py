@@ -10,7 +10,7 @@ Labels: 34 ids become 19 classes by the authors' table (id -> trainId), all othe
 Checks: those of `segmentation_folders`; the number of images where `count` is left on."""
 from pathlib import Path
 import numpy as np
-from .segmentation_folders import Pairs, ignored, label_table, paired, read
+from .segmentation_folders import Pairs, ignored, label_table, read
 
 known = {  # id -> class, colour
     7: ('road', (128, 64, 128)), 8: ('sidewalk', (244, 35, 232)), 11: ('building', (70, 70, 70)),

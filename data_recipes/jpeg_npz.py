@@ -9,7 +9,7 @@ import io
 import numpy as np, torch
 from pathlib import Path
 from torch.utils.data import TensorDataset
-from .cifar10 import classes, normalised
+from .cifar10 import classes, normalised  # noqa: F401 (its classes are CIFAR-10's)
 
 def _decoded(jpeg: bytes) -> np.ndarray:
     "A picture (H, W, 3) of bytes."

@@ -115,7 +115,8 @@ class Pairs(Dataset):
         used = [label for label in range(256) if 0 <= self.table[label] < ignored]
         out = [label for label in range(256) if self.table[label] == ignored]
         classes = {int(self.table[label]) for label in used}
-        return f"the list of {len(classes)} classes knows labels {_ranges(used)}, and {_ranges(out)} for what is ignored"
+        return (f"the list of {len(classes)} classes knows labels {_ranges(used)}, and {_ranges(out)} for what is "
+                "ignored")
 
     def _read(self, i) -> tuple:
         "Bytes (3, H, W) of an image and labels (H, W) of its mask, resized."

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Metric', 'Task', 'joined', 'kind_of', 'Use', 'seeded_weights', 'labels_of', 'part_of', 'halves', 'windows']
 
-# %% ../../nbs/tasks/00_base.ipynb #328bd46a
+# %% ../../nbs/tasks/00_base.ipynb #b8ce0d69
 import importlib, math, re, sys, torch
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from einops import rearrange, repeat
+from einops import rearrange
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.utils._pytree import tree_map
@@ -18,13 +18,17 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from .. import training
 from ..latency.measuring import evaluating
 
-# %% ../../nbs/tasks/00_base.ipynb #de63c8e8
+# %% ../../nbs/tasks/00_base.ipynb #db6fe323
 @dataclass(frozen=True)
 class Metric:
     "What networks are judged by: its name, whether more is better, and its unit."
     name: str = 'accuracy'
     larger_is_better: bool = True
     unit: str = '%'  # '%': values are shares, from 0 to 1
+
+    def facts(self) -> dict:
+        "The metric as plain JSON: `Metric(**facts)` is the same metric."
+        return asdict(self)
 
 # %% ../../nbs/tasks/00_base.ipynb #d6b2c878
 @patch
@@ -34,16 +38,11 @@ def show(self: Metric, value) -> str:
     if self.unit == '%': return f'{100*value:.1f} %'
     return f'{value:.4g} {self.unit}'.strip()
 
-# %% ../../nbs/tasks/00_base.ipynb #3842eca8
+# %% ../../nbs/tasks/00_base.ipynb #3d8c30f6
 @patch
 def worth(self: Metric, value: float) -> float:
     "What is to be large: the value, or minus it where less is better. Its own inverse."
     return value if self.larger_is_better else -value
-
-@patch
-def facts(self: Metric) -> dict:
-    "The metric as plain JSON: `Metric(**facts)` is the same metric."
-    return asdict(self)
 
 # %% ../../nbs/tasks/00_base.ipynb #d50e133b
 class Task:

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['confusion', 'shares', 'mean_known', 'scores', 'fitted', 'class_weights']
 
-# %% ../../../nbs/tasks/segmentation/00_metrics.ipynb #4ed5dd27
-import torch
+# %% ../../../nbs/tasks/segmentation/00_metrics.ipynb #1611ffe9
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix

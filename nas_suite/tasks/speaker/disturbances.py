@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['levels', 'recordings_of', 'Disturb', 'drawn', 'coloured_noise', 'made_room']
 
-# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #24d4cb3f
+# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #6d1e6354
 import torch, torchaudio
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from fastcore.basics import patch
 from torch import Tensor
