@@ -469,7 +469,7 @@ def to_ofa_setting(space: nn.Module, arch: dict) -> dict:
     encode(space, arch)
     return dict(**_format(space).setting(arch), r=arch.get('resolution', space.config['image_size']))
 
-# %% ../nbs/spaces/01_importers.ipynb #17b4cb52
+# %% ../nbs/spaces/01_importers.ipynb #f19be33d
 class _Found(dict):
     "An architecture that is put together; `put` passes over choices that the space has not."
     def __init__(self, space):
@@ -501,6 +501,7 @@ def read(self: MobileFormat, setting: dict, found):
             found.put(f'{name}.kernel', kernel)
             found.put(f'{name}.expand', expand)
 
+# %% ../nbs/spaces/01_importers.ipynb #3615fa8e
 @patch
 def read(self: ResNetFormat, setting: dict, found):
     "Put a setting's options into an architecture."

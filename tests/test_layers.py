@@ -15,7 +15,9 @@ def given_x(space, n=2): return torch.randn(n, *space.input_shape, generator=tor
 def archs_of(space, most=24):
     every = rows(space)
     return decode(space, every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:most]])
-def one_hot(space, arch): return {n: torch.eye(len(c), dtype=D)[c.options.index(arch[n]) if n in arch else 0] for n,c in choices(space).items()}
+def one_hot(space, arch):
+    def row(c, n): return torch.eye(len(c), dtype=D)[c.options.index(arch[n]) if n in arch else 0]
+    return {n: row(c, n) for n,c in choices(space).items()}
 
 # ---- widths of one's own
 
@@ -32,7 +34,8 @@ def own(kind):
     "A space whose inner widths are of one's own, with one more beside and one after the other."
     torch.manual_seed(0)
     w, v = kind(one_of(4, 8, 16)), kind(one_of(8, 16))
-    body = nn.Sequential(Conv(2, 2, w, 3), Residual(Conv(2, w, w, one_of(1, 3), groups=w), w), Conv(2, w, v, 3, norm=False), Conv(2, v, scaled(v, .5), 1))
+    depthwise = Residual(Conv(2, w, w, one_of(1, 3), groups=w), w)
+    body = nn.Sequential(Conv(2, 2, w, 3), depthwise, Conv(2, w, v, 3, norm=False), Conv(2, v, scaled(v, .5), 1))
     return shaken(Net(body, Mean(), ElasticLinear(scaled(v, .5), 3), (2, 5, 5)))
 
 @pytest.mark.parametrize('kind', [Spread, Rounded])
@@ -61,7 +64,8 @@ def test_what_a_width_of_ones_own_says():
     spread, rounded = Spread(c), Rounded(one_of(5, 11))
     assert spread.values() == [4, 8, 16] and spread.most() == 16 and spread.least() == 4 and spread.variables() == [c]
     assert (spread.is_prefix, spread.has_places, spread.sortable) == (False, True, False)
-    assert rounded.values() == [4, 12] and (rounded.is_prefix, rounded.has_places, rounded.sortable) == (True, False, True)
+    assert rounded.values() == [4, 12]
+    assert (rounded.is_prefix, rounded.has_places, rounded.sortable) == (True, False, True)
     assert concat(spread, 2).places(c) and not Rounded(c).places(c) and not spread.in_groups(2)
     assert spread.sizes({c: torch.tensor([2, 0])}).tolist() == [16, 4]
     p = torch.tensor([.2, .3, .5])
@@ -73,7 +77,8 @@ def test_channels_of_a_width_of_ones_own_are_sorted():
     from nas_suite.strategies.supernet import sort_channels
     for kind,found in ((Spread, 0), (Rounded, 1)):
         w = kind(one_of(4, 8))
-        space = shaken(Net(nn.Sequential(Conv(2, 2, w, 3), Conv(2, w, 3, 3)), Mean(), nn.Linear(3, 3), (2, 5, 5))).double().eval()
+        body = nn.Sequential(Conv(2, 2, w, 3), Conv(2, w, 3, 3))
+        space = shaken(Net(body, Mean(), nn.Linear(3, 3), (2, 5, 5))).double().eval()
         x = given_x(space)
         archs = archs_of(space)
         before, weight = [space(x, arch) for arch in archs], space.body[0].conv.weight.clone()
@@ -84,15 +89,18 @@ def test_channels_of_a_width_of_ones_own_are_sorted():
 
 def algebra():
     a, b, c, r = one_of(4, 8), one_of(2, 6, 8), one_of('p', 'q'), one_of(.5, 2)
-    return [width_of(3), width_of(a), scaled(a, r, 2), grouped(a, 2), heads(one_of(1, 3), a), heads(b, 4), concat(a, 3, b), halves(a), concat(a, scaled(a, 2)), either(c, [a, 5]),
-            either(c, [concat(a, 1), grouped(b, 2)]), rest(10, a), rest(10, either(c, [a, 3])), scaled(concat(a, b), .5, 1), concat(either(c, [a, 2]), either(c, [b, 1])), Spread(a), concat(Spread(a), b)]
+    return [width_of(3), width_of(a), scaled(a, r, 2), grouped(a, 2), heads(one_of(1, 3), a), heads(b, 4),
+            concat(a, 3, b), halves(a), concat(a, scaled(a, 2)), either(c, [a, 5]), either(c, [concat(a, 1), grouped(b, 2)]),
+            rest(10, a), rest(10, either(c, [a, 3])), scaled(concat(a, b), .5, 1),
+            concat(either(c, [a, 2]), either(c, [b, 1])), Spread(a), concat(Spread(a), b)]
 
 @pytest.mark.parametrize('i', range(17))
 def test_answers_follow_from_what_is_kept(i):
     width = algebra()[i]
     raw, found = width.variables(), [width.kept(at) for at in width.combinations()]
     sizes = sorted({len(k) for k in found})
-    assert set(sizes) <= set(width.values()) and width.most() >= max(k[-1] for k in found) + 1 and width.least() == sizes[0]
+    assert set(sizes) <= set(width.values())
+    assert width.most() >= max(k[-1] for k in found) + 1 and width.least() == sizes[0]
     assert all(list(k) == sorted(set(k)) for k in found)
     index = {c: torch.tensor([at(c) for at in width.combinations()]) for c in raw}
     assert width.sizes(index).expand(len(found)).tolist() == [len(k) for k in found]
@@ -107,7 +115,8 @@ def test_answers_follow_from_what_is_kept(i):
     weight = [torch.stack([p[c][at(c)] for c in raw]).prod() for at in width.combinations()]
     torch.testing.assert_close(mask, torch.stack([sum(w for w,k in zip(weight, found) if n in k) for n in support]))
     for at,k in zip(width.combinations(), found):
-        with selecting(Selection({c: at(c) for c in raw})): assert list(width.support()) == list(k) and width.mask(torch.zeros(1)) is None
+        with selecting(Selection({c: at(c) for c in raw})):
+            assert list(width.support()) == list(k) and width.mask(torch.zeros(1)) is None
     assert width.is_prefix == all(list(k) == list(range(len(k))) for k in found)
 
 # ---- layer norm, embedding, transformers
@@ -146,7 +155,8 @@ def test_transformers_behave_alike_however_they_are_selected(shape):
         torch.testing.assert_close(space(x, gates), net(x), rtol=1e-9, atol=1e-9)
     part = extract(space, {'width': 24, 'blocks.depth': 2})
     for arch in decode(part, sample(part, 4, torch.Generator().manual_seed(0))):
-        torch.testing.assert_close(part(x, arch), space(x, {**arch, 'width': 24, 'blocks.depth': 2}), rtol=1e-9, atol=1e-9)
+        whole = {**arch, 'width': 24, 'blocks.depth': 2}
+        torch.testing.assert_close(part(x, arch), space(x, whole), rtol=1e-9, atol=1e-9)
 
 def test_roles_of_a_transformer():
     kinds = roles(Transformer())
@@ -156,3 +166,21 @@ def test_gradients_reach_every_choice_of_a_transformer():
     soft = {n: c.alpha.softmax(0) for n,c in choices(space.double()).items()}
     space(given_x(space), soft).square().sum().backward()
     assert all(float(a.grad.abs().max()) > 0 for a in alphas(space))
+
+# ---- what they cost
+
+def small_transformer():
+    return Transformer((8, 16), widths=(8, 16), counts=(1, 2), dim=4, ratios=(1, 2), depths=(1, 2))
+makers = {'Spread': lambda: own(Spread), 'Rounded': lambda: own(Rounded), 'transformer': small_transformer}
+
+@pytest.mark.parametrize('make', makers.values(), ids=makers)
+def test_tables_are_what_counting_gives(make):
+    from nas_suite.costs import count_macs, count_params, macs, params
+    space = make()
+    raw, shape = structure(space).choices, space.input_shape
+    every = torch.cartesian_prod(*(torch.tensor(c.survivors) for c in raw)).view(-1, len(raw))
+    p = [torch.softmax(torch.arange(len(c), dtype=D), 0) for c in raw]
+    for cost,count in ((macs(space, shape), lambda net: count_macs(net, shape)), (params(space), count_params)):
+        for arch in archs_of(space, 6): assert cost(arch) == count(extract(space, arch))
+        chance = torch.stack([q[every[:, d]] for d,q in enumerate(p)]).prod(0)
+        torch.testing.assert_close(cost.expected(dict(zip(choices(space), p))), (chance * cost.batch(every)).sum())

@@ -1,4 +1,4 @@
-"A small transformer space for sequences (C, T) and images (C, H, W): elastic width, number of heads, ratio of the MLP, and depth."
+"A small transformer space for sequences (C, T) and images (C, H, W): elastic width, heads, MLP ratio and depth."
 import math, torch
 from einops.layers.torch import Rearrange, Reduce
 from torch import nn
@@ -7,7 +7,7 @@ from nas_suite.choices import Space, one_of
 from nas_suite.layers import *
 
 class Attend(nn.Module):
-    "Scaled dot-product attention of queries, keys and values (B, heads, T, dim). It has no choice: how many heads it runs on follows from its input."
+    "Scaled dot-product attention, each (B, heads, T, dim). It has no choice: how many heads there are follows from its input."
     def forward(self, q, k, v): return F.scaled_dot_product_attention(q, k, v)
 
 class Attention(nn.Module):
@@ -15,9 +15,11 @@ class Attention(nn.Module):
     def __init__(self, width, count, dim: int):
         super().__init__()
         inner = heads(count, dim)
-        self.query, self.key = (ElasticLinear(width, inner, masked=False) for _ in range(2)) # a head that is half there counts by half of its values
+        # a head that is half there counts by half of its values, so that queries and keys are not masked
+        self.query, self.key = (ElasticLinear(width, inner, masked=False) for _ in range(2))
         self.value = ElasticLinear(width, inner)
-        self.split, self.attend, self.merge = Rearrange('b t (h d) -> b h t d', d=dim), Attend(), Rearrange('b h t d -> b t (h d)')
+        self.split, self.merge = Rearrange('b t (h d) -> b h t d', d=dim), Rearrange('b h t d -> b t (h d)')
+        self.attend = Attend()
         self.project = ElasticLinear(inner, width)
     def forward(self, x):
         q, k, v = (self.split(f(x)) for f in (self.query, self.key, self.value))
@@ -29,15 +31,19 @@ class Block(nn.Module):
     def __init__(self, width, count, dim: int, ratio):
         super().__init__()
         middle = scaled(width, ratio)
-        self.norm1, self.attention, self.norm2 = ElasticLayerNorm(width), Attention(width, count, dim), ElasticLayerNorm(width)
-        self.mlp = nn.ModuleDict(dict(expand=ElasticLinear(width, middle), act=nn.GELU(), contract=ElasticLinear(middle, width)))
+        self.norm1, self.attention = ElasticLayerNorm(width), Attention(width, count, dim)
+        self.norm2, self.act = ElasticLayerNorm(width), nn.GELU()
+        self.expand, self.contract = ElasticLinear(width, middle), ElasticLinear(middle, width)
     def forward(self, x):
         x = x + self.attention(self.norm1(x))
-        return x + self.mlp['contract'](self.mlp['act'](self.mlp['expand'](self.norm2(x))))
+        return x + self.contract(self.act(self.expand(self.norm2(x))))
 
 class Transformer(Space):
     "Patches, positions, blocks, and the mean over positions: (B, C, T) or (B, C, H, W) -> (B, classes)."
-    def __init__(self, input_shape=(8, 16), classes: int = 5, patch: int = 4, widths=(16, 24, 32), counts=(1, 2, 4), dim: int = 8, ratios=(1, 2), depths=(1, 2, 3)):
+    def __init__(self, input_shape=(8, 16), classes: int = 5, patch: int = 4, widths=(16, 24, 32),
+        counts=(1, 2, 4), dim: int = 8, # Heads, and channels of each
+        ratios=(1, 2), depths=(1, 2, 3)
+    ):
         super().__init__()
         self.input_shape = tuple(input_shape)
         channels, *lengths = input_shape
@@ -48,8 +54,10 @@ class Transformer(Space):
         n = math.prod(length // patch for length in lengths)
         self.register_buffer('positions', torch.arange(n), persistent=False)
         self.position = ElasticEmbedding(n, self.width)
-        self.blocks = ElasticDepth([Block(self.width, one_of(*counts), dim, one_of(*ratios)) for _ in range(max(depths))], one_of(*depths))
-        self.norm, self.mean, self.head = ElasticLayerNorm(self.width), Reduce('b t c -> b c', 'mean'), ElasticLinear(self.width, classes)
+        blocks = [Block(self.width, one_of(*counts), dim, one_of(*ratios)) for _ in range(max(depths))]
+        self.blocks = ElasticDepth(blocks, one_of(*depths))
+        self.norm, self.mean = ElasticLayerNorm(self.width), Reduce('b t c -> b c', 'mean')
+        self.head = ElasticLinear(self.width, classes)
     def forward(self, x):
         x = self.flatten(self.patches(x)) + self.position(self.positions)
         return self.head(self.mean(self.norm(self.blocks(x))))

@@ -4,6 +4,5 @@ from .elastic import *
 from .gates import *
 from .mixed import *
 from . import elastic, gates, mixed, widths
-from .elastic import ElasticConv as _ElasticConv, twin as _twin # names of before
 
 __all__ = [*widths.__all__, *elastic.__all__, *gates.__all__, *mixed.__all__]
