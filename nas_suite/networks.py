@@ -235,8 +235,8 @@ def _described_layer(name: str, layer: nn.Module) -> dict:
         raise ValueError(f"{name}, {layer}, cannot be written: made again it is {twin}{other}")
     return dict(type=kind, arguments=arguments)
 
-# %% ../nbs/core/03_networks.ipynb #a0b8e0fe
-_taken = frozenset(dir(fx.GraphModule)) # what every module has is among them
+# %% ../nbs/core/03_networks.ipynb #da17d2e6
+_taken = frozenset(dir(fx.GraphModule({}, fx.Graph()))) # what every module has is among them
 
 def _check_name(name: str) -> str:
     "A dotted name of a layer or tensor, else ValueError."
@@ -381,12 +381,13 @@ def _graph(calls: list) -> fx.Graph:
     graph.lint()
     return graph
 
-# %% ../nbs/core/03_networks.ipynb #7656055b
+# %% ../nbs/core/03_networks.ipynb #c798fb6e
 def _set_tensors(net, description: dict):
     "Zeros of the right types in place of tensors without data; what is frozen and what is one tensor."
     frozen, types, tensors = set(description['frozen']), description['types'], _tensors(net)
     made, same = {}, {n: names[0] for names in description['tied'] for n in names}
-    unknown = {*frozen, *types, *same} - tensors.keys()
+    used = {call['tensor'] for call in description['calls'] if 'tensor' in call}
+    unknown = {*frozen, *types, *same, *used} - tensors.keys()
     if unknown: raise ValueError(f"there is no tensor {sorted(unknown)[0]!r}")
     for name, tensor in tensors.items():
         first = same.get(name, name)

@@ -14,6 +14,7 @@ from nas_suite.layers import *
 from nas_suite.networks import *
 sys.path.insert(0, str(Path(__file__).parent))
 from test_contracts import SPACES, inputs, made, some
+from transformer_space import Transformer
 from test_extraction import Attention, Groups, Outputs, Packed, FORMS
 
 def through(net):
@@ -65,7 +66,7 @@ def test_networks_of_every_space(name):
 
 several = [pytest.param(lambda f=f: Outputs(f), id=n) for n, f in FORMS.items()]
 
-@pytest.mark.parametrize('make', [Attention, Groups, Packed, *several])
+@pytest.mark.parametrize('make', [Attention, Groups, Packed, Transformer, *several])
 def test_networks_with_einops_and_several_outputs(make):
     torch.manual_seed(0)
     space = make()
@@ -291,6 +292,8 @@ HOSTILE = {
     'code in a layer': dict(layer='layer"); print(1); ("', args=[x]), 'an unknown layer': dict(layer='other', args=[x]),
     'a private layer': dict(layer='_modules', args=[x]),
     'code in a tensor': dict(tensor='a.b); print(1'), 'an unknown tensor': dict(tensor='other'),
+    'a number of a layer': dict(tensor='layer.in_features'), 'the inside of a layer': dict(tensor='layer._parameters'),
+    'a layer as tensor': dict(tensor='layer'),
     'a dunder tensor': dict(tensor='__class__'), 'code in an input': dict(input='x=print(1)'),
     'many inputs': dict(input='*xs'), 'two words': dict(function='torch.relu', method='relu', args=[x]),
     'no word': dict(args=[x]),
