@@ -1,5 +1,6 @@
 "Turn nbdev's processed notebooks into a Sphinx source folder and README.md: directives, doc links and `show_doc` become MyST."
 import importlib, json, re, shutil, sys
+from functools import cached_property
 from pathlib import Path
 import yaml
 from nbdev.config import get_config
@@ -17,10 +18,16 @@ def symbols(lib):
             own.setdefault(link.split('.html')[0], {})[full[len(mod)+1:]] = full
     return out, own
 
+def is_property(path, name):
+    "Whether a name of a class is a property"
+    module = importlib.import_module('.'.join(path[:-1]))
+    return isinstance(getattr(getattr(module, path[-1]), name, None), (property, cached_property))
+
 def api(full):
     "The autodoc directive of one symbol"
     *path,name = full.split('.')
-    kind = 'class' if name[0].isupper() else 'method' if path[-1][0].isupper() else 'function'
+    kind = 'class' if name[0].isupper() else 'function'
+    if path[-1][0].isupper(): kind = 'property' if is_property(path, name) else 'method'
     return f'```{{eval-rst}}\n.. auto{kind}:: {full}\n```\n'
 
 def md(src, names, plain=False):

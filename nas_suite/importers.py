@@ -116,7 +116,7 @@ def _block(said: dict, where: str) -> Block:
     return Block(None, True)
 
 def described_blocks(config: dict) -> list:
-    "The `Block`s of a published description, in order. ValueError for what is no such block."
+    "The blocks of a published description, each a `Block`. ValueError for what is no such block."
     return [_block(said, f'block {n}') for n,said in enumerate(_need(config, 'blocks', 'the network'))]
 
 def _bn(config) -> dict:
