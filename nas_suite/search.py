@@ -6,7 +6,7 @@
 __all__ = ['default_space', 'compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load',
            'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #9416c0e3
+# %% ../nbs/front/08_the_front_door.ipynb #0dd87164
 from .front.compare import compare, equals
 from .front.doors.classification import classification
 from .front.doors.segmentation import segmentation
@@ -17,8 +17,8 @@ from .front.origins import metadata_of, space_of, strategies, task_of
 from .front.search import run
 from .front.specialize import front, specialize, train_supernet
 
-_all_ = ['compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load', 'metadata_of', 'space_of',
-         'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
+_all_ = ['compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load', 'metadata_of',
+         'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
 # %% ../nbs/front/08_the_front_door.ipynb #9f2fe078
 def default_space(

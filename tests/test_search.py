@@ -104,7 +104,7 @@ def same_run(a, b):
     assert {p.name for p in b.iterdir() if p.name[0] != '.'} == {p.name for p in a.iterdir()}
 
 FILES = {'config.json', 'environment.json', 'start.pt', 'search.pt', 'history.json', 'settled.json', 'arch.json', 'search.json', 'retrain.pt', 'metrics.json',
-         'costs.json', 'figures.json', 'model.safetensors', 'model.pt2', 'model.onnx', 'result.json', 'report.html'}
+         'costs.json', 'figures.json', 'network.json', 'model.safetensors', 'model.pt2', 'model.onnx', 'result.json', 'report.html'}
 
 # ---------------------------------------------------------------- what is found
 
@@ -525,6 +525,8 @@ def test_several_outputs_a_metric_in_pixels_and_no_classes(tmp_path):
     assert 0 < found.metrics['retrained']['error'] and set(found.model(torch.zeros(2, *shape))) == {'row', 'parts'}
     outputs = [o.name for o in __import__('onnx').load(tmp_path/'run'/'model.onnx').graph.output]
     assert sorted(outputs) == ['parts.0', 'parts.1', 'row']
+    again, x = search.load(tmp_path/'run').model, images(5, 3).tensors[0]                                     # a space that nobody can make again
+    assert torch.equal(again(x)['parts'][1], found.model(x)['parts'][1])
     x = images(2, 9).tensors[0]
     assert torch.equal(found.predict(x[0])['output']['row'], found.model(x[:1])['row'])
     with pytest.raises(ValueError, match=r"the run's space is one of your own \(TwoAnswers\)"): search.task_of(dict(task=task.facts())) and search.space_of(dict(name='TwoAnswers'))

@@ -103,15 +103,15 @@ def identity(table) -> dict:
     if not Path(table).is_file(): raise ValueError(f"there is no latency table {table}")
     return dict(table=hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16])
 
-# %% ../../nbs/front/02_budgets.ipynb #c98216f8
+# %% ../../nbs/front/02_budgets.ipynb #4749bcd8
 def reachable(cost: CostModel, most) -> float:
     "A budget as a number. ValueError if not even the smallest network of the space meets it with confidence."
     most = feasible(cost, most)
     low, arch = cost.cheapest()
     if cost.here() or (high := cost.predicted(arch).high) <= most: return most
     raise ValueError(f"no architecture of this space is within {cost.show(most)} with 95 % confidence: the smallest is "
-                     f"predicted to take {cost.show(low)}, and may take {cost.show(high)}; raise the budget, or calibrate "
-                     "the device's table on more networks")
+                     f"predicted to take {cost.show(low)}, and may take {cost.show(high)}; raise the budget, or "
+                     "calibrate the device's table on more networks")
 
 # %% ../../nbs/front/02_budgets.ipynb #51f2d06f
 @dataclass
@@ -142,7 +142,7 @@ class Tried:
         if measured: return min(bound, said) * max(.8, min(.99, ratio))
         return min(.999 * bound, said * ratio) # the upper end is nearly proportional
 
-# %% ../../nbs/front/02_budgets.ipynb #5eb9466d
+# %% ../../nbs/front/02_budgets.ipynb #c1bdaac9
 @dataclass
 class Settled:
     "A network within every budget, as settled.json says it."
@@ -189,11 +189,12 @@ def _missed(tried, limits) -> str:
     closest = min(tried, key=lambda t: max(map(t.share, limits)))
     cost, most = max(limits, key=closest.share)
     found = closest.readings[cost.name]
+    wanted, reached = cost.show(most), cost.show(found.high)
     if found.measured:
-        return (f"no network was measured within {cost.show(most)}; the closest of {len(tried)} took {cost.show(found.high)}: "
+        return (f"no network was measured within {wanted}; the closest of {len(tried)} took {reached}: "
                 "the machine is too busy to measure, or the budget too small")
-    return (f"no network was found whose {cost.name} is within {cost.show(most)} with 95 % confidence; the closest of "
-            f"{len(tried)} reaches {cost.show(found.high)}: raise the budget, or calibrate the device's table on more networks")
+    return (f"no network was found whose {cost.name} is within {wanted} with 95 % confidence; the closest of "
+            f"{len(tried)} reaches {reached}: raise the budget, or calibrate the device's table on more networks")
 
 # %% ../../nbs/front/02_budgets.ipynb #aea300d2
 def stem(cost: CostModel) -> str:

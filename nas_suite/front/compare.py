@@ -21,7 +21,7 @@ from ..latency import device_cost, measure_archs, saved_cost
 from ..tasks.base import Task
 from ..training import fit, seeded
 
-# %% ../../nbs/front/07_compare.ipynb #a80e6915
+# %% ../../nbs/front/07_compare.ipynb #d8f8e0ac
 def _near(space, arch, cost, rows, tolerance, seed):
     "Of some rows those whose cost is near that of an architecture, in random order."
     rows = rows[(cost.batch(rows) / cost(arch) - 1).abs() <= tolerance].unique(dim=0)
@@ -38,7 +38,7 @@ def equals(
     tolerance: float = .03, # Of the cost
     measured=None # function(architectures) -> list of numbers
 ) -> list:
-    "Up to `n` random architectures that cost as much as `arch`: by the cost model, and then as measured where that is given."
+    "Up to `n` random architectures that cost as much as `arch`: by the cost, and as measured where that is given."
     generator = seeded(seed, 'random')
     plain = sample(space, 20000, generator)
     rows = _near(space, arch, cost, plain, tolerance, seed)
@@ -80,7 +80,7 @@ def _rivals(found: Found, space, cost, random: int, seed: int) -> dict:
         warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
     return archs | {f'random {i+1}': arch for i, arch in enumerate(peers)}
 
-# %% ../../nbs/front/07_compare.ipynb #80e0d6cc
+# %% ../../nbs/front/07_compare.ipynb #24e00686
 class _Trainer:
     "Trains the rivals of a run as its network was trained."
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
@@ -127,7 +127,8 @@ def compare(
         cost = _cost(run, space, trainer.shape, table, trainer.config['budget'])
         archs = _rivals(found, space, cost, random, seed)
         timed = _timed(cost, space, list(archs.values()), trainer.shape, trainer.config['latency'])
-        return [trainer.row(name, arch, said, best if name == 'found' else None) for (name, arch), said in zip(archs.items(), timed)]
+        named_archs = zip(archs.items(), timed)
+        return [trainer.row(name, arch, said, best if name == 'found' else None) for (name, arch), said in named_archs]
     out = run.once('baselines', rows)
     report(run.folder)
     return out

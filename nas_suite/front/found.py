@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Found', 'save', 'weighted', 'rebuilt', 'load']
 
-# %% ../../nbs/front/04_found.ipynb #5d96e22e
+# %% ../../nbs/front/04_found.ipynb #8f639a8a
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,10 @@ from .export import export
 from .figures import plot
 from .origins import space_facts, space_of
 from .runs import Run, finished
+from ..networks import build
 from ..tasks.base import Task, Use, kind_of
 
-# %% ../../nbs/front/04_found.ipynb #e5c60702
+# %% ../../nbs/front/04_found.ipynb #bd0b7ed4
 @dataclass
 class Found:
     "A network that meets its budget, and how it was found."
@@ -55,7 +56,7 @@ class Found:
         return self.use.predict(raw)
 
     def plot(self):
-        "The search at a glance, as a matplotlib figure. ValueError for a specialized network, which has no run of its own."
+        "The search at a glance, as a matplotlib figure. ValueError for a specialized network, which has no run."
         if self.run_dir is None or (Path(self.run_dir)/'task.json').exists():
             raise ValueError("a specialized network has no run of its own; plot the run it comes from")
         return plot(self.run_dir)
@@ -80,24 +81,31 @@ def save(self: Found, folder) -> Path:
 
 Found.save = save
 
-# %% ../../nbs/front/04_found.ipynb #249bcc9e
+# %% ../../nbs/front/04_found.ipynb #a2a76cff
 def weighted(network: nn.Module, path) -> nn.Module:
     "A network with the weights of a safetensors file, in eval mode. ValueError if they are not of this network."
     try: load_model(network, str(path))
     except FileNotFoundError: raise ValueError(f"there is no {path}") from None
     except Exception as e:
-        raise ValueError(f"{path} is damaged, or does not hold the weights of this network: {str(e).splitlines()[0]}") from None
+        why = str(e).splitlines()[0]
+        raise ValueError(f"{path} is damaged, or does not hold the weights of this network: {why}") from None
     return network.eval()
 
 def rebuilt(
     run: Run, arch: dict,
     space: nn.Module = None # Default: the one that the folder describes
 ) -> nn.Module:
-    "The network of a folder, on the CPU and in eval mode."
-    if space is None:
-        config = run.read('config') if run.has('config.json') else dict(space=run.read('space'))
-        space = space_of(config['space'], config.get('fixed'))
-    return weighted(extract(space, arch).cpu(), run.path('model.safetensors'))
+    "The network of a folder, on the CPU and in eval mode. ValueError where the space is to be given."
+    network = _from_folder(run, arch) if space is None else extract(space, arch)
+    return weighted(network.cpu(), run.path('model.safetensors'))
+
+def _from_folder(run: Run, arch: dict) -> nn.Module:
+    "The network that a folder describes, without its weights: from the space, or from the network as data."
+    config = run.read('config') if run.has('config.json') else dict(space=run.read('space'))
+    try: return extract(space_of(config['space'], config.get('fixed')), arch)
+    except ValueError:
+        if not run.has('network.json'): raise
+    return build(run.read('network'))
 
 def load(
     run_dir, # Of a finished run, or where a specialized network was saved
@@ -106,9 +114,9 @@ def load(
     "What a run found, or a network that was saved. Nothing in the folder is executed."
     if (run := Run(run_dir)).has('task.json'):
         known = {name: run.read(name) for name in _parts}
-        return Found(rebuilt(run, known['arch'], space), **known, history=[], run_dir=run.folder, space=space, task=task,
-                     facts=run.read('task'))
+        return Found(rebuilt(run, known['arch'], space), **known, history=[], run_dir=run.folder, space=space,
+                     task=task, facts=run.read('task'))
     result = finished(run_dir).read('result')
     model = rebuilt(run, result['arch'], space)
-    return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space, task,
-                 result.get('figures', {}), run.read('config')['task'])
+    return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space,
+                 task, result.get('figures', {}), run.read('config')['task'])

@@ -25,7 +25,7 @@ def space_facts(space: nn.Module) -> dict:
     digest = hashlib.sha256(json.dumps(found + shapes).encode()).hexdigest()[:16]
     return dict(name=type(space).__name__, networks_digest=digest, **getattr(space, 'config', {}))
 
-# %% ../../nbs/front/03_origins.ipynb #5a3ef703
+# %% ../../nbs/front/03_origins.ipynb #7af33a0a
 def space_functions() -> dict:
     "The functions that make the spaces of the package: name -> function."
     found = {}
@@ -34,7 +34,8 @@ def space_functions() -> dict:
         for name in getattr(module, '__all__', ()):
             function = getattr(module, name)
             kind = getattr(function, '__annotations__', {}).get('return')
-            if inspect.isfunction(function) and isinstance(kind, type) and issubclass(kind, Space): found[name] = function
+            if inspect.isfunction(function) and isinstance(kind, type) and issubclass(kind, Space):
+                found[name] = function
     return found
 
 def space_of(

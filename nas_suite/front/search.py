@@ -31,7 +31,7 @@ from ..strategies.base import Strategy, Trained
 from ..tasks.base import Task
 from ..training import Loop, calibrated, fit, load_checkpoint, precisions, save_checkpoint, seeded
 
-# %% ../../nbs/front/05_search.ipynb #fc873e46
+# %% ../../nbs/front/05_search.ipynb #d80cf6f6
 def strategy_named(strategy, **settings) -> Strategy:
     "A strategy, or the one of a name with those of the settings that it takes. ValueError for what is none."
     if isinstance(strategy, Strategy): return strategy
@@ -46,8 +46,8 @@ def strategy_named(strategy, **settings) -> Strategy:
 def task_given(task) -> Task:
     "A task. ValueError that says what is missing for what is none."
     if isinstance(task, Task): return task
-    raise ValueError("a task is a subclass of nas_suite.tasks.base.Task with train, valid, test, input_shape and a loss; "
-                     f"found {type(task).__name__}")
+    raise ValueError("a task is a subclass of nas_suite.tasks.base.Task with train, valid, test, input_shape and a "
+                     f"loss; found {type(task).__name__}")
 
 # %% ../../nbs/front/05_search.ipynb #17d99be3
 class Search:
@@ -104,7 +104,7 @@ def limits(self: Search, costs: dict) -> list:
     "The budget as pairs of a cost and a number. ValueError if not even the smallest network is within one."
     return [Limit(costs[name], reachable(costs[name], most)) for name, most in self.budget.items()]
 
-# %% ../../nbs/front/05_search.ipynb #6df70432
+# %% ../../nbs/front/05_search.ipynb #993ec3e8
 @patch
 @contextmanager
 def begun(self: Search, costs: dict):
@@ -112,7 +112,8 @@ def begun(self: Search, costs: dict):
     with self.run.begun(self.config) as run:
         run.once('environment', lambda: environment(**self.measuring))
         if latency in costs and run.leads and not saved_cost(run.folder): costs[latency].save(run.folder)
-        if run.leads and not run.has('start.pt'): save_checkpoint(run.path('start.pt'), dict(space=self.space.state_dict()))
+        if run.leads and not run.has('start.pt'):
+            save_checkpoint(run.path('start.pt'), dict(space=self.space.state_dict()))
         self.space.load_state_dict(load_checkpoint(run.awaited('start.pt'))['space'])
         yield self
 
@@ -200,7 +201,7 @@ def export(self: Search, model: nn.Module) -> float:
     self.run.once('figures', lambda: decision | self.task.after(model, self.run))
     return difference
 
-# %% ../../nbs/front/05_search.ipynb #13ef6d40
+# %% ../../nbs/front/05_search.ipynb #56033db2
 @dataclass
 class Result:
     "What a run found, as result.json says it."
@@ -222,7 +223,8 @@ class Result:
 def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: list, difference: float) -> Result:
     "Everything that was found."
     options = {name: list(choice.options) for name, choice in choices(self.space).items()}
-    carried = {str(option): option.attributes for every in options.values() for option in every if isinstance(option, Option)}
+    named_options = [option for every in options.values() for option in every if isinstance(option, Option)]
+    carried = {str(option): option.attributes for option in named_options}
     return Result(
         arch=arch, options=options, attributes=carried, roles=roles(self.space), budget=self.budget,
         costs=self.run.read('costs'), units={name: cost.unit for name, cost in costs.items()},
@@ -236,10 +238,11 @@ def report(self: Search, *found):
     self.run.once('result', lambda: self._result(*found))
     if self.run.leads: report(self.run.folder)
 
-# %% ../../nbs/front/05_search.ipynb #4098033a
+# %% ../../nbs/front/05_search.ipynb #d03d632f
 def _supernet(config: dict) -> dict:
     "What a trained supernet depends on."
-    return {name: config[name] for name in ('space', 'task', 'seed', 'fixed')} | dict(training=config['strategy'].get('supernet'))
+    same = {name: config[name] for name in ('space', 'task', 'seed', 'fixed')}
+    return same | dict(training=config['strategy'].get('supernet'))
 
 def take_over(source: Path, run: Run, config: dict):
     "Begin a run where another one's training of a supernet ended. ValueError if that was of another one."
@@ -252,7 +255,7 @@ def take_over(source: Path, run: Run, config: dict):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #4022f666
+# %% ../../nbs/front/05_search.ipynb #c8e39bc9
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
@@ -274,7 +277,8 @@ def run(
     loggers=(), # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
     progress: bool = True
 ) -> Found:
-    "Search a space for the most accurate network within a budget. ValueError, before anything long, for what cannot be."
+    """Search a space for the most accurate network within a budget.
+    ValueError, before anything long, for what cannot be."""
     search = Search(space, task, strategy, amounts(budget), run_dir, seed, device, fixed, retrain_epochs, table,
                     backend, threads, batch, precision, loggers, progress)
     if search.run.has('result.json'): return search.found()

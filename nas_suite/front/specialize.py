@@ -28,7 +28,7 @@ from ..tasks.base import Task
 from ..tasks.classification import classification as classification_task
 from ..training import Loop, calibrated, fit, seed_of
 
-# %% ../../nbs/front/06_specialize.ipynb #f7d45cf3
+# %% ../../nbs/front/06_specialize.ipynb #29c041c4
 def train_supernet(
     task: Task, # Or data as of `search.classification`
     run_dir, # Folder to write to and to go on from
@@ -37,18 +37,20 @@ def train_supernet(
     seed: int = 0, device='auto', progress: bool = True,
     precision: str = '32-true', loggers=() # As of `run`
 ) -> list:
-    "Train a supernet for `specialize`, `front` and searches that take it over; its history. ValueError for another folder's."
+    """Train a supernet for `specialize`, `front` and searches that take it over; its history.
+    ValueError if the folder holds something else."""
     task = task if isinstance(task, Task) else classification_task(task, seed=seed)
     strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
     if space is None: space = task.default_space({}, shared=True, seed=seed)
-    search = Search(space, task, strategy, {}, run_dir, seed, device, precision=precision, loggers=loggers, progress=progress)
+    how = dict(precision=precision, loggers=loggers, progress=progress)
+    search = Search(space, task, strategy, {}, run_dir, seed, device, **how)
     if not search.run.has('history.json'):
         with search.begun({}):
             search.search([])
             if search.run.leads: report(search.run.folder)
     return search.run.read('history')
 
-# %% ../../nbs/front/06_specialize.ipynb #d131508a
+# %% ../../nbs/front/06_specialize.ipynb #d8cc9b31
 @dataclass
 class Trained:
     "A trained supernet, as its folder gives it back."
@@ -76,9 +78,11 @@ def opened(
     config = run.read('config')
     strategy = strategy_of(config['strategy'])
     if not strategy.keeps_weights:
-        raise ValueError(f"{run_dir} holds a run of {config['strategy']['name']}, which leaves no supernet to specialize")
+        name = config['strategy']['name']
+        raise ValueError(f"{run_dir} holds a run of {name}, which leaves no supernet to specialize")
     if not run.has('history.json') or not run.has('search.pt'):
-        raise ValueError(f"the supernet in {run_dir} is not trained to the end; repeat the command that began it to go on")
+        raise ValueError(f"the supernet in {run_dir} is not trained to the end; repeat the command that began it "
+                         "to go on")
     task = task_of(config) if task is None else task_given(task)
     _same_task(config, task, run_dir)
     if space is None: space = space_of(config['space'], config['fixed'])
@@ -86,10 +90,11 @@ def opened(
     strategy.search(space, task, [], Loop(config['seed'], device, run.path('search.pt'), progress=False))
     return Trained(run, config, space, task, strategy, device)
 
-# %% ../../nbs/front/06_specialize.ipynb #be56a3ad
+# %% ../../nbs/front/06_specialize.ipynb #3db32efa
 def each_budget(budget: dict, table=None) -> list:
     "Pairs of a budget and a table, one for each network. ValueError for lists of different lengths."
-    given = {key: list(value) if isinstance(value, (list, tuple)) else value for key, value in budget.items() if value is not None}
+    given = {key: value for key, value in budget.items() if value is not None}
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     lists = given | (dict(table=table) if isinstance(table, list) else {})
     lengths = {key: len(value) for key, value in lists.items() if isinstance(value, list)}
     if len(set(lengths.values())) > 1:
@@ -99,7 +104,7 @@ def each_budget(budget: dict, table=None) -> list:
     def of(value, i): return value[i] if isinstance(value, list) else value
     return [(amounts({key: of(value, i) for key, value in given.items()}), of(table, i)) for i in range(n)]
 
-# %% ../../nbs/front/06_specialize.ipynb #1da9a8e6
+# %% ../../nbs/front/06_specialize.ipynb #758f651b
 class _Costs:
     "The costs of a trained supernet, each made when it is asked for and then kept."
     def __init__(self, supernet: Trained, progress: bool = False):
@@ -120,10 +125,11 @@ class _Costs:
 
     def of(self, names, table=None, own: dict = {}) -> dict:
         "The costs of these names, and what is said of every network: name -> cost."
-        made_before = {name: self.once(name, lambda: named[name](self.space, self.shape)) for name in said_of(names, own)}
-        return made_before | own | ({latency: self.latency(table)} if latency in names and latency not in own else {})
+        found = {name: self.once(name, lambda: named[name](self.space, self.shape)) for name in said_of(names, own)}
+        if latency in names and latency not in own: found[latency] = self.latency(table)
+        return found | own
 
-# %% ../../nbs/front/06_specialize.ipynb #c990e6a8
+# %% ../../nbs/front/06_specialize.ipynb #6edfca32
 @dataclass
 class Specialized:
     "A network that was handed out, a row of specialized.json."
@@ -147,13 +153,16 @@ def _specialized(supernet: Trained, costs: dict, budget: dict) -> Found:
     settled = settle(space, lambda limits: strategy.derive(space, limits), limits)
     arch, metric = settled.arch, task.metric.name
     model = settled_weights(space, arch, task, supernet.config['seed'], supernet.device)
-    metrics = dict(validation={metric: validated(supernet, arch)}, predicted={metric: strategy.expected(space, task, arch)},
+    metrics = dict(validation={metric: validated(supernet, arch)},
+                   predicted={metric: strategy.expected(space, task, arch)},
                    extracted=task.evaluate(model, task.test, supernet.device))
-    return Found(model, arch, settled.described(costs), metrics, [], None, space, task, task.decision(model, supernet.device))
+    decision = task.decision(model, supernet.device)
+    return Found(model, arch, settled.described(costs), metrics, [], None, space, task, decision)
 
 def _row(found: Found, budget: dict) -> Specialized:
     "What is noted of a network."
-    validation, predicted, test = (found.metrics[part][found.task.metric.name] for part in ('validation', 'predicted', 'extracted'))
+    metric, parts = found.task.metric.name, ('validation', 'predicted', 'extracted')
+    validation, predicted, test = (found.metrics[part][metric] for part in parts)
     return Specialized(budget, found.arch, found.costs, validation, predicted, test)
 
 def _note(run: Run, rows: list):
@@ -187,7 +196,7 @@ def specialize(
     _note(supernet.run, rows)
     return found
 
-# %% ../../nbs/front/06_specialize.ipynb #eabf4e76
+# %% ../../nbs/front/06_specialize.ipynb #03346d45
 @dataclass
 class Point:
     "A network of the front, or one that was designed by hand."
@@ -215,24 +224,26 @@ def _measured(supernet: Trained, cost: CostModel, points: list):
     "Where the device is here, the measured cost in place of the table's."
     if not cost.here() or not points: return
     for point, found in zip(points, cost.readings(supernet.space, [point.arch for point in points])):
-        if found.measured: point.table, point.cost, point.latency_interval = point.cost, found.value, [found.low, found.high]
+        if not found.measured: continue
+        point.table, point.cost = point.cost, found.value
+        point.latency_interval = [found.low, found.high]
 
-# %% ../../nbs/front/06_specialize.ipynb #b91f2eda
+# %% ../../nbs/front/06_specialize.ipynb #fb18024f
 def _by_hand(supernet: Trained, width: float) -> ByHand:
     "A hand-designed network `width` times as wide, in a space of its own. ValueError where nobody knows one."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(supernet.config['seed'], 'by hand', width))
         found = supernet.space.by_hand(width) if isinstance(supernet.space, Space) else None
-    if found is None: raise ValueError("nobody has said what a hand-designed network of this space is: leave widths out")
-    return found
+    if found is not None: return found
+    raise ValueError("nobody has said what a hand-designed network of this space is: leave widths out")
 
 def _trained_alone(supernet: Trained, width: float, cost_of, epochs: float, progress: bool) -> Point:
     "A hand-designed network, trained alone."
     task, device = supernet.task, supernet.device
     hand = _by_hand(supernet, width)
     network = extract(hand.space, hand.arch)
-    fit(network, task, epochs=round(supernet.strategy.epochs if epochs is None else epochs), seed=supernet.config['seed'],
-        data=task.train, progress=progress, device=device)
+    epochs = round(supernet.strategy.epochs if epochs is None else epochs)
+    fit(network, task, epochs, seed=supernet.config['seed'], data=task.train, progress=progress, device=device)
     accuracy = task.evaluate(network, task.valid, device)[task.metric.name]
     return Point(cost_of(hand.space, hand.arch), accuracy, name=f'{hand.name} x{width:g}')
 

@@ -25,7 +25,7 @@ def one_budget(
         raise ValueError(f"the budget of {twice[0]} is given twice, as {twice[0]} and in budget")
     return amounts(budget | given)
 
-# %% ../../../nbs/front/doors/00_base.ipynb #a612c2d6
+# %% ../../../nbs/front/doors/00_base.ipynb #59a0bc49
 def shares_weights(strategy) -> bool:
     "Whether a strategy, or the one of a name, hands out the weights of its supernet."
     return strategy_named(strategy).keeps_weights
@@ -39,6 +39,7 @@ def through(
 ) -> Found:
     "Search for a network of a task, with what suits it where nothing else is said."
     strategy = strategy_named(strategy, epochs=epochs, batch_size=batch_size)
-    if space is None: space = task.default_space({name_of(key): most for key, most in budget.items()}, strategy.keeps_weights, seed)
+    names = {name_of(key): most for key, most in budget.items()}
+    if space is None: space = task.default_space(names, strategy.keeps_weights, seed)
     if not strategy.keeps_weights: more.setdefault('retrain_epochs', 2 * strategy.epochs)
     return run(space, task, strategy, budget, run_dir, seed, device, **more)

@@ -15,9 +15,10 @@ from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #10762e67
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #4de6df0f
 def segmentation(
-    data, # "digit scenes", a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images, masks) of folders; a (train, test) pair of data sets; or a task
+    data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
+          # masks) of folders; a (train, test) pair of data sets; or a task
     latency_ms=None, macs=None, params=None, # The budget: one or more
     image_size: tuple = None, classes=None, # Of the data: the size to resize to, the names of the classes
     strategy='regularized', space: nn.Module = None, # Default: SSR's, in its small size for small images
@@ -28,6 +29,7 @@ def segmentation(
 ) -> Found:
     "Search a network for semantic segmentation within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
-    task = data if isinstance(data, Task) else segmentation_task(data, image_size=image_size, classes=classes, seed=seed)
+    task = data
+    if not isinstance(data, Task): task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed)
     if strategy == 'evolution': strategy = Evolution(Supernet(sandwich(epochs or 40), batch_size=task.batch_size))
     return through(task, strategy, budget, space, seed, device, run_dir, epochs, batch_size=task.batch_size, **more)

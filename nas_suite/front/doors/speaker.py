@@ -15,9 +15,10 @@ from ...strategies.supernet import Supernet, five_stages
 from ...tasks.base import Task
 from ...tasks.speaker import speaker as speaker_task
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #774ca853
+# %% ../../../nbs/front/doors/03_speaker.ipynb #421ee49b
 def speaker(
-    data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe returned, or a task
+    data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
+          # returned, or a task
     latency_ms=None, macs=None, params=None, # The budget: one or more
     trials=None, # A trial list of the folder, or one of VoxCeleb's by name
     strategy='evolution', space: nn.Module = None, # Default: EfficientTDNN's, in its small size for few speakers
