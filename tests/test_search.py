@@ -529,7 +529,8 @@ def test_several_outputs_a_metric_in_pixels_and_no_classes(tmp_path):
     assert torch.equal(again(x)['parts'][1], found.model(x)['parts'][1])
     x = images(2, 9).tensors[0]
     assert torch.equal(found.predict(x[0])['output']['row'], found.model(x[:1])['row'][0])
-    with pytest.raises(ValueError, match=r"the run's space is one of your own \(TwoAnswers\)"): search.task_of(dict(task=task.facts())) and search.space_of(dict(name='TwoAnswers'))
+    with pytest.raises(ValueError, match=r"the run's space is one of your own \(TwoAnswers\)"): search.space_of(dict(name='TwoAnswers'))
+    with pytest.raises(ValueError, match='Rows cannot be made again from a folder: give the task'): search.task_of(dict(task=task.facts()))
 
 def test_the_network_is_an_ordinary_one_and_nothing_of_a_pt2_is_read(found, monkeypatch):
     def never(*a, **k): raise AssertionError('a .pt2 file was read')
