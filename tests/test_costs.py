@@ -248,3 +248,14 @@ def test_weights_that_are_used_twice_are_there_once():
     def weights(unit, inputs, outputs): return sum(p.numel() for p in unit.parameters())
     assert cost_of(space, (4, 8), weights, 'weights', once=True)({'0.kernel_size': 3}) == 4*4*3 + 4
     assert cost_of(space, (4, 8), weights, 'weights')({'0.kernel_size': 3}) == 2 * (4*4*3 + 4)
+
+def test_the_cheapest_follows_what_is_alive():
+    toy, (total, top) = two(1)
+    first = total.cheapest()
+    first[1]['0'] = None # what was handed out is the caller's
+    assert total.cheapest()[0] == first[0] and total.cheapest()[1]['0'] is not None
+    choice = structure(toy).choices[1]
+    best = choice.options.index(total.cheapest()[1]['1'])
+    choice.alive[best] = False
+    rows = every_row(toy)
+    assert total.cheapest()[0] == float(total.batch(rows).min()) and total.cheapest()[1]['1'] != choice.options[best]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from torch import Tensor
 
-# %% ../../nbs/costs/04_elimination.ipynb #45a283b1
+# %% ../../nbs/costs/04_elimination.ipynb #0f19246e
 @dataclass(frozen=True)
 class Step:
     "One choice goes."
     column: int   # The choice
     axes: tuple   # The choices that its best option depends on
-    joined: tuple # The tables it is in: (number, order of their axes or None, their shape over (column, *axes))
+    joined: tuple # The tables it is in: (number, order of their axes, their shape over (column, *axes)); None: as it is
 
 _ENTRIES = 10**7 # of the largest table on the way
 
@@ -47,7 +47,8 @@ class _Graph:
         return step
     def _fitted(self, scope, to) -> tuple:
         order = [scope.index(k) for k in to if k in scope]
-        return None if order == sorted(order) else tuple(order), tuple(self.sizes[k] if k in scope else 1 for k in to)
+        shape = None if len(scope) == len(to) else tuple(self.sizes[k] if k in scope else 1 for k in to)
+        return None if order == sorted(order) else tuple(order), shape
 
 # %% ../../nbs/costs/04_elimination.ipynb #9329a33f
 @lru_cache(256)
@@ -68,7 +69,7 @@ def plan(
         for k in steps[-1].axes: heapq.heappush(heap, (graph.entries[k], k))
     return tuple(steps)
 
-# %% ../../nbs/costs/04_elimination.ipynb #baed7d62
+# %% ../../nbs/costs/04_elimination.ipynb #0056fe1d
 def lowest(
     steps: tuple, # Of `plan`
     tables: list, # Arrays, in the order of the plan's scopes
@@ -79,8 +80,9 @@ def lowest(
     for step in steps:
         total = None
         for number,order,shape in step.joined:
-            table = tables[number] if order is None else tables[number].transpose(order)
-            table = table.reshape(shape)
+            table = tables[number]
+            if order is not None: table = table.transpose(order)
+            if shape is not None: table = table.reshape(shape)
             total = table if total is None else join(total, table)
         tables.append(None if total is None else total.min(0))
         best.append(0 if total is None else total.argmin(0))
@@ -88,7 +90,7 @@ def lowest(
         row[step.column] = int(option[tuple(row[d] for d in step.axes)]) if step.joined else 0
     return row
 
-# %% ../../nbs/costs/04_elimination.ipynb #8b7763e7
+# %% ../../nbs/costs/04_elimination.ipynb #b7dcf6dd
 def mean_product(
     steps: tuple, # Of `plan`
     tables: list, # Tensors (N, ...), in the order of the plan's scopes
@@ -104,7 +106,7 @@ def mean_product(
         for number,order,shape in step.joined:
             table = tables[number]
             if order is not None: table = table.permute(0, *(k + 1 for k in order))
-            table = table.reshape(len(table), *shape)
+            if shape is not None: table = table.reshape(len(table), *shape)
             total = table if total is None else total * table
         mean = torch.tensordot(total, beliefs[step.column].to(total.dtype), dims=([1], [0]))
         tables.append(mean)

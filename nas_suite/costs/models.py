@@ -17,7 +17,7 @@ from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
 from ..layers import values, variables
 
-# %% ../../nbs/costs/05_models.ipynb #91e601f8
+# %% ../../nbs/costs/05_models.ipynb #5dde6feb
 _JOIN = dict(sum=torch.add, max=torch.maximum)
 
 class CostModel:
@@ -48,12 +48,19 @@ class CostModel:
     def _arrays(self) -> list: # the tables as arrays, infinite where there is no entry
         return [t.table.nan_to_num(torch.inf).numpy() for t in self.merged]
     @cached_property
+    def _found(self) -> dict: return {} # options alive -> the cheapest
+    @cached_property
+    def _by_columns(self) -> bool: # whether no axis is a width
+        return all(isinstance(a, int) for t in self.merged for a in t.axes)
+    @cached_property
     def _levels(self): return _deciding(self)
     def __call__(self, arch: dict) -> float:
         "The cost of one architecture; ValueError if it is not of the space."
-        return float(self.batch(encode(self.structure, arch))[0])
+        row = encode(self.structure, arch)
+        value = self._single(row[0].tolist()) if self._by_columns else math.inf
+        return float(self.batch(row)[0]) if math.isinf(value) else value # which says what is missing
 
-# %% ../../nbs/costs/05_models.ipynb #b5931a74
+# %% ../../nbs/costs/05_models.ipynb #7ca19a34
 def _position(width, index): return torch.searchsorted(torch.tensor(values(width)), sizes(width, index))
 
 @patch
@@ -68,6 +75,15 @@ def _look(self: CostModel, term, rows, known=None):
         else: at = known[axis] = _position(axis, {c: rows[:, d] for c,d in self.column.items()})
         flat = flat * n + at
     return table.flatten()[flat]
+
+@patch
+def _single(self: CostModel, row: list) -> float:
+    "As `batch` of one row, without a tensor for each table; infinite where there is no entry."
+    out = self.offset
+    for t,table in zip(self.merged, self._arrays):
+        entry = self.scale * table.item(*(row[d] for d in t.axes))
+        out = out + entry if self.reduce == 'sum' else max(out, self.offset + entry)
+    return out
 
 @patch
 def missing(self: CostModel, rows: Tensor) -> list:
@@ -287,12 +303,16 @@ def _improve(rows, best, on, d, options, value):
     rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on])
     best[on] = torch.minimum(low, best[on])
 
-# %% ../../nbs/costs/05_models.ipynb #cab16414
+# %% ../../nbs/costs/05_models.ipynb #0df43a53
 @patch
 def cheapest(self: CostModel) -> tuple:
-    "The smallest cost of any architecture, and the architecture."
-    arch = decode(self.structure, minimise(self.structure, [(self, 1.)]))[0]
-    return self(arch), arch
+    "The smallest cost of any architecture, and the architecture. Found once for the options that are alive."
+    alive = tuple(torch.cat([c.alive for c in self.structure.choices]).tolist()) if self.structure.choices else ()
+    if alive not in self._found:
+        arch = decode(self.structure, minimise(self.structure, [(self, 1.)]))[0]
+        self._found[alive] = self(arch), arch
+    value, arch = self._found[alive]
+    return value, dict(arch)
 
 def cheapest(cost: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture."
@@ -334,21 +354,6 @@ def reading(self: CostModel, space, arch: dict,
 ) -> Reading:
     "What is known of the cost of one architecture of a space."
     return Reading(self(arch))
-
-@patch
-def readings(self: CostModel, space, archs: list, **more) -> list: # more: how to measure, where that is done
-    "What is known of the costs of several architectures, looked at side by side."
-    return [self.reading(space, arch) for arch in archs]
-
-@patch
-def predicted(self: CostModel, arch: dict) -> Reading:
-    "What is known of the cost of one architecture without measuring it."
-    return Reading(self(arch))
-
-@patch
-def here(self: CostModel) -> bool:
-    "Whether a network's cost can be had on this machine: what is counted can."
-    return True
 
 _PREFIXES = dict(G=1e9, M=1e6, k=1e3)
 
