@@ -252,14 +252,15 @@ def _check_identifier(name: str) -> str:
         raise ValueError(f"{name!r} cannot be the name of a result or an argument")
     return name
 
-# %% ../nbs/core/03_networks.ipynb #4f763ce8
+# %% ../nbs/core/03_networks.ipynb #875209fa
 def _check_call(word, name, args):
     "ValueError for what may not be called so."
     if word == 'input': _check_identifier(name)
     if word == 'function' and name not in functions: raise ValueError(f"there is no function {name!r}")
     if word == 'method' and (name not in methods or not args or not isinstance(args[0], fx.Node)):
         raise ValueError(f"there is no method {name!r} of a tensor")
-    if name == 'getattr' and (len(args) != 2 or not isinstance(args[0], fx.Node) or args[1] not in facts):
+    asks = word == 'function' and functions[name] is getattr
+    if asks and (len(args) != 2 or not isinstance(args[0], fx.Node) or args[1] not in facts):
         raise ValueError(f"a tensor is asked for {args[1:]}; what may be asked for is {', '.join(sorted(facts))}")
 
 _words = dict(call_module='layer', call_function='function', call_method='method', get_attr='tensor',
