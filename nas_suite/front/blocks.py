@@ -105,14 +105,15 @@ def _height(run: dict, choices: dict, widest: float) -> float:
         if 'width' in said and options: return .55 + .6*option/max(options)
     return .75
 
-# %% ../../nbs/front/22_blocks.ipynb #0ff43150
+# %% ../../nbs/front/22_blocks.ipynb #fd018982
 def _block(run: dict, name: str, choices: dict, tones: dict, widest: float) -> Block:
     "A block, from the choices of its module."
     said, lines = {}, []
     for choice, option in choices.items():
         own = features(run, choice, option)
         said |= own
-        if not {'kernel', 'expand', 'skip'} & set(own): lines.append(label(choice, option))
+        if 'width' in own: lines.append(f"{choice.rpartition('.')[2][:1]}{option}") # its name would not fit
+        elif not {'kernel', 'expand', 'skip'} & set(own): lines.append(label(choice, option))
     forms = dict(kernel='{0}×{0}', expand='e{0}')
     shown = ['skip'] if said.get('skip') else [form.format(said[key]) for key, form in forms.items() if key in said]
     coloured = next((pair for pair in choices.items() if _hue(features(run, *pair))), next(iter(choices.items())))

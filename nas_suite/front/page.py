@@ -175,10 +175,11 @@ def head(run: dict) -> str:
     if not is_done: lines.append('<p class=verdict>This run has not finished; the same command continues it.</p>')
     return f"<header>{''.join(lines)}</header>"
 
-# %% ../../nbs/front/24_page.ipynb #cc4be1d1
+# %% ../../nbs/front/24_page.ipynb #b606f4b0
 captions = dict(
     front='The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
-    architecture='From input to output. Colour: kernel; height: expansion; dashed: the block is skipped.',
+    architecture='From input to output. Colour: kernel or dilation; height: expansion or width; dashed: the block is '
+                 'skipped.',
     parts='Units in the order in which they run, and their share of the whole.',
     beliefs='Probabilities of the options of each choice, from the first step (left) to the last (right), and the option '
     'that was kept.',
