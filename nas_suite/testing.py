@@ -519,7 +519,7 @@ def _says_what_it_is(task, data):
         "a metric is shown in one line, and worth is its own inverse",
     )
     _owes(
-        min(len(part) for part in (task.train, task.valid, task.test, task.full, task.held)) > 0,
+        min(len(part) for part in (task.train, task.valid, task.test, task.full)) > 0,
         "a part of the data is empty",
     )
     if data is not None:

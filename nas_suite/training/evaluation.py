@@ -28,7 +28,7 @@ def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 25
     model.eval()
     try:
         for x,y in DataLoader(dataset, batch_size):
-            x, y = x.to(device), y.to(device)
+            x, y = task.prepare(x.to(device), y.to(device))
             out = model(x)
             metric.update(out, y)
             total += float(task.score(out, y)) * len(x)
