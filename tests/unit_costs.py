@@ -1,5 +1,6 @@
 "Two costs that nobody registered: the energy of an inference, and the most memory that activations take at once."
 import math
+from torch import nn
 from nas_suite.costs import cost_of, count_macs
 
 picojoule = dict(mac=4.6, byte=640.) # of 32-bit arithmetic, and of a byte from memory (Horowitz, 2014: orders of magnitude)
@@ -8,7 +9,9 @@ picojoule = dict(mac=4.6, byte=640.) # of 32-bit arithmetic, and of a byte from 
 def _bytes(shapes) -> int: return 4 * sum(math.prod(shape) for shape in shapes)
 
 
-def _macs(unit, inputs) -> int: return count_macs(unit, inputs[0][1:]) if len(inputs) == 1 else 0
+def _macs(unit, inputs) -> int:
+    "Of a unit with one input; a table that is looked up multiplies nothing."
+    return 0 if len(inputs) != 1 or isinstance(unit, nn.Embedding) else count_macs(unit, inputs[0][1:])
 
 
 def energy(space, input_shape):

@@ -3,7 +3,7 @@ from .counts import cost_of, count_macs, count_params, is_fixed, is_unit, macs, 
 from .loss import LatencyAwareLoss
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
 from .probing import tabulate
-from .survey import Record, aligned, is_elastic, on_meta, survey
+from .survey import Record, aligned, is_elastic, on_meta, only_options, survey
 from .tables import Term, distribution, merged, sizes, term
 
 # costs that a word in a shell can name: function(space, input_shape) -> CostModel
@@ -12,4 +12,4 @@ named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 __all__ = [
     'CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount', 'cheapest', 'cost_of', 'count_macs',
     'count_params', 'distribution', 'feasible', 'is_elastic', 'is_fixed', 'is_unit', 'macs', 'merged', 'minimise', 'named',
-    'on_meta', 'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']
+    'on_meta', 'only_options', 'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..choices import Choice, decode, structure
 from .models import CostModel
 from .probing import tabulate
-from .survey import aligned, is_elastic, survey
+from .survey import aligned, is_elastic, only_options, survey
 from .tables import term
 from ..extraction import extract
 from ..layers import Width, Zero
@@ -55,7 +55,7 @@ class _Units:
         for record,axes,times in self.each(once):
             if isinstance(record.module, Zero): continue # extraction removes it
             if reduce == 'max': times = (times > 0).double()
-            order, entries = tabulate(lambda: f(record))
+            order, entries = tabulate(lambda: f(record), only_options(axes, times))
             if not any(entries.values()): continue
             terms.append(term(self.names[record.module], order, entries, axes, times, self.column))
         return CostModel(self.structure, self.column, terms, name, unit=unit, reduce=reduce)
