@@ -413,7 +413,7 @@ def _all_of(cost: CostModel, space):
         f"{cost.name}: the expected cost is {expected}, the mean over all architectures {float(spent.mean())}",
     )
 
-# %% ../nbs/core/11_testing.ipynb #97cd9788
+# %% ../nbs/core/11_testing.ipynb #bf435533
 def _quotient(cost, probs, name, i, step=1e-6) -> float:
     "The difference quotient of the expected cost by the probability of one option."
     def at(shift):
@@ -434,7 +434,7 @@ def _has_a_gradient(cost: CostModel, space):
         i = choices(space)[name].survivors[-1]
         found, quotient = 0. if grad is None else float(grad[i]), _quotient(cost, probs, name, i)
         words = f"{cost.name}: the gradient by {name} is {found:g}, the difference quotient {quotient:g}"
-        _owes(abs(found - quotient) <= 1e-4 * abs(float(expected)), words)
+        _owes(abs(found - quotient) <= 1e-4 * abs(float(expected.detach())), words)
 
 # %% ../nbs/core/11_testing.ipynb #b923cac1
 def check_cost(
