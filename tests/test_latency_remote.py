@@ -3,6 +3,7 @@ import ast, json, re, subprocess, sys, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from nas_suite import cli
+from nas_suite.front import devices
 from nas_suite.choices import *
 from nas_suite.extraction import extract
 from nas_suite.latency import FewShotPredictor, load_table, pack, remote, runner, save_table, tables, unpack
@@ -186,13 +187,13 @@ def command(*words, capsys):
     return e.value.code or 0, out.out, out.err
 
 def test_the_commands(results, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, 'spaces', lambda: dict(tiny=mobile))
+    monkeypatch.setattr(devices, 'spaces', lambda: dict(tiny=mobile))
     code, out, err = command('unpack', results, '--space', 'tiny', '--out', tmp_path/'t.json', capsys=capsys)
     assert code == 0 and re.search(r'8 units on a board, [\d.]+ % off', out), err
     assert command('unpack', results, '--space', 'tiny', '--out', tmp_path/'t.json', capsys=capsys)[0] == 2
     code, out, err = command('check', tmp_path/'t.json', 'tiny', capsys=capsys)
     assert code == 0 and 'covers it: 8 units' in out and 'a board' in out
-    monkeypatch.setattr(cli, 'spaces', lambda: dict(tiny=lambda: mobile(expands=(1, 2, 3))))
+    monkeypatch.setattr(devices, 'spaces', lambda: dict(tiny=lambda: mobile(expands=(1, 2, 3))))
     code, out, err = command('check', tmp_path/'t.json', 'tiny', capsys=capsys)
     assert code == 2 and 'lacks 1 of the 9 units' in err and 'takes about' in err and len(err.strip().splitlines()) == 1
     code, out, err = command('compare', tmp_path/'t.json', tmp_path/'t.json', capsys=capsys)
