@@ -356,7 +356,7 @@ def test_the_threshold_is_of_whole_recordings(run):
     task = tiny_task()
     whole = task.valid.whole()
     assert task.valid.seconds == 3. and whole.seconds is None and len({x.shape[1] for x in whole.features(task.front)}) > 1
-    assert math.isclose(task.evaluate(found.model, whole)['threshold'], found.metrics['validation']['threshold'], abs_tol=1e-4)
+    assert math.isclose(task.evaluate(found.model, whole)['threshold'], found.figures['threshold'], abs_tol=1e-4)
 
 def test_onnx_takes_any_length_and_says_what_it_takes(run):
     import onnx, onnxruntime

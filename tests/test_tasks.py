@@ -12,7 +12,7 @@ from nas_suite.tasks.base import Metric, Task, Use, joined, kind_of
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, end, segmentation
 from nas_suite.tasks.speaker import speaker
-from nas_suite.training import batches, fit
+from nas_suite.training import batches, fit, worth
 
 def as_json(data): return json.loads(json.dumps(data))
 
@@ -83,7 +83,7 @@ def test_a_task_without_classes_is_trained_and_judged():
     assert found['error'] == pytest.approx(float((output['place'] - y[:, :2]).abs().mean()), rel=1e-5)
     assert found['loss'] == pytest.approx(float(task.loss(output, y)), rel=1e-4)
     assert task.evaluate(net, task.test, batch_size=5)['loss'] == pytest.approx(found['loss'], rel=1e-4)
-    assert task.metric.show(found['error']).endswith(' px')
+    assert task.metric.show(found['error']).endswith(' px') and worth(task, found['error']) == -found['error']
     assert float(task.reward(output, y)) == -float(task.score(output, y)) == -float(task.loss_at(.5)(output, y))
 
 def test_a_task_without_classes_is_used():

@@ -109,7 +109,7 @@ def head(self: Task, seed: int = 0) -> nn.Module:
     "What stands between the network and the loss in training. By default nothing does."
     return nn.Identity()
 
-# %% ../../nbs/tasks/00_base.ipynb #928df763
+# %% ../../nbs/tasks/00_base.ipynb #591501b3
 @patch
 def meter(self: Task):
     "An object of torchmetrics that gives the metric: `update(output, target)`, `compute()`."
@@ -119,11 +119,6 @@ def meter(self: Task):
 def metric_name(self: Task) -> str:
     "The metric's name."
     return self.metric.name
-
-@patch(as_prop=True)
-def larger_is_better(self: Task) -> bool:
-    "Whether more of the metric is better."
-    return self.metric.larger_is_better
 
 # %% ../../nbs/tasks/00_base.ipynb #c698a357
 @patch

@@ -115,8 +115,7 @@ def calibrated(net: nn.Module, task, data=None, **settings) -> nn.Module:
     found = Calibration(task, data, **settings)
     return recalibrate(net, found, len(found))
 
-# %% ../../nbs/training/02_evaluation.ipynb #ae943a62
+# %% ../../nbs/training/02_evaluation.ipynb #4128c20d
 def worth(task, value: float) -> float:
-    """A metric as what is to be large: itself, or 1 less it where the task says `larger_is_better = False`.
-    Its own inverse."""
-    return value if getattr(task, 'larger_is_better', True) else 1 - value
+    "A value of the task's metric as what is to be large: as `task.metric.worth` says. Its own inverse."
+    return task.metric.worth(value)

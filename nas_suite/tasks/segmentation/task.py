@@ -286,13 +286,6 @@ def metadata(cls: Segmentation, facts: dict) -> dict:
     known = {name: json.dumps(facts[name]) for name in ('names', 'palette', 'mean', 'std')}
     return dict(task='semantic segmentation', **known)
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #036d1514
-@patch(as_prop=True)
-def about(self: Segmentation) -> dict:
-    "The facts that only this task has, and the metric by its name."
-    only = {name: fact for name, fact in self.facts().items() if name not in Task.facts(self)}
-    return only | dict(metric=self.metric.name)
-
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #a375f5c1
 @patch
 def default_space(self: Segmentation, budget: dict = None, shared: bool = False, seed: int = 0):

@@ -261,7 +261,7 @@ def facts(self: Speaker) -> dict:
     settings = {name: getattr(self, name) for name in _settings} | dict(disturb=_of_disturb(self.disturb))
     return Task.facts(self) | what | settings | dict(recordings=self.recordings) | self.made
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #44083ebe
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #f8eb4cf5
 @patch(cls_method=True)
 def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:  # settings: of `speaker`, such as trials
     "The task that a folder's facts describe. ValueError where its data must be given."
@@ -279,12 +279,6 @@ def metadata(cls: Speaker, facts: dict) -> dict:
     sizes = dict(sample_rate=front['rate'], feature_dim=front['bands'], output_dim=facts['embedding'])
     said = {name: str(size) for name, size in sizes.items()}
     return dict(task='speaker verification', normalize_output='False', features=json.dumps(front), **said)
-
-@patch(as_prop=True)
-def about(self: Speaker) -> dict:
-    "The facts that only this task has, and the metric by its name."
-    only = {name: fact for name, fact in self.facts().items() if name not in Task.facts(self) and name != 'classes'}
-    return only | dict(metric=self.metric.name, larger_is_better=False)
 
 # %% ../../../nbs/tasks/speaker/06_task.ipynb #1d09a808
 @patch

@@ -85,7 +85,7 @@ def after(self: Speaker, model: nn.Module, run) -> dict:
     if latency is None: return {}
     return dict(real_time_factor=latency['value'] / 1000 / (self.train.n / self.front.rate))
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #835d4e73
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #c7f166da
 def _judged(run: dict) -> dict:
     "Metrics of the last network that was judged."
     metrics = run['result'].get('metrics') or {}
@@ -93,19 +93,17 @@ def _judged(run: dict) -> dict:
 
 def _threshold(run: dict):
     "The threshold that goes with the network; None where it is not known."
-    result = run['result']
-    kept = ((result.get('metrics') or {}).get('validation') or {}).get('threshold')
-    return (result.get('figures') or {}).get('threshold', kept)
+    return (run['result'].get('figures') or {}).get('threshold')
 
 def _between(judged: dict, name: str, show) -> str:
     "An interval in brackets, where there is one."
     ends = judged.get(f'{name}_interval')
     return f" ({' to '.join(map(show, ends))}, 95 % over speakers)" if ends else ''
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #3cdf45ee
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #40208fd4
 def of_speakers(run: dict) -> dict:
     "What there is to say of a run of speaker verification besides its table: name -> text."
-    task, result, judged = run['config']['task'], run['result'], _judged(run)
+    task, judged = run['config']['task'], _judged(run)
     percent, threshold = Metric().show, _threshold(run)
     costs = f"p_target {task['p_target']:g}, a miss costs {task['c_miss']:g}, a false alarm {task['c_fa']:g}"
     said = {
@@ -113,7 +111,7 @@ def of_speakers(run: dict) -> dict:
         'minDCF': f"{judged.get('min_dcf', math.nan):.3f}{_between(judged, 'min_dcf', '{:.3f}'.format)}; {costs}"}
     if threshold is not None: said['threshold'] = f"{threshold:.4f}, of the equal error rate on the validation trials"
     said['costs are for'] = f"{task['seconds']:g} s of speech"
-    factor = (result.get('figures') or {}).get('real_time_factor', (result.get('costs') or {}).get('real_time_factor'))
+    factor = (run['result'].get('figures') or {}).get('real_time_factor')
     return said | ({'real-time factor': f'{factor:.2g}'} if is_known(factor) else {})
 
 # %% ../../../nbs/tasks/speaker/07_use.ipynb #c9fccdae
