@@ -259,3 +259,10 @@ def test_the_cheapest_follows_what_is_alive():
     choice.alive[best] = False
     rows = every_row(toy)
     assert total.cheapest()[0] == float(total.batch(rows).min()) and total.cheapest()[1]['1'] != choice.options[best]
+
+def test_what_is_counted_is_known_here_without_measuring():
+    from nas_suite.choices import largest
+    from nas_suite.spaces.mobile import proxyless
+    space = proxyless(classes=3, image_size=8, in_channels=1, stem=8, first=0, widths=(8,), depths=(2,), last=16)
+    cost, arch = macs(space, (1, 8, 8)), largest(space)
+    assert cost.here() and cost.predicted(arch) == cost.reading(space, arch) == cost.readings(space, [arch])[0] == Reading(cost(arch))

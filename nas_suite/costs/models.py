@@ -355,6 +355,23 @@ def reading(self: CostModel, space, arch: dict,
     "What is known of the cost of one architecture of a space."
     return Reading(self(arch))
 
+@patch
+def readings(self: CostModel, space, archs: list,
+    **more # How to measure, where that is done
+) -> list:
+    "What is known of the costs of several architectures, looked at side by side."
+    return [self.reading(space, arch) for arch in archs]
+
+@patch
+def predicted(self: CostModel, arch: dict) -> Reading:
+    "What is known of the cost of one architecture without measuring it."
+    return Reading(self(arch))
+
+@patch
+def here(self: CostModel) -> bool:
+    "Whether a network's cost can be had on this machine: what is counted can."
+    return True
+
 _PREFIXES = dict(G=1e9, M=1e6, k=1e3)
 
 @patch
