@@ -23,7 +23,7 @@ from .spaces.mobile import FixedBlock, GlobalMean, MBConv, OnceForAll, Proxyless
 from .spaces.mobile import ofa_mobilenet_v3, ofa_proxyless, proxyless
 from .spaces.resnet import OFAResNet, ofa_resnet50
 from .spaces.settings import chain
-from .spaces.tdnn import EfficientTDNN, efficient_tdnn, tdnn_arch
+from .spaces.tdnn import EfficientTDNN, tdnn_arch
 
 # %% ../nbs/spaces/01_importers.ipynb #2266228e
 def _read_config(config) -> dict:

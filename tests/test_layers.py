@@ -90,8 +90,8 @@ def test_channels_of_a_width_of_ones_own_are_sorted():
 def algebra():
     a, b, c, r = one_of(4, 8), one_of(2, 6, 8), one_of('p', 'q'), one_of(.5, 2)
     return [width_of(3), width_of(a), scaled(a, r, 2), grouped(a, 2), heads(one_of(1, 3), a), heads(b, 4),
-            concat(a, 3, b), halves(a), concat(a, scaled(a, 2)), either(c, [a, 5]), either(c, [concat(a, 1), grouped(b, 2)]),
-            rest(10, a), rest(10, either(c, [a, 3])), scaled(concat(a, b), .5, 1),
+            concat(a, 3, b), halves(a), concat(a, scaled(a, 2)), either(c, [a, 5]),
+            either(c, [concat(a, 1), grouped(b, 2)]), rest(10, a), rest(10, either(c, [a, 3])), scaled(concat(a, b), .5, 1),
             concat(either(c, [a, 2]), either(c, [b, 1])), Spread(a), concat(Spread(a), b)]
 
 @pytest.mark.parametrize('i', range(17))

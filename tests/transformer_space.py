@@ -7,7 +7,7 @@ from nas_suite.choices import Space, one_of
 from nas_suite.layers import *
 
 class Attend(nn.Module):
-    "Scaled dot-product attention, each (B, heads, T, dim). It has no choice: how many heads there are follows from its input."
+    "Scaled dot-product attention, each (B, heads, T, dim). It has no choice: its input says how many heads there are."
     def forward(self, q, k, v): return F.scaled_dot_product_attention(q, k, v)
 
 class Attention(nn.Module):

@@ -6,7 +6,6 @@
 __all__ = ['conv_bn_relu', 'Bottleneck', 'Same', 'OFAResNet', 'ofa_resnet50']
 
 # %% ../../nbs/spaces/02_resnet.ipynb #1795f96a
-import torch
 from fastcore.basics import patch
 from torch import nn
 
