@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['CostModel', 'minimise', 'cheapest', 'amount', 'feasible', 'Reading']
 
-# %% ../../nbs/costs/05_models.ipynb #9100ae1d
+# %% ../../nbs/costs/05_models.ipynb #0041028a
 import itertools, heapq, math, torch
 import numpy as np
 from dataclasses import dataclass, field
+from einops import rearrange
 from fastcore.basics import patch
 from functools import cached_property
 from torch import Tensor
@@ -17,7 +18,7 @@ from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
 from ..layers import values, variables
 
-# %% ../../nbs/costs/05_models.ipynb #5dde6feb
+# %% ../../nbs/costs/05_models.ipynb #35c81143
 _JOIN = dict(sum=torch.add, max=torch.maximum)
 
 class CostModel:
@@ -56,11 +57,9 @@ class CostModel:
     def _levels(self): return _deciding(self)
     def __call__(self, arch: dict) -> float:
         "The cost of one architecture; ValueError if it is not of the space."
-        row = encode(self.structure, arch)
-        value = self._single(row[0].tolist()) if self._by_columns else math.inf
-        return float(self.batch(row)[0]) if math.isinf(value) else value # which says what is missing
+        return float(self.batch(encode(self.structure, arch))[0])
 
-# %% ../../nbs/costs/05_models.ipynb #7ca19a34
+# %% ../../nbs/costs/05_models.ipynb #05664861
 def _position(width, index): return torch.searchsorted(torch.tensor(values(width)), sizes(width, index))
 
 @patch
@@ -94,6 +93,8 @@ def missing(self: CostModel, rows: Tensor) -> list:
 def batch(self: CostModel, rows: Tensor) -> Tensor:
     "The cost of each row of option indices. LongTensor[N, D] -> Tensor[N]."
     check_rows(self.structure, rows)
+    if len(rows) == 1 and self._by_columns and math.isfinite(value := self._single(rows[0].tolist())):
+        return torch.tensor([value], dtype=torch.float64, device=rows.device)
     out, known = torch.full((len(rows),), self.offset, dtype=torch.float64, device=rows.device), {}
     for t in self.merged:
         entries = self.scale * self._look(t, rows, known)
@@ -277,7 +278,7 @@ def _lowest_within(steps, scopes, sums, tops) -> list:
         visit((*low[:k], middle + 1, *low[k+1:]), high, found)
     return answer
 
-# %% ../../nbs/costs/05_models.ipynb #6bbadac0
+# %% ../../nbs/costs/05_models.ipynb #b8927fff
 def _descend(s, costs, worths, starts=8) -> Tensor:
     "Coordinate descent, for tables too large to eliminate: from the best scores, the first options and random rows."
     live, worths = [c.survivors for c in s.choices], [torch.from_numpy(v) for v in worths]
@@ -298,7 +299,7 @@ def _improve(rows, best, on, d, options, value):
     if not bool(on.any()): return
     new = rows[on].repeat_interleave(len(options), 0)
     new[:, d] = options.repeat(int(on.sum()))
-    low, at = value(new).view(-1, len(options)).min(1)
+    low, at = rearrange(value(new), '(row option) -> row option', option=len(options)).min(1)
     at = torch.arange(len(at)) * len(options) + at
     rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on])
     best[on] = torch.minimum(low, best[on])
