@@ -109,16 +109,11 @@ def head(self: Task, seed: int = 0) -> nn.Module:
     "What stands between the network and the loss in training. By default nothing does."
     return nn.Identity()
 
-# %% ../../nbs/tasks/00_base.ipynb #591501b3
+# %% ../../nbs/tasks/00_base.ipynb #d7237a45
 @patch
 def meter(self: Task):
     "An object of torchmetrics that gives the metric: `update(output, target)`, `compute()`."
     raise TypeError(f"{type(self).__name__} has no meter: give it one, or an evaluate(model, dataset, device)")
-
-@patch(as_prop=True)
-def metric_name(self: Task) -> str:
-    "The metric's name."
-    return self.metric.name
 
 # %% ../../nbs/tasks/00_base.ipynb #c698a357
 @patch
