@@ -71,7 +71,7 @@ def metadata_of(facts: dict) -> dict:
     "What the user of an exported network must know, as texts, from the facts of its task."
     return kind_of(facts).metadata(facts)
 
-# %% ../../nbs/front/03_origins.ipynb #9b3566ab
+# %% ../../nbs/front/03_origins.ipynb #5a73b19e
 def strategies() -> dict:
     "The strategies of the package: name -> class."
     found = {}
@@ -79,7 +79,8 @@ def strategies() -> dict:
         module = importlib.import_module(f'nas_suite.strategies.{entry.name}')
         for kind in vars(module).values():
             mine = isinstance(kind, type) and issubclass(kind, Strategy) and kind.__module__ == module.__name__
-            if mine and entry.name != 'base': found[kind.__name__.lower()] = kind
+            to_build_on = entry.name in ('base', 'black_box')
+            if mine and not to_build_on: found[kind.__name__.lower()] = kind
     return found
 
 def strategy_facts(strategy: Strategy) -> dict:
