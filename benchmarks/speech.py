@@ -58,11 +58,11 @@ fine_cost = macs(fine, task.input_shape)
 for i,arch in enumerate(decode(fine, sample(fine, 12, seeded('fine')))): note('never drawn', f'random {i+1}', calibrated(extract(fine, arch), task, seed=a.seed), fine_cost(arch))
 low, high = cost(smallest(space)), cost(largest(space))
 budgets = [low + f*(high - low) for f in (.05, .2, .5)]
-for b,best in zip(budgets, strategy.specialise(space, [cost], budgets)):
-    net = calibrated(extract(space, best['arch']), task, seed=a.seed)
-    note('found', f'{b/1e6:.2f} M', net, cost(best['arch']))
+for b,best in zip(budgets, strategy.specialize(space, [cost], budgets)):
+    net = calibrated(extract(space, best.arch), task, seed=a.seed)
+    note('found', f'{b/1e6:.2f} M', net, cost(best.arch))
     fit(net, task, epochs=a.tune, lr=.01, seed=a.seed, head=load_checkpoint(kept)['head'], progress=False)
-    note('found, tuned', f'{b/1e6:.2f} M', net, cost(best['arch']))
+    note('found, tuned', f'{b/1e6:.2f} M', net, cost(best.arch))
 
 def by_hand(w):
     "An ECAPA-like network: three blocks, kernels 5, 3, 3, 3, one width, three times as wide at the end."

@@ -21,6 +21,7 @@ from nas_suite.tasks.speaker import speaker
 from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cross_entropy import CrossEntropy
 from keyword_task import Keywords
 from spaces import Builder, fixed
 from transformer_space import Transformer
@@ -144,10 +145,12 @@ evolving = dict(supernet=dict(epochs=2, batch_size=4), score='accuracy', populat
 STRATEGIES = {f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')}
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
+STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=1, evaluations=8, batch=4)
 CHANGED = { # settings that a configuration must tell
     'gated': Gated(alpha_lr=.5, every=3, gradient='full'),
     'regularized': Regularized(regularizer='entropy', weights='softmax', strength=dict(operator=1., depth=.3, width=.2)),
     'evolution': Evolution(**evolving | dict(score='predictor', samples=30)),
+    'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=.5, smoothing=.9),
 }
 
 

@@ -157,7 +157,7 @@ def test_published_sizes():
     assert [len(to_ofa(s)) for s in (a, b, c, d)] == [475, 475, 446, 368]
     assert [b.config[k] for k in ('strides', 'stem_stride')] == [[2, 2, 2, 1, 2], 2] and c.config['strides'] == [2, 2, 2, 1, 2, 1]
 
-# Kernel and expansion of each block, unit by unit, of specialised networks as published; MACs in millions and parameters in millions as in their table, and the image size that these imply.
+# Kernel and expansion of each block, unit by unit, of specialized networks as published; MACs in millions and parameters in millions as in their table, and the image size that these imply.
 PUBLISHED = {'1080ti 12 ms': ('33 33|36 54 54|56 53 73|34 73 36 34|76 54 73 53|36', 165, 5.9), 'cpu 15 ms': ('33 33|34 36|76 34|54 36 36|56 33|76', 301, 4.9),
              'v100 11 ms': ('33 33|56 53|73 33 74|74 54 33 74|36 56 54 36|34', 352, 6.2), 'tx2 35 ms': ('34 33|36 76|56 53|53 34|56 34|54', 121, 4.3)}
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -338,7 +338,7 @@ def test_what_decides_a_run_is_in_its_folder(run, change, says):
     task = speaker(data, **(dict(bands=24, seconds=.5, embedding=16) | change))
     with pytest.raises(ValueError, match=f'holds another run; it differs in.*{says}'): search.speaker(task, macs=budget, space=space, strategy=small_evolution(space), run_dir=found.run_dir, progress=False)
 
-def test_a_specialised_network_verifies(run, tmp_path):
+def test_a_specialized_network_verifies(run, tmp_path):
     found, budget = run
     one, = search.specialize(found.run_dir, macs=budget, space=tiny_space(), task=tiny_task(), device='cpu')
     kept = search.load(one.save(tmp_path/'one'))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Accuracy', 'AccuracyPredictor']
 
-# %% ../../nbs/strategies/06_scores.ipynb #95d4a050
+# %% ../../nbs/strategies/06_scores.ipynb #e7960d29
 import json, math, torch, warnings
 from fastcore.basics import patch
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from ..choices import active, canonical, decode, encode, structure
 from ..extraction import extract
 from ..files import read_json, write
-from ..training import Calibration, image_format, recalibrate, seeded, worth
+from ..training import Calibration, image_format, recalibrate, seeded
 
 # %% ../../nbs/strategies/06_scores.ipynb #e20ca670
 class Accuracy:
@@ -36,7 +36,7 @@ class Accuracy:
         self.batches = Calibration(task, seed=seed, device=device, n=calibrate, batch_size=batch_size)
         self.known = {} # row -> score
 
-# %% ../../nbs/strategies/06_scores.ipynb #243fa607
+# %% ../../nbs/strategies/06_scores.ipynb #26fd69a7
 @patch
 def network(self: Accuracy, arch: dict) -> nn.Module:
     "The calibrated network of an architecture."
@@ -49,7 +49,7 @@ def network(self: Accuracy, arch: dict) -> nn.Module:
 def _evaluated(self: Accuracy, row: Tensor) -> float:
     net = self.network(decode(self.space, row)[0])
     metric = self.task.evaluate(net, self.data, self.device)[self.task.metric.name]
-    score = worth(self.task, metric)
+    score = self.task.metric.worth(metric)
     return -math.inf if math.isnan(score) else score
 
 @patch
