@@ -145,7 +145,7 @@ evolving = dict(supernet=dict(epochs=2, batch_size=4), score='accuracy', populat
 STRATEGIES = {f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')}
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
-STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=1, evaluations=8, batch=4)
+STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 CHANGED = { # settings that a configuration must tell
     'gated': Gated(alpha_lr=.5, every=3, gradient='full'),
     'regularized': Regularized(regularizer='entropy', weights='softmax', strength=dict(operator=1., depth=.3, width=.2)),
