@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest, torch
 from torch import nn
 from nas_suite.choices import *
-from nas_suite.costs import macs, params
+from nas_suite.costs import cost_of, macs, params
 from nas_suite.layers import *
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.gated import Gated
@@ -57,6 +57,15 @@ def test_each_budget_has_its_own_price():
     own = encode(space, derive(space, limits, probs))
     assert float(market.worth(own)[0]) > float(market.worth(one)[0]) + 1
     assert float(market.worth(own)[0]) == float(market.worth(rows)[market.fits(rows)].max())
+
+@pytest.mark.parametrize('alone', [True, False])
+def test_a_peak_within_its_budget_is_nothing_to_seek(alone):
+    "The likeliest network fits: the rest of a budget may be spent, but a larger maximum buys nothing."
+    peak = cost_of(space, (3, 16, 16), lambda unit, inputs, outputs: float(inputs[0][1]), 'peak', reduce='max')
+    limits = [(peak, 1e6)] if alone else [(peak, 1e6), (cheap, .8*cheap(largest(space)))]
+    arch, likeliest = derive(space, limits, beliefs(0)), _market(space, limits, beliefs(0)).best([0., 0.][:len(limits)])
+    assert all(cost(arch) <= limit for cost,limit in limits)
+    if alone: assert arch == decode(space, likeliest)[0]
 
 def test_whether_a_network_fits():
     low = [(c, float(c.batch(rows).min())) for c in (cheap, heavy)]

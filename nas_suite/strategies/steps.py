@@ -153,13 +153,17 @@ def _market(space, limits, probs) -> _Market:
 
 # %% ../../nbs/strategies/01_steps.ipynb #ded6daab
 @patch
+def alike(self: _Market, price: float) -> list:
+    "The same price for each budget; below zero, where costs are sought, for sums alone: a peak is nothing to seek."
+    return [0. if price < 0 and cost.reduce == 'max' else price for cost,_ in self.limits]
+
+@patch
 def bracket(self: _Market, slow: bool) -> tuple:
     "Prices on either side of the budgets, (inside, outside); None for a side that is not reached."
-    at = lambda price: [price] * len(self.limits)
     inside, outside = (None, 0.) if slow else (0., None)
     step = 1e-3 if slow else -1e-3
     while None in (inside, outside) and abs(step) < 1e9:
-        if self.fits(self.best(at(step)))[0]:
+        if self.fits(self.best(self.alike(step)))[0]:
             inside = step
         else:
             outside = step
@@ -167,7 +171,7 @@ def bracket(self: _Market, slow: bool) -> tuple:
     if None in (inside, outside): return inside, outside
     for _ in range(40):
         middle = (inside + outside) / 2
-        if self.fits(self.best(at(middle)))[0]:
+        if self.fits(self.best(self.alike(middle)))[0]:
             inside = middle
         else:
             outside = middle
@@ -258,7 +262,7 @@ def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits
     if not limits: return decode(s, likeliest)[0]
     slow = not bool(market.fits(likeliest)[0])
     inside, outside = market.bracket(slow)
-    found = [] if inside is None else [market.best([inside] * len(limits))]
+    found = [] if inside is None else [market.best(market.alike(inside))]
     if found and outside is not None:
         found = [market.improved(found[0], 0. if slow else -2*outside)]
     if slow and len(limits) > 1:
