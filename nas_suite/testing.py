@@ -9,7 +9,7 @@ __all__ = ['space_checks', 'toy_spaces', 'shaken', 'every_row', 'architectures_a
            'check_cost', 'check_task', 'check_strategy']
 
 # %% ../nbs/core/11_testing.ipynb #3ad28903
-import copy, io, json, math, tempfile, torch
+import copy, inspect, io, json, math, tempfile, torch
 from pathlib import Path
 from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,8 +39,9 @@ from .networks import build, describe
 from .spaces.mobile import ofa_mobilenet_v3, proxyless
 from .spaces.tdnn import efficient_tdnn
 from . import search
+from .strategies.base import Strategy
 from .strategies.supernet import five_stages, progressive
-from .tasks.base import Metric, kind_of
+from .tasks.base import Metric, Task, kind_of
 from .tasks.classification import Classification
 from .training import batches, fit
 
@@ -76,7 +77,10 @@ def shaken(space: nn.Module, seed: int = 0) -> nn.Module:
 
 def _made(make, seed=0):
     torch.manual_seed(seed)
-    return shaken(make(), seed)
+    space = make()
+    _owes(isinstance(space, nn.Module), f"a space is an nn.Module; the function made a {type(space).__name__}")
+    _owes(hasattr(space, 'input_shape'), f"{type(space).__name__} has no input_shape: that of one input, without batch")
+    return shaken(space, seed)
 
 
 def _inputs(space, n=3, dtype=torch.float32) -> Tensor:
@@ -496,6 +500,7 @@ def check_task(
 ):
     "Does a task keep its contract? An AssertionError says what is owed."
     task = make()
+    _is_a_task(task)
     torch.manual_seed(0)
     space = task.default_space({}, seed=0) if make_space is None else make_space(task)
     net = extract(space, smallest(space))
@@ -504,6 +509,15 @@ def check_task(
     _is_learned(task, net)
     _judges(task, net)
     _serves_a_person(task, net, raw)
+
+
+def _is_a_task(task):
+    "Is everything there that is read of a task before anything is called?"
+    kind = type(task).__name__
+    _owes(isinstance(task, Task), f"a task is a subclass of nas_suite.tasks.base.Task; found {kind}")
+    for name in 'name', 'input_shape', 'train', 'valid', 'test':
+        _owes(getattr(task, name, None) is not None, f"{kind} has no {name}")
+    _owes(isinstance(task.metric, Metric), f"the metric of {kind} is a Metric; found {task.metric!r}")
 
 
 def _says_what_it_is(task, data):
@@ -678,7 +692,15 @@ def check_strategy(
 
 # %% ../nbs/core/11_testing.ipynb #04d5cae2
 def _tells_its_settings(make):
-    facts = make().config()
+    strategy = make()
+    _owes(
+        isinstance(strategy, Strategy),
+        f"a strategy is a subclass of nas_suite.strategies.base.Strategy; found {type(strategy).__name__}",
+    )
+    plain = type(strategy).config is Strategy.config
+    for name in inspect.signature(type(strategy)).parameters if plain else ():
+        _owes(hasattr(strategy, name), f"{type(strategy).__name__} takes a {name} and does not keep it as self.{name}")
+    facts = strategy.config()
     _owes(json.loads(json.dumps(facts)) == facts, "the configuration of a strategy is no plain JSON")
     _owes(type(make())(**facts).config() == facts, "a strategy made from its configuration has another one")
 

@@ -32,6 +32,9 @@ def known_cost(name: str) -> str:
 
 def amounts(budget: dict) -> dict:
     "A budget with numbers; those that are None are left out. ValueError for what is no budget."
+    if not isinstance(budget, dict | None):
+        raise ValueError(f"a budget is a dict of costs and the most they may be, as {{'macs': '50M'}}; found {budget!r}")
+    budget = budget or {}
     given = {key: amount(value) for key, value in budget.items() if value is not None}
     for key in given:
         if isinstance(key, str): known_cost(key)

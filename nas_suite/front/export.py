@@ -7,6 +7,7 @@ __all__ = ['leaves', 'exported', 'lengths', 'write_onnx', 'parity', 'write_descr
 
 # %% ../../nbs/front/01_export.ipynb #a8015ce1
 import json, warnings
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -31,10 +32,20 @@ def leaves(output) -> dict:
 # %% ../../nbs/front/01_export.ipynb #eb92be0e
 _batch = torch.export.Dim('batch', min=1, max=65536)
 
+def _takes(model: nn.Module, x: Tensor, axis: int) -> bool:
+    "Whether a network takes an input of another size along an axis: a product of sizes may be fixed although none is."
+    size = x.shape[axis]
+    for other in (size + 1, size - 1, 2*size, size // 2, 2*size + 1):
+        if other in (0, size): continue
+        with suppress(Exception), torch.no_grad():
+            model(x.index_select(axis, torch.arange(other) % size))
+            return True
+    return False
+
 def exported(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     "The program of a network in eval mode, of any batch size; for x (B, C, T) of any length that it takes."
     free = {0: _batch}
-    if x.ndim == 3: free |= {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
+    if x.ndim == 3: free |= {axis: torch.export.Dim.AUTO for axis in (1, 2) if _takes(model, x, axis)}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return torch.export.export(model, (x,), dynamic_shapes=(free,))
