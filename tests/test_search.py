@@ -350,6 +350,11 @@ REFUSED = {
     'two of one name': (dict(budget={'macs': 1e5, macs: 1e5}), "two costs of a budget have the name 'macs'"),
     'no cost': (dict(budget={3: 1e5}), 'the key of a budget is a name, a cost, or a function that makes one'),
     'strategy': (dict(strategy='magic'), "there is no strategy 'magic'; the strategies are evolution, gated, regularized"),
+    'retraining': (dict(retrain_epochs=-1), 'retrain_epochs is out of range: -1'),
+    'no number': (dict(retrain_epochs=float('nan')), 'retrain_epochs is out of range: nan'),
+    'threads': (dict(threads=0), 'threads is out of range: 0'),
+    'batch': (dict(batch=0), 'batch is out of range: 0'),
+    'no such device': (dict(device='mps'), r'there is no device mps here \([^\n]{,120}\)$'),
     'choice': (dict(fixed={'nothing': 1}), "this space has no choice 'nothing'; its choices are blocks.0.mix.choice"),
     'option': (dict(fixed={'blocks.0.mix.choice': 'mb9_k9'}), "blocks.0.mix.choice has no option 'mb9_k9'; its options are 'mb1_k3', 'mb2_k3'"),
     'input': (dict(task=classification((images(96, 0), images(48, 1))), space=mobile(in_channels=3)), r'an input of shape \(1, 8, 8\) does not run through this space')}

@@ -76,7 +76,7 @@ def computing_device(device='auto') -> str:
     device = str(torch.device(device))
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ValueError(f"there is no device {device} here ({str(e).strip().splitlines()[0]})") from None
+        raise ValueError(f"there is no device {device} here ({str(e).strip().splitlines()[0].split('. ')[0]})") from None
     return device
 
 def _is_device(device) -> bool:

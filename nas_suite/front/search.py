@@ -69,6 +69,9 @@ class Search:
             raise ValueError(f"there is no precision {precision!r}; the precisions are {', '.join(precisions)}")
         self.precision, self.retrain_epochs = precision, retrain_epochs
         if retrain_epochs is None: self.retrain_epochs = 0 if self.strategy.keeps_weights else 60
+        numbers = ('retrain_epochs', retrain_epochs, 0), ('threads', threads, 1), ('batch', batch, 1)
+        for name, given, least in numbers:
+            if given is not None and not given >= least: raise ValueError(f"{name} is out of range: {given}")
         self.measuring = dict(backend=backend, device=self.device, threads=threads, batch=batch)
         self.own = made(budget, self.space, self.shape)
         self.budget = by_name(budget, self.own)

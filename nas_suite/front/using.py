@@ -9,6 +9,7 @@ __all__ = ['listed', 'run_folder', 'task_facts', 'using', 'jsonable', 'answers']
 from pathlib import Path
 
 from ..files import read_json
+from .runs import Run
 from .launch import note
 
 # %% ../../nbs/front/32_using.ipynb #32e5251b
@@ -45,7 +46,7 @@ def run_folder(folder) -> Path:
 def task_facts(folder) -> dict:
     "What the folder of a run, or of one saved network, says of its task."
     alone = Path(folder)/'task.json'
-    return read_json(alone) if alone.is_file() else read_json(run_folder(folder)/'config.json')['task']
+    return read_json(alone) if alone.is_file() else Run(run_folder(folder)).read('config')['task']
 
 def using(
     run, # Folder of a finished run, or of one saved network
