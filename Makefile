@@ -11,6 +11,7 @@ help: ## this list
 demo: $(STAMP) ## search a network for handwritten digits on this machine, and compare it
 	$(BIN)/python -m nas_suite.demo
 test: $(STAMP) ## everything: notebooks, package, README, docs (TORCH=2.10.0 tries another torch)
+	@echo '== style'; $(BIN)/ruff check --quiet .
 	@echo '== notebooks are clean, the package matches them'; $(BIN)/python tests/generated.py
 	@echo '== tests'; OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 	@echo '== docs, README'; $(MAKE) --no-print-directory docs
