@@ -101,14 +101,19 @@ def demo(
 def main(argv=None):
     "The program `python -m nas_suite.demo`."
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
     @app.command()
     def run(
         run_dir: option(Path, 'Folder of the run.', show_default=True) = Path('runs/demo'),
         fresh: option(bool, 'Begin again instead of showing or continuing the run in the folder.', '--fresh') = False,
-        quiet: Quiet = False
+        quiet: Quiet = False,
     ):
-        "Search a digit classifier within a latency budget measured here, and compare it with networks that were not searched."
+        """Search a digit classifier within a latency budget measured here, and compare it with networks that were not
+        searched."""
         demo(run_dir, fresh, progress=not quiet)
+
     launch(app, argv, 'python -m nas_suite.demo')
 
-if __name__ == '__main__' and '__file__' in globals(): main() # a notebook has no __file__
+
+if __name__ == '__main__' and '__file__' in globals():
+    main()  # a notebook has no __file__

@@ -82,12 +82,33 @@ ink, faint, accent, alarm = '#1f2730', '#8c96a3', '#3f7fe0', '#d9534f'
 hues = ['#3f7fe0', '#e2953b', '#b9558f', '#3aa58f', '#8a6bd6', '#7c9a35', '#d2643f', '#4aa3c7', '#a07a58', '#c9a227']
 
 _style = {
-    'font.size': 9, 'font.family': 'sans-serif', 'text.color': ink, 'lines.linewidth': 1.6,
-    'axes.edgecolor': faint, 'axes.labelcolor': ink, 'axes.titlesize': 9.5, 'axes.titlecolor': ink, 'axes.titlelocation': 'left',
-    'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False, 'axes.axisbelow': True, 'axes.unicode_minus': True,
-    'xtick.color': faint, 'ytick.color': faint, 'xtick.labelcolor': ink, 'ytick.labelcolor': ink,
-    'grid.color': faint, 'grid.alpha': .25, 'legend.frameon': False,
-    'svg.fonttype': 'none', 'svg.hashsalt': 'nas_suite', 'text.parse_math': False, 'text.usetex': False}
+    'font.size': 9,
+    'font.family': 'sans-serif',
+    'text.color': ink,
+    'lines.linewidth': 1.6,
+    'axes.edgecolor': faint,
+    'axes.labelcolor': ink,
+    'axes.titlesize': 9.5,
+    'axes.titlecolor': ink,
+    'axes.titlelocation': 'left',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': False,
+    'axes.axisbelow': True,
+    'axes.unicode_minus': True,
+    'xtick.color': faint,
+    'ytick.color': faint,
+    'xtick.labelcolor': ink,
+    'ytick.labelcolor': ink,
+    'grid.color': faint,
+    'grid.alpha': 0.25,
+    'legend.frameon': False,
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'nas_suite',
+    'text.parse_math': False,
+    'text.usetex': False,
+}
+
 
 def style():
     "A block in which matplotlib draws in the style of the reports."

@@ -12,8 +12,19 @@ from copy import deepcopy
 from threading import RLock, get_ident
 from torch import fx, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path
-from .choices import (Choice, Gates, Selection, branches_of, encode, is_complete, restrict, selected, selecting,
-                               selection, structure)
+from nas_suite.choices import (
+    Choice,
+    Gates,
+    Selection,
+    branches_of,
+    encode,
+    is_complete,
+    restrict,
+    selected,
+    selecting,
+    selection,
+    structure,
+)
 from .layers import Width, Zero, twin
 
 # %% ../nbs/core/02_extraction.ipynb #bad33e6e

@@ -10,11 +10,53 @@ __all__ = ['amount', 'architecture', 'beliefs', 'blocks', 'chance', 'colours', '
 # %% ../nbs/front/25_report.ipynb #5d1f65e3
 from .drawing import amount, ink, milliseconds, quantity
 from .front.blocks import architecture, blocks, colours, draw_arch, draw_parts, features, parts, short
-from .front.figures import (beliefs, course, draw_budget, draw_entropy, draw_front, draw_live, draw_losses, draw_multiplier,
-                                     draw_panel, draw_tradeoff, figures, front, plot, tradeoff, training)
+from nas_suite.front.figures import (
+    beliefs,
+    course,
+    draw_budget,
+    draw_entropy,
+    draw_front,
+    draw_live,
+    draw_losses,
+    draw_multiplier,
+    draw_panel,
+    draw_tradeoff,
+    figures,
+    front,
+    plot,
+    tradeoff,
+    training,
+)
 from .front.page import chance, page, report
 from .front.record import costs, met, metric_name, metric_of, read, rows, stage_table, stages, summary
 
-_all_ = ['amount', 'architecture', 'beliefs', 'blocks', 'chance', 'colours', 'costs', 'course', 'features', 'figures', 'front', 'met',
-         'metric_name', 'metric_of', 'milliseconds', 'page', 'parts', 'plot', 'quantity', 'read', 'report', 'rows', 'short',
-         'stage_table', 'stages', 'summary', 'tradeoff', 'training']
+_all_ = [
+    'amount',
+    'architecture',
+    'beliefs',
+    'blocks',
+    'chance',
+    'colours',
+    'costs',
+    'course',
+    'features',
+    'figures',
+    'front',
+    'met',
+    'metric_name',
+    'metric_of',
+    'milliseconds',
+    'page',
+    'parts',
+    'plot',
+    'quantity',
+    'read',
+    'report',
+    'rows',
+    'short',
+    'stage_table',
+    'stages',
+    'summary',
+    'tradeoff',
+    'training',
+]

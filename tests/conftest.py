@@ -1,39 +1,64 @@
 "Seeds, a clock that a busy machine does not change, and the real data that is not on every machine."
+
 import os, random, zlib
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, settings
 from torch.utils.flop_counter import FlopCounterMode
 
-settings.register_profile('busy', deadline=None, suppress_health_check=[HealthCheck.too_slow]); settings.load_profile('busy') # examples may take as long as they take
+settings.register_profile('busy', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('busy')  # examples may take as long as they take
+
 
 @pytest.fixture(autouse=True)
-def seeds(): random.seed(0); np.random.seed(0); torch.manual_seed(0)
+def seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
 
 @pytest.fixture
 def shared():
     "Function: a path inside the shared data; skips, naming it, where it is absent."
-    root = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2]/'shared'))
+    root = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared'))
+
     def find(name):
-        if not (path := root/name).exists(): pytest.skip(f"needs the shared data {name} (set NAS_SUITE_SHARED to its folder)")
+        if not (path := root / name).exists():
+            pytest.skip(f"needs the shared data {name} (set NAS_SUITE_SHARED to its folder)")
         return path
+
     return find
+
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
     "Latencies that are counted: every back end runs a network, and its time is 20 us a layer and 1 ns an operation, up to some percent different for each network and each call. Kept in a cache of their own."
     from nas_suite.latency import Backend, backends, measuring
-    ns, noise = [0.], np.random.default_rng(0)
+
+    ns, noise = [0.0], np.random.default_rng(0)
+
     def slow(back_end):
         def prepare(module, example):
             handle = back_end.prepare(module, example)
             run = handle if back_end.run is None else lambda: back_end.run(handle)
-            with FlopCounterMode(display=False) as f: module(*example)
-            work = (2e4 * sum(not m._modules for m in module.modules()) + f.get_total_flops()) * np.random.default_rng(zlib.crc32(repr(module).encode())).lognormal(0, .02)
-            def timed(): ns[0] += work * noise.lognormal(0, .005); return run()
+            with FlopCounterMode(display=False) as f:
+                module(*example)
+            work = (2e4 * sum(not m._modules for m in module.modules()) + f.get_total_flops()) * np.random.default_rng(
+                zlib.crc32(repr(module).encode())
+            ).lognormal(0, 0.02)
+
+            def timed():
+                ns[0] += work * noise.lognormal(0, 0.005)
+                return run()
+
             return timed
+
         return Backend(prepare, None, back_end.sync, back_end.meta)
-    for name,b in backends.items(): monkeypatch.setitem(backends, name, slow(b if isinstance(b, Backend) else Backend(b)))
-    monkeypatch.setattr(measuring.measure, '__defaults__', (*measuring.measure.__defaults__[:-1], lambda: ns[0])) # its last parameter is the clock
-    monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path/'latencies'))
+
+    for name, b in backends.items():
+        monkeypatch.setitem(backends, name, slow(b if isinstance(b, Backend) else Backend(b)))
+    monkeypatch.setattr(
+        measuring.measure, '__defaults__', (*measuring.measure.__defaults__[:-1], lambda: ns[0])
+    )  # its last parameter is the clock
+    monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path / 'latencies'))
     return ns

@@ -1,4 +1,5 @@
 "Searches that ask and tell: what a sampler guards, what a search goes on with, and evolution driven from outside."
+
 import math, sys
 from pathlib import Path
 import pytest, torch
@@ -28,7 +29,9 @@ def driven(strategy, turns=20, n=7, limits=half, score=landscape):
 
 
 @pytest.mark.parametrize('make', [CrossEntropy, lambda: Evolution(population=12, parents=4, finalists=4)])
-@pytest.mark.parametrize('limits', [[], half, [(cost, cost(smallest(space)))]], ids=['none', 'half', 'the smallest alone'])
+@pytest.mark.parametrize(
+    'limits', [[], half, [(cost, cost(smallest(space)))]], ids=['none', 'half', 'the smallest alone']
+)
 def test_asked_networks_are_within_limits_and_told_the_same_again(make, limits):
     first, again = driven(make(), limits=limits), driven(make(), limits=limits)
     assert first.told == again.told and len(first.told) > 0
@@ -40,6 +43,7 @@ def test_failures_never_win():
     def failing(rows):
         scores = landscape(rows)
         return scores.masked_fill(scores > scores.median(), math.nan)
+
     for strategy in (CrossEntropy(), Evolution(population=12, parents=4, finalists=4)):
         told = driven(strategy, score=failing)
         assert told.best().score < math.inf and any(one.score == -math.inf for one in told.told)
@@ -47,17 +51,24 @@ def test_failures_never_win():
 
 
 def test_what_is_refused():
-    with pytest.raises(TypeError, match='Gated has no ask and tell'): search.sample(space, Gated())
-    with pytest.raises(ValueError, match='smallest reaches'): search.sample(space, CrossEntropy(), [(cost, 1)])
-    with pytest.raises(ValueError, match='one score'): driven(CrossEntropy(), turns=1).tell([smallest(space)], [])
-    with pytest.raises(ValueError, match='elite'): CrossEntropy(elite=0)
+    with pytest.raises(TypeError, match='Gated has no ask and tell'):
+        search.sample(space, Gated())
+    with pytest.raises(ValueError, match='smallest reaches'):
+        search.sample(space, CrossEntropy(), [(cost, 1)])
+    with pytest.raises(ValueError, match='one score'):
+        driven(CrossEntropy(), turns=1).tell([smallest(space)], [])
+    with pytest.raises(ValueError, match='elite'):
+        CrossEntropy(elite=0)
     assert 'blackbox' not in search.strategies() and 'evolution' in search.strategies()
 
 
 def test_a_population_told_in_parts_is_the_one_that_evolve_breeds():
     budgets = [half[0][1], 1.2 * cost(smallest(space))]
     settings = dict(population=12, parents=4, patience=3, generations=10, seed=2)
-    whole, people = evolve(space, landscape, [cost], budgets, **settings), Population(space, [cost], budgets, **settings)
+    whole, people = (
+        evolve(space, landscape, [cost], budgets, **settings),
+        Population(space, [cost], budgets, **settings),
+    )
     while not people.done:
         while len(rows := people.ask(5)):
             people.tell(rows.flip(0), landscape(rows.flip(0)))
@@ -67,29 +78,35 @@ def test_a_population_told_in_parts_is_the_one_that_evolve_breeds():
 
 class Noted(CrossEntropy):
     "Notes what it is told, and breaks off after so many networks."
+
     def begin(self, space, limits, seed):
         super().begin(space, limits, seed)
         self.heard, self.most = [], getattr(self, 'most', math.inf)
+
     def tell(self, archs, scores):
         super().tell(archs, scores)
         self.heard += zip(archs, scores)
-        if len(self.heard) >= self.most: raise KeyboardInterrupt
+        if len(self.heard) >= self.most:
+            raise KeyboardInterrupt
 
 
 def test_a_search_that_was_cut_off_evaluates_nothing_twice(tmp_path, monkeypatch):
     calls, plain = [], Accuracy.network
     monkeypatch.setattr(Accuracy, 'network', lambda self, arch: calls.append(arch) or plain(self, arch))
+
     def go(folder, most=math.inf):
         torch.manual_seed(0)
         net, strategy = Net(), Noted(epochs=1, evaluations=12, batch=4)
         strategy.most, limits = most, [(macs(net, net.input_shape), half[0][1])]
-        strategy.search(net, task_for(), limits, Loop(seed=1, checkpoint=folder/'search.pt', progress=False))
+        strategy.search(net, task_for(), limits, Loop(seed=1, checkpoint=folder / 'search.pt', progress=False))
         return strategy.heard, strategy.derive(net, limits)
-    whole, n = go(tmp_path/'whole'), len(calls)
+
+    whole, n = go(tmp_path / 'whole'), len(calls)
     calls.clear()
-    with pytest.raises(KeyboardInterrupt): go(tmp_path/'cut', most=8)
-    assert (tmp_path/'cut'/'scores.json').exists() and 0 < len(calls) < n
-    assert go(tmp_path/'cut') == whole and len(calls) <= n + 4 # those of the batch that was not written
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / 'cut', most=8)
+    assert (tmp_path / 'cut' / 'scores.json').exists() and 0 < len(calls) < n
+    assert go(tmp_path / 'cut') == whole and len(calls) <= n + 4  # those of the batch that was not written
     assert len(whole[0]) == 12
 
 
@@ -98,9 +115,10 @@ def test_tighter_limits_pick_another_of_the_same_and_looser_ones_look_again():
     net, strategy = Net(), CrossEntropy(epochs=1, evaluations=12, batch=6)
     price = macs(net, net.input_shape)
     strategy.search(net, task_for(), [(price, half[0][1])], Loop(progress=False))
-    for most, searches in ((half[0][1], 1), (.9 * half[0][1], 1), (price(largest(net)), 2)):
+    for most, searches in ((half[0][1], 1), (0.9 * half[0][1], 1), (price(largest(net)), 2)):
         assert price(strategy.derive(net, [(price, most)])) <= most and len(strategy.searched) == searches
 
 
 def test_a_strategy_without_ask():
-    with pytest.raises(TypeError, match='BlackBox has no ask'): search.sample(space, BlackBox()).ask()
+    with pytest.raises(TypeError, match='BlackBox has no ask'):
+        search.sample(space, BlackBox()).ask()

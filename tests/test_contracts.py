@@ -1,11 +1,12 @@
 "Every space, task, strategy and cost, tested by the checks that are shipped: a new one is tested by being listed here."
-import random, re, sys
+
+import random, sys
 from copy import deepcopy
 from pathlib import Path
 import nbformat, pytest, torch
 from torch.utils.data import TensorDataset
 from nas_suite import testing
-from nas_suite.choices import choices, count, decode, encode, restrict, sample
+from nas_suite.choices import count, decode, encode, restrict, sample
 from nas_suite.costs import macs, params
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
@@ -32,9 +33,9 @@ root = Path(__file__).parents[1]
 
 def tutorial():
     "The network that the tutorial makes searchable: a plain nn.Module."
-    page = nbformat.read(root/'nbs/tutorials/01_your_own_network.ipynb', 4)
-    code, = (c.source for c in page.cells if c.cell_type == 'code' and 'class Searchable' in c.source)
-    exec(code[:code.index('torch.manual_seed')], names := dict(torch=torch, nn=torch.nn))
+    page = nbformat.read(root / 'nbs/tutorials/01_your_own_network.ipynb', 4)
+    (code,) = (c.source for c in page.cells if c.cell_type == 'code' and 'class Searchable' in c.source)
+    exec(code[: code.index('torch.manual_seed')], names := dict(torch=torch, nn=torch.nn))
     space = names['Searchable'](3)
     space.input_shape = 1, 8, 8
     return space
@@ -50,7 +51,7 @@ def mobile(**more):
 
 def wide():
     "More of everything."
-    sizes = dict(first=8, widths=(8, 12), depths=(1, 2), kernels=(3, 5, 7), expands=(1, 3), dropout=.2)
+    sizes = dict(first=8, widths=(8, 12), depths=(1, 2), kernels=(3, 5, 7), expands=(1, 3), dropout=0.2)
     return mobile(in_channels=2, image_size=12, **sizes)
 
 
@@ -60,7 +61,7 @@ def once_for_all():
 
 
 def resnet():
-    sizes = dict(widths=(32,), base_depths=(1,), depths=(0, 1), strides=(1,), ratios=(.5, 1.), expands=(.5,))
+    sizes = dict(widths=(32,), base_depths=(1,), depths=(0, 1), strides=(1,), ratios=(0.5, 1.0), expands=(0.5,))
     return ofa_resnet50(**small, **sizes, stem=32, stem_block=False)
 
 
@@ -74,7 +75,8 @@ def segmenter():
     return ssr_segmenter(3, (16, 24), **sizes, stem=6, grids=(1, 2), branch=4, low=8, head=12)
 
 
-def transformer(): return Transformer((4, 8), 3, patch=2, widths=(8, 12), counts=(1, 2), dim=4, ratios=(1, 2), depths=(1, 2))
+def transformer():
+    return Transformer((4, 8), 3, patch=2, widths=(8, 12), counts=(1, 2), dim=4, ratios=(1, 2), depths=(1, 2))
 
 
 def drawn(seed, dims):
@@ -83,52 +85,61 @@ def drawn(seed, dims):
     return Builder(lambda *o: o[r.randrange(len(o))], dims, 24, True).net()
 
 
-SPACES = { # name -> how it is made, and how many networks are in it, counted by hand
-    'proxyless': (mobile, 2*3*3),
-    'proxyless, wide': (wide, 6 * 6*7),
+SPACES = {  # name -> how it is made, and how many networks are in it, counted by hand
+    'proxyless': (mobile, 2 * 3 * 3),
+    'proxyless, wide': (wide, 6 * 6 * 7),
     'proxyless, one path': (lambda: mobile(depths=(1,), expands=(2,)), 1),
-    'proxyless, restricted': (lambda: restrict(mobile(), {'blocks.1*': ['zero', 'mb2_k3'], 'blocks.0*': 'mb1_k3'}), 1*2*3),
-    'once-for-all': (once_for_all, 4 + 4*4),
-    'resnet': (resnet, 2*2*2 * 2),
-    'tdnn': (tdnn, 2*2 * (2 + 2*2)),
-    'tdnn, dynamic': (lambda: tdnn(widths=8, last=8, kernels=(1, 3), depths=2, dynamic=(1, 2)), 2 * (2*2)**2),
-    'segmenter': (segmenter, 2*2*2 * (2*2*2 + (2*2*2)**2)),
-    'transformer': (transformer, 2 * ((2*2) + (2*2)**2)),
-    'tutorial': (tutorial, 3*2*3*4),
-    'all kinds': (fixed, 2*2 * ((1+2+2) + (3*3 + 2*(4*4-3*3)))), # a kernel of two blocks counts where one is a conv
-    'operators': (lambda: drawn(10, 1), 3*(1+1+2)),
-    'resolution': (lambda: drawn(16, 2), 2*2*3*2),
-    'depths': (lambda: drawn(19, 2), 2*(1 + 2*2 + 2*2)),
-    'widths': (lambda: drawn(25, 1), 3*2*2*2),
+    'proxyless, restricted': (
+        lambda: restrict(mobile(), {'blocks.1*': ['zero', 'mb2_k3'], 'blocks.0*': 'mb1_k3'}),
+        1 * 2 * 3,
+    ),
+    'once-for-all': (once_for_all, 4 + 4 * 4),
+    'resnet': (resnet, 2 * 2 * 2 * 2),
+    'tdnn': (tdnn, 2 * 2 * (2 + 2 * 2)),
+    'tdnn, dynamic': (lambda: tdnn(widths=8, last=8, kernels=(1, 3), depths=2, dynamic=(1, 2)), 2 * (2 * 2) ** 2),
+    'segmenter': (segmenter, 2 * 2 * 2 * (2 * 2 * 2 + (2 * 2 * 2) ** 2)),
+    'transformer': (transformer, 2 * ((2 * 2) + (2 * 2) ** 2)),
+    'tutorial': (tutorial, 3 * 2 * 3 * 4),
+    'all kinds': (
+        fixed,
+        2 * 2 * ((1 + 2 + 2) + (3 * 3 + 2 * (4 * 4 - 3 * 3))),
+    ),  # a kernel of two blocks counts where one is a conv
+    'operators': (lambda: drawn(10, 1), 3 * (1 + 1 + 2)),
+    'resolution': (lambda: drawn(16, 2), 2 * 2 * 3 * 2),
+    'depths': (lambda: drawn(19, 2), 2 * (1 + 2 * 2 + 2 * 2)),
+    'widths': (lambda: drawn(25, 1), 3 * 2 * 2 * 2),
 }
 
 
 @pytest.mark.parametrize('name', SPACES)
-def test_networks_are_counted(name): assert count(SPACES[name][0]()) == SPACES[name][1]
+def test_networks_are_counted(name):
+    assert count(SPACES[name][0]()) == SPACES[name][1]
 
 
 @pytest.mark.parametrize('kept', testing.space_checks, ids=lambda f: f.__name__)
 @pytest.mark.parametrize('name', SPACES)
-def test_space(name, kept): kept(SPACES[name][0])
+def test_space(name, kept):
+    kept(SPACES[name][0])
 
 
 # ---------------------------------------------------------------- costs
 
 COSTS = dict(macs=macs, params=params, energy=energy, peak_memory=peak_memory)
-ON = ('proxyless, wide', 'once-for-all', 'tdnn', 'transformer', 'all kinds') # small enough to be counted whole
+ON = ('proxyless, wide', 'once-for-all', 'tdnn', 'transformer', 'all kinds')  # small enough to be counted whole
 
 
 @pytest.mark.parametrize('space', ON)
 @pytest.mark.parametrize('name', COSTS)
-def test_cost(name, space): testing.check_cost(COSTS[name], [SPACES[space][0]])
+def test_cost(name, space):
+    testing.check_cost(COSTS[name], [SPACES[space][0]])
 
 
 # ---------------------------------------------------------------- tasks
 
-TASKS = { # name -> how it is made, something to predict, what it is made from again
+TASKS = {  # name -> how it is made, something to predict, what it is made from again
     'digits': (lambda: classification('digits'), torch.rand(1, 8, 8), 'digits'),
     'digit scenes': (lambda: segmentation('digit scenes', image_size=(32, 48)), torch.rand(3, 40, 50), 'digit scenes'),
-    'voices': (lambda: speaker('synthetic voices', held=.3), torch.randn(16000), None),
+    'voices': (lambda: speaker('synthetic voices', held=0.3), torch.randn(16000), None),
     'keywords': (Keywords, torch.randn(1600), 'made up'),
 }
 
@@ -141,21 +152,28 @@ def test_task(name):
 
 # ---------------------------------------------------------------- strategies
 
-evolving = dict(supernet=dict(epochs=2, batch_size=4), score='accuracy', population=6, parents=2, generations=2, finalists=2)
-STRATEGIES = {f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')}
+evolving = dict(
+    supernet=dict(epochs=2, batch_size=4), score='accuracy', population=6, parents=2, generations=2, finalists=2
+)
+STRATEGIES = {
+    f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')
+}
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
-CHANGED = { # settings that a configuration must tell
-    'gated': Gated(alpha_lr=.5, every=3, gradient='full'),
-    'regularized': Regularized(regularizer='entropy', weights='softmax', strength=dict(operator=1., depth=.3, width=.2)),
+CHANGED = {  # settings that a configuration must tell
+    'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
+    'regularized': Regularized(
+        regularizer='entropy', weights='softmax', strength=dict(operator=1.0, depth=0.3, width=0.2)
+    ),
     'evolution': Evolution(**evolving | dict(score='predictor', samples=30)),
-    'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=.5, smoothing=.9),
+    'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 
 
 @pytest.mark.parametrize('name', STRATEGIES)
-def test_strategy(name): testing.check_strategy(STRATEGIES[name])
+def test_strategy(name):
+    testing.check_strategy(STRATEGIES[name])
 
 
 @pytest.mark.parametrize('name', CHANGED)
@@ -167,19 +185,22 @@ def test_configuration(name):
 def task_for(space, n=12):
     "Inputs whose class, or that of their pixels, is told by their mean."
     generator = torch.Generator().manual_seed(0)
-    y = torch.arange(2*n) % 3
-    x = torch.randn(2*n, *space.input_shape, generator=generator) + (y - 1).view(-1, *[1]*len(space.input_shape))
+    y = torch.arange(2 * n) % 3
+    x = torch.randn(2 * n, *space.input_shape, generator=generator) + (y - 1).view(-1, *[1] * len(space.input_shape))
     dense = isinstance(space, Segmenter)
-    if dense: y = y.view(-1, 1, 1).expand(-1, *space.input_shape[1:]).contiguous()
+    if dense:
+        y = y.view(-1, 1, 1).expand(-1, *space.input_shape[1:]).contiguous()
     a, b = TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:])
-    if dense: return Segmentation('signs', a, b, b, ['-', '0', '+'], space.input_shape)
+    if dense:
+        return Segmentation('signs', a, b, b, ['-', '0', '+'], space.input_shape)
     return Classification('signs', a, b, b, 3, space.input_shape)
 
 
-def limits_of(space, share=.4):
+def limits_of(space, share=0.4):
     "MACs and parameters, both a share of the way from the cheapest to the dearest network; MACs alone where no network meets both."
     rows, out = testing.every_row(space), []
-    if rows is None: rows = sample(space, 2000, torch.Generator().manual_seed(0))
+    if rows is None:
+        rows = sample(space, 2000, torch.Generator().manual_seed(0))
     for cost in (macs(space, space.input_shape), params(space, space.input_shape)):
         spent = cost.batch(rows)
         out.append((cost, float(spent.min() + share * (spent.max() - spent.min()))))
@@ -200,4 +221,6 @@ def test_each_strategy_on_each_space(strategy, name):
     state = space.state_dict()
     assert all(t.isfinite().all() for t in state.values())
     assert any(not torch.equal(t, given[n]) for n, t in state.items() if 'alpha' not in n and t.is_floating_point())
-    assert all(torch.equal(state[n], given[n]) for n in state if n.endswith('alive')), 'a search changes which options there are'
+    assert all(torch.equal(state[n], given[n]) for n in state if n.endswith('alive')), (
+        'a search changes which options there are'
+    )

@@ -1,4 +1,5 @@
 "Extraction beyond one tensor in and one out: einops in a space's own forward, several outputs, what `check` says."
+
 import pickle, types
 from collections import OrderedDict
 from copy import deepcopy
@@ -11,24 +12,35 @@ from nas_suite.choices import *
 from nas_suite.extraction import *
 from nas_suite.layers import *
 
+
 def every(space):
     options = [torch.arange(len(c)) for c in choices(space).values()]
     return decode(space, torch.cartesian_prod(*options).view(-1, len(options)))
-def inputs(space, n=2): return torch.randn(n, *space.input_shape, generator=torch.Generator().manual_seed(0))
+
+
+def inputs(space, n=2):
+    return torch.randn(n, *space.input_shape, generator=torch.Generator().manual_seed(0))
+
 
 # ---- einops
 
-def doubled(x): return repeat(x, 'b c t -> b (two c) t', two=2) # a helper of the same module
+
+def doubled(x):
+    return repeat(x, 'b c t -> b (two c) t', two=2)  # a helper of the same module
+
 
 class Attention(Space):
     "Heads, as one writes them with einops: functions imported by name and through the package, and layers."
+
     input_shape = (4, 6)
+
     def __init__(self):
         super().__init__()
         self.widen = ElasticConv1d(4, width := one_of(4, 8), 1)
         self.qkv, self.tokens = ElasticLinear(width, 24), Rearrange('b c t -> b t c')
         self.out = ElasticLinear(8, one_of(3, 5))
         self.pool = Reduce('b t c -> b c', 'mean')
+
     def forward(self, x):
         tokens = self.qkv(self.tokens(self.widen(x)))
         q, k, v = rearrange(tokens, 'b t (three heads c) -> three b heads t c', three=3, heads=2)
@@ -36,14 +48,18 @@ class Attention(Space):
         mixed = einops.einsum(scores, v, 'b heads i j, b heads j c -> b heads i c')
         return self.pool(self.out(einops.rearrange(mixed, 'b heads t c -> b t (heads c)')))
 
+
 class Groups(Space):
     "Groups of channels, mixed and averaged; means and deviations, as the TDNN pools."
+
     input_shape = (4, 6)
+
     def __init__(self):
         super().__init__()
         width = grouped(one_of(4, 8), 2)
         self.mix = ElasticConv1d(8, width, one_of(1, 3), padding='same')
         self.answer = ElasticLinear(halves(width), 3)
+
     def forward(self, x):
         x = self.mix(doubled(x))
         shuffled = rearrange(x, 'b (group c) t -> b (c group) t', group=2)
@@ -52,13 +68,17 @@ class Groups(Space):
         spread = (reduce(x.square(), 'b c t -> b c', reduction='mean') - mean.square()).clamp(min=1e-6).sqrt()
         return self.answer(torch.cat([mean, spread], 1))
 
+
 class Packed(Space):
     "A window of patches, packed with a token and unpacked; sizes read from the tensor."
+
     input_shape = (3, 4, 4)
+
     def __init__(self):
         super().__init__()
         self.embed, self.token = ElasticConv2d(3, width := one_of(2, 4), 1), nn.Parameter(torch.randn(1))
         self.answer = ElasticLinear(width, 3)
+
     def forward(self, x):
         x = rearrange(self.embed(x), 'b c (h p) (w q) -> b (h w) p q c', p=2, q=2)
         sizes = einops.parse_shape(x, 'b n p q c')
@@ -67,6 +87,7 @@ class Packed(Space):
         _, patches = einops.unpack(x.sin(), shapes, 'b * c')
         return self.answer(reduce(patches, 'b n p q c -> b c', 'max'))
 
+
 @pytest.mark.parametrize('make', [Attention, Groups, Packed])
 def test_einops_stays_as_it_was_written(make):
     torch.manual_seed(0)
@@ -74,16 +95,19 @@ def test_einops_stays_as_it_was_written(make):
     x = inputs(space)
     for arch in every(space):
         net = extract(space, arch)
-        assert check(space, arch, net) == 0. and torch.equal(net(x), space(x, arch))
+        assert check(space, arch, net) == 0.0 and torch.equal(net(x), space(x, arch))
         called = [n.target for n in net.graph.nodes if n.op == 'call_function']
         assert {f.__name__ for f in called if f.__module__.startswith('einops')} & {'rearrange', 'reduce'}
         assert not any(type(m).__module__.startswith('nas_suite') for m in net.modules())
-        for twin in (pickle.loads(pickle.dumps(net)), deepcopy(net)): assert torch.equal(twin(x), net(x))
+        for twin in (pickle.loads(pickle.dumps(net)), deepcopy(net)):
+            assert torch.equal(twin(x), net(x))
         assert b'nas_suite' not in pickle.dumps(net)
     registered = len(_wrapped_fns_to_patch)
-    for _ in range(3): extract(space, arch)
+    for _ in range(3):
+        extract(space, arch)
     assert len(_wrapped_fns_to_patch) == registered, "networks are remembered for ever"
     assert (rearrange, einops.rearrange) == before and rearrange(x, 'b ... -> ... b').shape[-1] == 2
+
 
 @pytest.mark.parametrize('make', [Attention, Groups])
 def test_einops_is_exported(make, tmp_path):
@@ -93,38 +117,54 @@ def test_einops_is_exported(make, tmp_path):
     net, x = extract(space, largest(space)), inputs(space)
     batch = torch.export.Dim('batch', min=2, max=64)
     program = torch.export.export(net, (x,), dynamic_shapes=({0: batch},))
-    for n in (2, 5): torch.testing.assert_close(program.module()(inputs(space, n)), net(inputs(space, n)))
-    torch.onnx.export(net, (x,), str(tmp_path/'net.onnx'), dynamo=True, verbose=False)
-    run = ort.InferenceSession(str(tmp_path/'net.onnx'), providers=['CPUExecutionProvider'])
-    out, = run.run(None, {run.get_inputs()[0].name: x.numpy()})
+    for n in (2, 5):
+        torch.testing.assert_close(program.module()(inputs(space, n)), net(inputs(space, n)))
+    torch.onnx.export(net, (x,), str(tmp_path / 'net.onnx'), dynamo=True, verbose=False)
+    run = ort.InferenceSession(str(tmp_path / 'net.onnx'), providers=['CPUExecutionProvider'])
+    (out,) = run.run(None, {run.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close(torch.from_numpy(out), net(x).detach(), rtol=1e-4, atol=1e-5)
+
 
 def test_einops_in_a_helper_of_another_module_is_explained():
     other = types.ModuleType('other')
     exec('from einops import rearrange\ndef turned(x): return rearrange(x, "b c -> c b")', other.__dict__)
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
             self.fc = ElasticLinear(2, one_of(2, 3))
-        def forward(self, x): return other.turned(self.fc(x))
+
+        def forward(self, x):
+            return other.turned(self.fc(x))
+
     with pytest.raises(ValueError, match='functions of einops are imported where forward is written'):
         extract(Net(), {'fc.out_features': 2})
 
+
 # ---- several outputs
+
 
 class Outputs(Space):
     input_shape = (3,)
+
     def __init__(self, form):
         super().__init__()
         self.form, self.a, self.b = form, ElasticLinear(3, width := one_of(2, 4)), ElasticLinear(width, 2)
+
     def forward(self, x):
         a = self.a(x)
         return self.form(a, self.b(a))
 
+
 FORMS = {
-    'tuple': lambda a, b: (a, b), 'list': lambda a, b: [a, b], 'alone': lambda a, b: b,
-    'dict': lambda a, b: dict(features=a, answer=b), 'ordered': lambda a, b: OrderedDict(features=a, answer=b),
-    'nested': lambda a, b: dict(all=[a, (b, b.argmax(1))], constant=3, nothing=None)}
+    'tuple': lambda a, b: (a, b),
+    'list': lambda a, b: [a, b],
+    'alone': lambda a, b: b,
+    'dict': lambda a, b: dict(features=a, answer=b),
+    'ordered': lambda a, b: OrderedDict(features=a, answer=b),
+    'nested': lambda a, b: dict(all=[a, (b, b.argmax(1))], constant=3, nothing=None),
+}
+
 
 @pytest.mark.parametrize('form', FORMS)
 def test_several_outputs(form):
@@ -132,18 +172,23 @@ def test_several_outputs(form):
     space = Outputs(FORMS[form])
     for arch in every(space):
         net = extract(space, arch)
-        assert check(space, arch, net) == 0.
+        assert check(space, arch, net) == 0.0
         kept = deepcopy(net)
-        with torch.no_grad(): kept.b.bias += .5
-        assert check(space, arch, kept) == pytest.approx(.5, abs=1e-6)
+        with torch.no_grad():
+            kept.b.bias += 0.5
+        assert check(space, arch, kept) == pytest.approx(0.5, abs=1e-6)
         out, want = pickle.loads(pickle.dumps(net))(inputs(space)), space(inputs(space), arch)
         assert type(out) is (dict if form == 'ordered' else type(want))
+
 
 def test_check_says_which_output_differs():
     torch.manual_seed(0)
     small, large = {'a.out_features': 2}, {'a.out_features': 4}
+
     def differs(text, space, net):
-        with pytest.raises(ValueError, match=text): check(space, small, net)
+        with pytest.raises(ValueError, match=text):
+            check(space, small, net)
+
     space, nested = Outputs(FORMS['dict']), Outputs(FORMS['nested'])
     at = r"differ in shape at \['features'\]: \(2, 2\) of the space, \(2, 4\) of the subnet"
     differs(at, space, extract(space, large))
@@ -159,40 +204,51 @@ def test_check_says_which_output_differs():
     differs(r'differ at \[1\]: 4 of the space, 3 of the subnet', space, three)
     assert all(m.training for m in space.modules()), "modes are as they were, also after an error"
 
+
 def test_inner_parts_of_a_leaf_keep_their_mode():
     class Net(Space):
         input_shape = (3, 4)
+
         def __init__(self):
             super().__init__()
             self.attend, self.fc = nn.MultiheadAttention(4, 2, batch_first=True), ElasticLinear(4, one_of(2, 3))
-        def forward(self, x): return self.fc(self.attend(x, x, x, need_weights=False)[0])
+
+        def forward(self, x):
+            return self.fc(self.attend(x, x, x, need_weights=False)[0])
+
     space = Net()
     space.attend.eval()
     net = extract(space, largest(space))
     assert net.training and not net.attend.training and not net.attend.out_proj.training
-    assert check(space, largest(space), net) == 0. and space.training and not space.attend.training
+    assert check(space, largest(space), net) == 0.0 and space.training and not space.attend.training
+
 
 class Odd(Space):
     "A constant made in forward, a recurrent layer, and weights that a layer and a function share."
+
     input_shape = (3, 4)
+
     def __init__(self):
         super().__init__()
         self.lstm, self.fc = nn.LSTM(4, 4, batch_first=True), ElasticLinear(4, one_of(2, 3))
         self.last = nn.Linear(4, 4)
+
     def forward(self, x):
-        x, _ = self.lstm(x * torch.tensor([1., 2., 3., 4.]))
+        x, _ = self.lstm(x * torch.tensor([1.0, 2.0, 3.0, 4.0]))
         return self.fc(self.last(x) @ self.last.weight)
+
 
 def test_a_network_has_its_own_weights_whatever_its_layers_are():
     torch.manual_seed(0)
     space = Odd()
     for arch in every(space):
         net, x = extract(space, arch), inputs(space)
-        assert check(space, arch, net) == 0. and torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
+        assert check(space, arch, net) == 0.0 and torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
         assert not {p.data_ptr() for p in space.parameters()} & {p.data_ptr() for p in net.parameters()}
         want = space(x, arch)
         net(x).sum().backward()
         assert all(p.grad is not None for p in net.parameters()) and all(p.grad is None for p in space.parameters())
         with torch.no_grad():
-            for p in net.parameters(): p.zero_()
+            for p in net.parameters():
+                p.zero_()
         assert torch.equal(space(x, arch), want) and not torch.equal(net(x), want)

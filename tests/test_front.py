@@ -1,5 +1,6 @@
 "One supernet for every budget: trained by the command line, in one process or two, handed out, drawn, taken over by a search."
-import json, os, shutil, sys
+
+import json, shutil, sys
 from pathlib import Path
 import pytest, torch
 from nas_suite import cli, search
@@ -8,122 +9,219 @@ from nas_suite.costs import macs
 from nas_suite.front.specialize import opened
 from nas_suite.latency import table
 from nas_suite.report import read, stage_table
-from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, evolve, hypervolume, pareto
+from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, hypervolume, pareto
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.classification import classification
+
 sys.path.insert(0, str(Path(__file__).parent))
 from test_supernet import cost, landscape, space as toy, torchrun
 
+
 @pytest.fixture(scope='module')
-def task(): return classification('digits', valid=.5)
+def task():
+    return classification('digits', valid=0.5)
+
+
 def small(seed=0, **more):
     torch.manual_seed(seed)
     from nas_suite.spaces.mobile import ofa_mobilenet_v3
-    return ofa_mobilenet_v3(**dict(classes=10, image_size=8, in_channels=1, widths=(8, 16), depths=(1, 2), kernels=(3, 5), expands=(2, 3), stem=8, first=8, last=(32, 40), dropout=0.) | more)
-def strategy(epochs=1): return Evolution(Supernet(sandwich(epochs)), samples=20, population=20, generations=5, parents=5, finalists=3)
+
+    return ofa_mobilenet_v3(
+        **dict(
+            classes=10,
+            image_size=8,
+            in_channels=1,
+            widths=(8, 16),
+            depths=(1, 2),
+            kernels=(3, 5),
+            expands=(2, 3),
+            stem=8,
+            first=8,
+            last=(32, 40),
+            dropout=0.0,
+        )
+        | more
+    )
+
+
+def strategy(epochs=1):
+    return Evolution(Supernet(sandwich(epochs)), samples=20, population=20, generations=5, parents=5, finalists=3)
+
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory, task):
-    folder = tmp_path_factory.mktemp('runs')/'supernet'
+    folder = tmp_path_factory.mktemp('runs') / 'supernet'
     search.train_supernet(task, folder, small(), strategy(), progress=False)
     return folder
 
+
 def test_a_trained_supernet(run, task):
-    assert {p.name for p in run.iterdir()} == {'config.json', 'environment.json', 'history.json', 'report.html', 'scores.json', 'search.json', 'search.pt', 'start.pt'}
+    assert {p.name for p in run.iterdir()} == {
+        'config.json',
+        'environment.json',
+        'history.json',
+        'report.html',
+        'scores.json',
+        'search.json',
+        'search.pt',
+        'start.pt',
+    }
     head, body = stage_table(read(run))
     assert head == ['network', 'all'] and body[0][0] == 'largest'
-    page = (run/'report.html').read_text()
+    page = (run / 'report.html').read_text()
     assert 'A supernet for digits' in page and 'The supernet after each stage' in page and 'not finished' not in page
-    again = search.train_supernet(task, run, small(), strategy(), progress=False) # nothing is done twice
-    assert again == json.loads((run/'history.json').read_text())
-    with pytest.raises(ValueError, match='holds another run; it differs in'): search.train_supernet(task, run, small(), strategy(2), progress=False)
+    again = search.train_supernet(task, run, small(), strategy(), progress=False)  # nothing is done twice
+    assert again == json.loads((run / 'history.json').read_text())
+    with pytest.raises(ValueError, match='holds another run; it differs in'):
+        search.train_supernet(task, run, small(), strategy(2), progress=False)
+
 
 def test_networks_are_handed_out_and_noted(run, task, tmp_path, counted):
-    shutil.copytree(run, mine := tmp_path/'run')
+    shutil.copytree(run, mine := tmp_path / 'run')
     space, c = small(), macs(small(), (1, 8, 8))
     low, high = c(smallest(space)), c(largest(space))
-    budgets = [low + (high - low)*f for f in (.2, .6)]
+    budgets = [low + (high - low) * f for f in (0.2, 0.6)]
     found = search.specialize(mine, macs=budgets)
-    assert all(f.costs['macs'] <= b for f,b in zip(found, budgets)) and found[0].arch != found[1].arch
+    assert all(f.costs['macs'] <= b for f, b in zip(found, budgets)) and found[0].arch != found[1].arch
     search.specialize(mine, macs=budgets[:1])
-    noted = json.loads((mine/'specialized.json').read_text())
+    noted = json.loads((mine / 'specialized.json').read_text())
     assert [r['budget'] for r in noted] == [dict(macs=int(b)) for b in budgets[1:] + budgets[:1]] or len(noted) == 2
-    assert all(r['measured'] is not None and r['predicted'] is not None for r in noted) and 'Networks for every budget' in (mine/'report.html').read_text()
+    assert (
+        all(r['measured'] is not None and r['predicted'] is not None for r in noted)
+        and 'Networks for every budget' in (mine / 'report.html').read_text()
+    )
     clock = table(space, (1, 8, 8), rounds=5, calibrate=3, progress=False, cache=tmp_path)
     ms = clock(largest(space))
-    by_time, = search.specialize(mine, latency_ms=ms, table=clock)
-    assert counted[0] > 0 and by_time.costs['latency_measured'] and by_time.costs['latency_interval'][1] <= ms and by_time.costs['latency_table'] > .7 * ms # met, and used
-    for f,name in zip(found, 'ab'): f.save(tmp_path/name)
-    net = torch.export.load(tmp_path/'a'/'model.pt2').module()
+    (by_time,) = search.specialize(mine, latency_ms=ms, table=clock)
+    assert (
+        counted[0] > 0
+        and by_time.costs['latency_measured']
+        and by_time.costs['latency_interval'][1] <= ms
+        and by_time.costs['latency_table'] > 0.7 * ms
+    )  # met, and used
+    for f, name in zip(found, 'ab'):
+        f.save(tmp_path / name)
+    net = torch.export.load(tmp_path / 'a' / 'model.pt2').module()
     torch.testing.assert_close(net(torch.ones(2, 1, 8, 8)), found[0].model.eval()(torch.ones(2, 1, 8, 8)))
-    with pytest.raises(ValueError, match='smallest reaches'): search.specialize(mine, macs=low/2)
-    assert sorted(p.name for p in mine.iterdir()) == sorted([*(p.name for p in run.iterdir()), 'specialized.json']) # a failure leaves nothing
+    with pytest.raises(ValueError, match='smallest reaches'):
+        search.specialize(mine, macs=low / 2)
+    assert sorted(p.name for p in mine.iterdir()) == sorted(
+        [*(p.name for p in run.iterdir()), 'specialized.json']
+    )  # a failure leaves nothing
+
 
 def test_the_front(run, task, tmp_path):
-    shutil.copytree(run, mine := tmp_path/'run')
-    found = search.front(mine, points=4, widths=(1.,), epochs=1, progress=False)
+    shutil.copytree(run, mine := tmp_path / 'run')
+    found = search.front(mine, points=4, widths=(1.0,), epochs=1, progress=False)
     costs, guess = zip(*((p['cost'], p['predicted']) for p in found['points']))
-    assert list(costs) == sorted(costs) and list(guess) == sorted(guess) and len(set(costs)) == len(found['points']) <= 4
+    assert (
+        list(costs) == sorted(costs) and list(guess) == sorted(guess) and len(set(costs)) == len(found['points']) <= 4
+    )
     assert found['by_hand'][0]['name'] == 'MobileNetV2-like x1' and 0 <= found['by_hand'][0]['accuracy'] <= 1
     accuracy = Accuracy(s := opened(mine).space, task)
-    for p in found['points']: assert p['accuracy'] == pytest.approx(float(accuracy(encode(s, p['arch']))[0]))
-    assert json.loads((mine/'front.json').read_text()) == json.loads(json.dumps(found)) and 'MobileNetV2-like, trained alone' in (mine/'report.html').read_text()
-    with pytest.raises(ValueError, match="there is no budget 'joules'"): search.front(mine, 'joules')
+    for p in found['points']:
+        assert p['accuracy'] == pytest.approx(float(accuracy(encode(s, p['arch']))[0]))
+    assert (
+        json.loads((mine / 'front.json').read_text()) == json.loads(json.dumps(found))
+        and 'MobileNetV2-like, trained alone' in (mine / 'report.html').read_text()
+    )
+    with pytest.raises(ValueError, match="there is no budget 'joules'"):
+        search.front(mine, 'joules')
+
 
 def test_a_search_takes_a_supernet_over(run, task, tmp_path):
-    budget = macs(small(), (1, 8, 8))(largest(small())) * .5
-    found = search.run(small(), task, strategy(), dict(macs=budget), tmp_path/'run', supernet=run, progress=False)
-    assert found.costs['macs'] <= budget and found.history == json.loads((run/'history.json').read_text())
+    budget = macs(small(), (1, 8, 8))(largest(small())) * 0.5
+    found = search.run(small(), task, strategy(), dict(macs=budget), tmp_path / 'run', supernet=run, progress=False)
+    assert found.costs['macs'] <= budget and found.history == json.loads((run / 'history.json').read_text())
     alone = search.specialize(run, macs=budget)
     assert alone[0].arch == found.arch
-    for other,what in ((dict(seed=1), 'seed'), (dict(space=small(expands=(2, 4))), 'space')):
-        with pytest.raises(ValueError, match=f'is another one; it differs in .*{what}'): search.run(**dict(space=small(), task=task, strategy=strategy(), budget=dict(macs=budget), run_dir=tmp_path/'other', supernet=run, progress=False) | other)
-        shutil.rmtree(tmp_path/'other')
-    with pytest.raises(ValueError, match='no trained supernet'): search.run(small(), task, strategy(), dict(macs=budget), tmp_path/'none', supernet=tmp_path, progress=False)
+    for other, what in ((dict(seed=1), 'seed'), (dict(space=small(expands=(2, 4))), 'space')):
+        with pytest.raises(ValueError, match=f'is another one; it differs in .*{what}'):
+            search.run(
+                **dict(
+                    space=small(),
+                    task=task,
+                    strategy=strategy(),
+                    budget=dict(macs=budget),
+                    run_dir=tmp_path / 'other',
+                    supernet=run,
+                    progress=False,
+                )
+                | other
+            )
+        shutil.rmtree(tmp_path / 'other')
+    with pytest.raises(ValueError, match='no trained supernet'):
+        search.run(small(), task, strategy(), dict(macs=budget), tmp_path / 'none', supernet=tmp_path, progress=False)
+
 
 def test_damage_is_named(run, tmp_path):
-    shutil.copytree(run, mine := tmp_path/'run')
-    (mine/'search.pt').write_bytes((run/'search.pt').read_bytes()[:1000])
-    with pytest.raises(ValueError, match='search.pt is not a checkpoint, or is damaged'): search.specialize(mine, macs=1e9)
-    (mine/'history.json').unlink()
-    with pytest.raises(ValueError, match='not trained to the end'): search.specialize(mine, macs=1e9)
+    shutil.copytree(run, mine := tmp_path / 'run')
+    (mine / 'search.pt').write_bytes((run / 'search.pt').read_bytes()[:1000])
+    with pytest.raises(ValueError, match='search.pt is not a checkpoint, or is damaged'):
+        search.specialize(mine, macs=1e9)
+    (mine / 'history.json').unlink()
+    with pytest.raises(ValueError, match='not trained to the end'):
+        search.specialize(mine, macs=1e9)
+
 
 def test_the_command_line_on_two_processes(tmp_path):
     args = ['train-supernet', 'digits', '--epochs', '.3', '--batch-size', '32', '--quiet', '--run-dir']
-    out = torchrun(2, Path(cli.__file__).parent/'__main__.py', *args, tmp_path/'two')
-    assert out.count('largest') == 1 and (tmp_path/'two'/'history.json').exists() # one of them speaks and writes
-    cost = macs(s := search.space_of(json.loads((tmp_path/'two'/'config.json').read_text())['space']), (1, 8, 8))
+    out = torchrun(2, Path(cli.__file__).parent / '__main__.py', *args, tmp_path / 'two')
+    assert out.count('largest') == 1 and (tmp_path / 'two' / 'history.json').exists()  # one of them speaks and writes
+    cost = macs(s := search.space_of(json.loads((tmp_path / 'two' / 'config.json').read_text())['space']), (1, 8, 8))
     budget = (cost(smallest(s)) + cost(largest(s))) / 2
-    with pytest.raises(SystemExit) as e: cli.main(['specialize', str(tmp_path/'two'), '--macs', f'{budget:.0f}', '--out', str(tmp_path/'nets'), '-q'])
+    with pytest.raises(SystemExit) as e:
+        cli.main(
+            ['specialize', str(tmp_path / 'two'), '--macs', f'{budget:.0f}', '--out', str(tmp_path / 'nets'), '-q']
+        )
     assert not e.value.code
-    assert {'model.pt2', 'model.onnx', 'model.safetensors', 'arch.json'} <= {p.name for p in (tmp_path/'nets'/'network-1').iterdir()}
-    for bad,what in ((['specialize', str(tmp_path/'two')], 'one or more budgets'), (['specialize', str(tmp_path/'two'), '--macs', '10'], 'the smallest reaches'), (['specialize', str(tmp_path), '--macs', '1M'], 'no config.json'),
-                     (['train-supernet', 'digits', '--schedule', 'none', '--run-dir', str(tmp_path/'x')], 'sandwich, progressive'), (['train-supernet', 'nothing', '--run-dir', str(tmp_path/'x')], 'digits')):
-        with pytest.raises(SystemExit) as e: cli.main(bad)
+    assert {'model.pt2', 'model.onnx', 'model.safetensors', 'arch.json'} <= {
+        p.name for p in (tmp_path / 'nets' / 'network-1').iterdir()
+    }
+    for bad, what in (
+        (['specialize', str(tmp_path / 'two')], 'one or more budgets'),
+        (['specialize', str(tmp_path / 'two'), '--macs', '10'], 'the smallest reaches'),
+        (['specialize', str(tmp_path), '--macs', '1M'], 'no config.json'),
+        (['train-supernet', 'digits', '--schedule', 'none', '--run-dir', str(tmp_path / 'x')], 'sandwich, progressive'),
+        (['train-supernet', 'nothing', '--run-dir', str(tmp_path / 'x')], 'digits'),
+    ):
+        with pytest.raises(SystemExit) as e:
+            cli.main(bad)
         assert e.value.code == 2
-    assert not (tmp_path/'x').exists()
+    assert not (tmp_path / 'x').exists()
+
 
 # ---------------------------------------------------------------- the front itself
+
 
 def test_pareto_front_of_a_known_landscape():
     rows, value, spent = pareto(toy, landscape, [cost], population=40, generations=30, seed=1)
     every = canonical(toy, sample(toy, 4000, torch.Generator().manual_seed(3))).unique(dim=0)
     both = torch.stack([-landscape(every), cost.batch(every)], 1)
     assert not dominated(torch.cat([-value[:, None], spent], 1)).any()
-    torch.testing.assert_close(value, landscape(rows)); torch.testing.assert_close(spent[:, 0], cost.batch(rows))
+    torch.testing.assert_close(value, landscape(rows))
+    torch.testing.assert_close(spent[:, 0], cost.batch(rows))
     worst = float(landscape(every).min()), float(cost.batch(every).max())
-    assert hypervolume(value, spent[:, 0], *worst) >= .98 * hypervolume(landscape(every), cost.batch(every), *worst)
+    assert hypervolume(value, spent[:, 0], *worst) >= 0.98 * hypervolume(landscape(every), cost.batch(every), *worst)
     again = pareto(toy, landscape, [cost], population=40, generations=30, seed=1)
-    assert all(torch.equal(a, b) for a,b in zip((rows, value, spent), again))
-    with pytest.raises(ValueError, match='at least one cost'): pareto(toy, landscape, [])
+    assert all(torch.equal(a, b) for a, b in zip((rows, value, spent), again))
+    with pytest.raises(ValueError, match='at least one cost'):
+        pareto(toy, landscape, [])
+
 
 def test_an_uncalibrated_network_needs_the_word(task):
-    with pytest.raises(ValueError, match='uncalibrated=True'): Accuracy(small(), task, calibrate=0)
-    s = small(); row = encode(s, largest(s))
+    with pytest.raises(ValueError, match='uncalibrated=True'):
+        Accuracy(small(), task, calibrate=0)
+    s = small()
+    row = encode(s, largest(s))
     a, b = Accuracy(s, task), Accuracy(s, task, uncalibrated=True)
-    before = {k: v.clone() for k,v in s.state_dict().items()}
+    before = {k: v.clone() for k, v in s.state_dict().items()}
     a(row), b(row)
-    assert all(torch.equal(v, before[k]) for k,v in s.state_dict().items())
-    means = [[m.running_mean.clone() for m in acc.network(largest(s)).modules() if hasattr(m, 'running_mean')] for acc in (a, b)]
+    assert all(torch.equal(v, before[k]) for k, v in s.state_dict().items())
+    means = [
+        [m.running_mean.clone() for m in acc.network(largest(s)).modules() if hasattr(m, 'running_mean')]
+        for acc in (a, b)
+    ]
     assert not torch.equal(means[0][0], means[1][0]) and not means[1][0].any()
-    with pytest.raises(ValueError, match='empty'): Accuracy(s, task, torch.utils.data.TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0)))
+    with pytest.raises(ValueError, match='empty'):
+        Accuracy(s, task, torch.utils.data.TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0)))

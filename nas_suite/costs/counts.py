@@ -145,20 +145,27 @@ def count_params(net: nn.Module) -> int:
     "Parameters of an ordinary network."
     return sum(p.numel() for p in net.parameters())
 
+
 def _weights(space, input_shape, size, name, unit=''):
     if input_shape is None and not hasattr(space, 'input_shape'):
         raise ValueError(f"{type(space).__name__} has no input_shape: give {name} one")
+
     def number(record):
         m = record.module
-        if is_elastic(m): return m.count(_first_shape(record))[1] * size(next(m.parameters(), None))
+        if is_elastic(m):
+            return m.count(_first_shape(record))[1] * size(next(m.parameters(), None))
         return sum(p.numel() * size(p) for p in m.parameters(recurse=is_fixed(m)))
+
     cost = _Units(space, input_shape or space.input_shape).cost(number, name, unit, once=True)
     return _verified(cost, space, lambda net: sum(p.numel() * size(p) for p in net.parameters()))
+
 
 def params(space: nn.Module, input_shape: tuple = None) -> CostModel:
     "Number of parameters of any architecture of a space; `input_shape` defaults to `space.input_shape`."
     return _weights(space, input_shape, lambda p: 1, 'params')
 
+
 def weight_bytes(space: nn.Module, input_shape: tuple = None) -> CostModel:
-    "Bytes of the parameters of any architecture, in the dtype they have; `input_shape` defaults to `space.input_shape`."
+    """Bytes of the parameters of any architecture, in the dtype they have; `input_shape` defaults to
+    `space.input_shape`."""
     return _weights(space, input_shape, lambda p: 0 if p is None else p.element_size(), 'weight_bytes', 'B')

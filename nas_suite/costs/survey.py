@@ -197,20 +197,24 @@ def remembered(self: _Surveyor, m, forward):
 # %% ../../nbs/costs/02_survey.ipynb #545badbd
 def survey(
     space: nn.Module,
-    input_shape: tuple, # One sample: (C, H, W), (C, T), (N, C), ...
-    is_unit # function(module) -> bool; units are not looked into
+    input_shape: tuple,  # One sample: (C, H, W), (C, T), (N, C), ...
+    is_unit,  # function(module) -> bool; units are not looked into
 ) -> tuple:
-    "A copy of a space without data, and a `Record` for each unit and the lengths it runs on. ValueError if it does not."
+    """A copy of a space without data, and a `Record` for each unit and the lengths it runs on. ValueError if it does
+    not."""
     if not isinstance(input_shape, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in input_shape):
         raise ValueError(f"an input shape is (C, H, W) or (C, T); found {input_shape!r}")
     surveyor = _Surveyor(space, is_unit)
     watched = [m for m in surveyor.copy.modules() if not isinstance(m, (Choice, Width))]
-    for m in watched: surveyor.watch(m)
+    for m in watched:
+        surveyor.watch(m)
     dtype = next((p.dtype for p in space.parameters() if p.is_floating_point()), None)
     x = surveyor.now.tensor((Size(SAMPLES, 1, (BATCH,)), *input_shape), dtype)
     try:
-        with torch.no_grad(), selecting(surveyor.now): _, records = surveyor.collect(lambda: surveyor.copy(x))
+        with torch.no_grad(), selecting(surveyor.now):
+            _, records = surveyor.collect(lambda: surveyor.copy(x))
     except (RuntimeError, ValueError) as e:
         raise ValueError(f"an input of shape {tuple(input_shape)} does not run through this space: {e}") from e
-    for m in watched: m.__dict__.pop('forward', None)
+    for m in watched:
+        m.__dict__.pop('forward', None)
     return surveyor.copy, _total(records)

@@ -87,14 +87,16 @@ def term(label: str, order: list, entries: dict, # Of `tabulate`
 
 # %% ../../nbs/costs/03_tables.ipynb #5f223d84
 def merged(terms: list, join=torch.add) -> list:
-    "Fewer, larger tables with the same sum (or what `join` makes of them): of those over the same choices or a part, one."
-    out, of_axis = [], {} # axis -> numbers of the tables that have it
+    """Fewer, larger tables with the same sum (or what `join` makes of them): of those over the same choices or a part,
+    one."""
+    out, of_axis = [], {}  # axis -> numbers of the tables that have it
     for t in sorted(terms, key=lambda t: -len(t.axes)):
         hosts = set.intersection(*(of_axis.get(a, set()) for a in t.axes)) if t.axes else range(len(out))
         if hosts:
             host = out[min(hosts)]
             host.table = join(host.table, aligned(t.table, list(t.axes), list(host.axes)))
             continue
-        for a in t.axes: of_axis.setdefault(a, set()).add(len(out))
+        for a in t.axes:
+            of_axis.setdefault(a, set()).add(len(out))
         out.append(Term('', t.axes, t.table.clone()))
     return out

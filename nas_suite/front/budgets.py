@@ -17,30 +17,39 @@ from fastcore.basics import patch
 from ..costs import CostModel, Reading, amount, feasible, named
 
 # %% ../../nbs/front/02_budgets.ipynb #e0efef55
-latency = 'latency_ms' # the cost that depends on a device
-always = 'macs', 'params' # what is said of every network
+latency = 'latency_ms'  # the cost that depends on a device
+always = 'macs', 'params'  # what is said of every network
+
 
 class Limit(NamedTuple):
     "A cost and the most it may be."
+
     cost: CostModel
     most: float
 
+
 def known_cost(name: str) -> str:
     "The name of a cost that everybody knows. ValueError for another."
-    if name in (latency, *named): return name
+    if name in (latency, *named):
+        return name
     raise ValueError(f"there is no budget {name!r}; budgets are {', '.join((latency, *named))}, or a cost of your own")
+
 
 def amounts(budget: dict) -> dict:
     "A budget with numbers; those that are None are left out. ValueError for what is no budget."
     if not isinstance(budget, dict | None):
-        raise ValueError(f"a budget is a dict of costs and the most they may be, as {{'macs': '50M'}}; found {budget!r}")
+        raise ValueError(
+            f"a budget is a dict of costs and the most they may be, as {{'macs': '50M'}}; found {budget!r}"
+        )
     budget = budget or {}
     given = {key: amount(value) for key, value in budget.items() if value is not None}
     for key in given:
-        if isinstance(key, str): known_cost(key)
+        if isinstance(key, str):
+            known_cost(key)
         elif not callable(key):
             raise ValueError(f"the key of a budget is a name, a cost, or a function that makes one; found {key!r}")
-    if given: return given
+    if given:
+        return given
     raise ValueError(f"a search needs a budget: one or more of {', '.join((latency, *named))}, or a cost of your own")
 
 # %% ../../nbs/front/02_budgets.ipynb #f9ace114
@@ -72,28 +81,41 @@ def said_of(budget: dict, own: dict) -> list:
 # %% ../../nbs/front/02_budgets.ipynb #f2d5118b
 def computing_device(device='auto') -> str:
     "The name of the device to compute on. ValueError if it is not in this machine."
-    if device == 'auto': return 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
     device = str(torch.device(device))
-    try: torch.zeros(1, device=device)
+    try:
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ValueError(f"there is no device {device} here ({str(e).strip().splitlines()[0].split('. ')[0]})") from None
+        raise ValueError(
+            f"there is no device {device} here ({str(e).strip().splitlines()[0].split('. ')[0]})"
+        ) from None
     return device
+
 
 def _is_device(device) -> bool:
     "Whether PyTorch knows a device of this name."
-    if isinstance(device, torch.device): return True
-    if not isinstance(device, str): return False
-    try: return device == 'auto' or bool(torch.device(device))
-    except RuntimeError: return False
+    if isinstance(device, torch.device):
+        return True
+    if not isinstance(device, str):
+        return False
+    try:
+        return device == 'auto' or bool(torch.device(device))
+    except RuntimeError:
+        return False
+
 
 def target(device='auto', table=None) -> tuple:
     "The device to compute on, and the table, file or predictor of what the network is for (None: this machine)."
-    if _is_device(device): return computing_device(device), table
-    if table is not None: raise ValueError("the table is given twice, as device and as table")
+    if _is_device(device):
+        return computing_device(device), table
+    if table is not None:
+        raise ValueError("the table is given twice, as device and as table")
     is_file = isinstance(device, (str, os.PathLike))
     if not is_file and not isinstance(device, CostModel) and not callable(getattr(device, 'cost_model', None)):
-        raise ValueError("a device is a name that PyTorch knows, a latency table, its file, or a predictor; "
-                         f"found {device!r}")
+        raise ValueError(
+            f"a device is a name that PyTorch knows, a latency table, its file, or a predictor; found {device!r}"
+        )
     return computing_device(), device
 
 # %% ../../nbs/front/02_budgets.ipynb #e1c3d712

@@ -179,19 +179,26 @@ def head(run: dict) -> str:
 captions = dict(
     front='The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
     architecture='From input to output. Colour: kernel or dilation; height: expansion or width; dashed: the block is '
-                 'skipped.',
+    'skipped.',
     parts='Units in the order in which they run, and their share of the whole.',
-    beliefs='Probabilities of the options of each choice, from the first step (left) to the last (right), and the option '
+    beliefs='Probabilities of the options of each choice, from the '
+    'first step (left) to the last (right), and the option '
     'that was kept.',
     course='A search that decides loses entropy; one that lands on its budget ends at or below 1.',
     training='The found architecture, trained on all training data.',
 )
 
-titles = dict(front='Networks for every budget', architecture='The network', parts='Cost by block',
-              beliefs='What the search believed', course='The course of the search',
-              training='Training of the found network')
+titles = dict(
+    front='Networks for every budget',
+    architecture='The network',
+    parts='Cost by block',
+    beliefs='What the search believed',
+    course='The course of the search',
+    training='Training of the found network',
+)
 
-def _of_tradeoff(run: dict) -> tuple: # A title and a caption
+
+def _of_tradeoff(run: dict) -> tuple:  # A title and a caption
     "What is said of the figure of metric and cost."
     found, metric = compared(run), metric_of(run)
     by = label_of(run, found.cost) if found else 'cost'
@@ -200,10 +207,12 @@ def _of_tradeoff(run: dict) -> tuple: # A title and a caption
     title = f'{metric.name} against {by}'
     return title[:1].upper() + title[1:], f'{said} networks were trained in the same way.'
 
+
 def _drawn(run: dict, figs: dict, name: str, *more: str) -> str:
     "The section of a figure; nothing if there is none, unless more is to be said."
     title, caption = _of_tradeoff(run) if name == 'tradeoff' else (titles[name], captions[name])
-    if name not in figs: return section(title, *more)
+    if name not in figs:
+        return section(title, *more)
     way = 'Up' if metric_of(run).larger_is_better else 'Down'
     better = f'{way} and to the left is better. ' if name in ('tradeoff', 'front') else ''
     caption = f'<figcaption>{html.escape(better + caption)}</figcaption>'

@@ -9,7 +9,7 @@ __all__ = ['strategy_named', 'task_given', 'Search', 'Spent', 'fresh', 'settled_
 import inspect, resource, shutil, sys, torch
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fastcore.basics import patch

@@ -17,7 +17,19 @@ from fastcore.basics import patch
 from torch import fx, nn
 from tqdm.auto import tqdm
 from ..choices import decode, encode, largest, sample, structure
-from ..costs import CostModel, Reading, aligned, cheapest, is_elastic, is_fixed, on_meta, only_options, survey, tabulate, term
+from nas_suite.costs import (
+    CostModel,
+    Reading,
+    aligned,
+    cheapest,
+    is_elastic,
+    is_fixed,
+    on_meta,
+    only_options,
+    survey,
+    tabulate,
+    term,
+)
 from ..extraction import extract, extract_selected
 from ..files import write_json
 from .formats import Published, look_up, published_keys, read_published

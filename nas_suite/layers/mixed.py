@@ -65,8 +65,10 @@ def _run(self: MixedOp, state):
 # %% ../../nbs/layers/03_mixed.ipynb #3038b299
 class ElasticDepth(nn.Module):
     "The first `depth` of a chain of blocks."
+
     reads_choices = True
-    def __init__(self, blocks, depth): # depth: an int or a choice of ints
+
+    def __init__(self, blocks, depth):  # depth: an int or a choice of ints
         super().__init__()
         blocks = list(blocks)
         searched = isinstance(depth, Choice)
@@ -74,27 +76,38 @@ class ElasticDepth(nn.Module):
             if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d <= len(blocks):
                 raise ValueError(f"a depth is an int from 0 to the {len(blocks)} blocks there are; found {d!r}")
         self.depth, self.blocks = depth, nn.ModuleList(blocks if searched else blocks[:depth])
-        if searched: depth.read_as('depth')
+        if searched:
+            depth.read_as('depth')
+
     def branches(self) -> dict:
-        "The options under which each block runs (one that is there twice: in its first place): module -> (choice, indices)."
-        if isinstance(self.depth, int): return {}
+        """The options under which each block runs (one that is there twice: in its first place): module -> (choice,
+        indices)."""
+        if isinstance(self.depth, int):
+            return {}
         by = {}
-        for n,block in enumerate(self.blocks):
-            by.setdefault(block, (self.depth, frozenset(i for i,d in enumerate(self.depth.options) if d > n)))
+        for n, block in enumerate(self.blocks):
+            by.setdefault(block, (self.depth, frozenset(i for i, d in enumerate(self.depth.options) if d > n)))
         return by
+
     def prune(self):
         "Drop the blocks that no surviving depth uses."
-        if isinstance(self.depth, int): return
-        self.blocks = self.blocks[:max(self.depth.options[i] for i in self.depth.survivors)]
+        if isinstance(self.depth, int):
+            return
+        self.blocks = self.blocks[: max(self.depth.options[i] for i in self.depth.survivors)]
+
     def now(self):
         "The depth selected now, a number, or `Gates`."
-        if isinstance(self.depth, int): return self.depth
+        if isinstance(self.depth, int):
+            return self.depth
         state = self.depth.state
         return state if isinstance(state, Gates) else self.depth.options[state]
+
     def forward(self, x):
         depth = self.now()
-        if isinstance(depth, Gates): return self._relaxed(depth, x)
-        for block in self.blocks[:depth]: x = block(x)
+        if isinstance(depth, Gates):
+            return self._relaxed(depth, x)
+        for block in self.blocks[:depth]:
+            x = block(x)
         return x
 
 # %% ../../nbs/layers/03_mixed.ipynb #50b870ba

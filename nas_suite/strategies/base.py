@@ -45,12 +45,17 @@ def derive(self: Strategy, space, limits: list) -> dict:
 # %% ../../nbs/strategies/00_base.ipynb #003df973
 @patch
 def expected(self: Strategy, space, task, arch: dict) -> float:
-    "What the strategy expects the task's metric of a network to be, before it is evaluated; None where it does not say."
+    """What the strategy expects the task's metric of a network to be, before it is evaluated; None where it does not
+    say."""
     return None
 
+
 @patch
-def front(self: Strategy, space, task, cost) -> list: # dicts of arch, cost and the metric as `accuracy`, cheapest first
-    "The networks that no other beats in both cost and what is expected of them. ValueError where the strategy knows none."
+def front(
+    self: Strategy, space, task, cost
+) -> list:  # dicts of arch, cost and the metric as `accuracy`, cheapest first
+    """The networks that no other beats in both cost and what is expected of them. ValueError where the strategy knows
+    none."""
     raise ValueError(f"{type(self).__name__} knows no front of networks")
 
 # %% ../../nbs/strategies/00_base.ipynb #0bc062c3
