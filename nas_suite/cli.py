@@ -9,7 +9,10 @@ __all__ = ['commands', 'main', 'app', 'folder_for', 'latencies', 'launch', 'opti
 import importlib, pkgutil
 
 import nas_suite.front.commands
-from .front.launch import app, launch, sh
+from .front.devices import latencies
+from .front.launch import app, launch, searches, sh
+from .front.networks import space_of, spaces
+from .front.options import folder_for, option_of
 
 _all_ = ['app', 'folder_for', 'latencies', 'launch', 'option_of', 'searches', 'sh', 'space_of', 'spaces']
 

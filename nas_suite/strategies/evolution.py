@@ -14,13 +14,13 @@ from torch import nn, Tensor
 from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from typing import NamedTuple
-from ..choices import crossover, decode, encode, mutate, sample, structure
+from ..choices import canonical, crossover, decode, encode, mutate, sample, structure
 from ..costs import cheapest, feasible
 from .base import Trained
 from .black_box import BlackBox, supernet_of
-from .fronts import pareto, spent
+from .fronts import dominated, hypervolume, pareto, spent
 from .scores import Accuracy, AccuracyPredictor
-from .steps import finalists
+from .steps import Finalist, finalists
 from .supernet import Supernet
 from ..training import Loop, seed_of, seeded
 
