@@ -84,7 +84,7 @@ def _check_cost(name: str, functions: dict):
     "ValueError for a name that is no cost."
     if name in doors or name in functions: return
     from nas_suite.costs import named
-    known = ', '.join(dict.fromkeys((*doors, *named)))
+    known = ', '.join(dict.fromkeys((*doors, *named, *functions))) # one's own by the names of their functions
     if name not in named:
         raise ValueError(
             f"there is no cost {name!r}; the costs are {known}, or one of your own, by --cost file.py:function"
