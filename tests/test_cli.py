@@ -516,6 +516,14 @@ def reader(monkeypatch, tmp_path):
     return finished(tmp_path / 'run')
 
 
+def test_a_configuration_that_is_none_is_named(sh, tmp_path):
+    for name, text in dict(config='[]', result='{}').items():
+        (tmp_path / f'{name}.json').write_text(text)
+    (tmp_path / 'a.png').write_bytes(b'')
+    code, _, err = sh('predict', tmp_path, tmp_path / 'a.png')
+    assert code == 2 and 'config.json is damaged' in err and err.count('\n') == 1
+
+
 def test_predict_works_for_every_task(sh, reader, tmp_path):
     texts = tmp_path / 'in'
     (texts / 'deep').mkdir(parents=True)

@@ -85,7 +85,7 @@ class _Trainer:
     "Trains the rivals of a run as its network was trained."
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
         self.run, self.space, self.task, self.device, self.progress = run, space, task, device, progress
-        self.config, self.shape = run.read('config'), tuple(task.input_shape)
+        self.config, self.shape = run.read('config', dict), tuple(task.input_shape)
 
     def network(self, arch: dict) -> nn.Module:
         "The network of an architecture, with the weights that it begins with."

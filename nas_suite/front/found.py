@@ -101,7 +101,7 @@ def rebuilt(
 
 def _from_folder(run: Run, arch: dict) -> nn.Module:
     "The network that a folder describes, without its weights: from the space, or from the network as data."
-    config = run.read('config') if run.has('config.json') else dict(space=run.read('space'))
+    config = run.read('config', dict) if run.has('config.json') else dict(space=run.read('space'))
     try: return extract(space_of(config['space'], config.get('fixed')), arch)
     except ValueError:
         if not run.has('network.json'): raise
@@ -119,4 +119,4 @@ def load(
     result = finished(run_dir).read('result')
     model = rebuilt(run, result['arch'], space)
     return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space,
-                 task, result.get('figures', {}), run.read('config')['task'])
+                 task, result.get('figures', {}), run.read('config', dict)['task'])

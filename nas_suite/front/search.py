@@ -251,7 +251,7 @@ def take_over(source: Path, run: Run, config: dict):
     "Begin a run where another one's training of a supernet ended. ValueError if that was of another one."
     other, mine = Run(source), _supernet(config)
     if not other.has('history.json'): raise ValueError(f"there is no trained supernet in {source}")
-    theirs = _supernet(other.read('config'))
+    theirs = _supernet(other.read('config', dict))
     if differ := [name for name in mine if mine[name] != theirs[name]]:
         raise ValueError(f"the supernet in {source} is another one; it differs in {', '.join(differ)}")
     for name in ('search.pt', 'scores.json'):

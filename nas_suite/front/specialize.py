@@ -75,7 +75,7 @@ def opened(
     "A trained supernet, ready to derive from. ValueError for a folder that holds none."
     run = Run(run_dir)
     if not run.has('config.json'): raise ValueError(f"{run_dir} holds no run")
-    config = run.read('config')
+    config = run.read('config', dict)
     strategy = strategy_of(config['strategy'])
     if not strategy.keeps_weights:
         name = config['strategy']['name']

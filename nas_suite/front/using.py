@@ -46,7 +46,7 @@ def run_folder(folder) -> Path:
 def task_facts(folder) -> dict:
     "What the folder of a run, or of one saved network, says of its task."
     alone = Path(folder)/'task.json'
-    return read_json(alone) if alone.is_file() else Run(run_folder(folder)).read('config')['task']
+    return read_json(alone) if alone.is_file() else Run(run_folder(folder)).read('config', dict)['task']
 
 def using(
     run, # Folder of a finished run, or of one saved network
