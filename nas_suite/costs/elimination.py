@@ -18,7 +18,7 @@ class Step:
     "One choice goes."
     column: int   # The choice
     axes: tuple   # The choices that its best option depends on
-    joined: tuple # The tables it is in: (number, order of their axes, their shape over (column, *axes)); None: as it is
+    joined: tuple # The tables it is in: (number, order of their axes, their shape over all of these); None: as it is
 
 _ENTRIES = 10**7 # of the largest table on the way
 

@@ -191,7 +191,7 @@ def lengths_of(t: Tensor) -> tuple:
     return t.lengths if isinstance(t, Shaped) else tuple(t.shape)
 
 def extents(t: Tensor) -> tuple:
-    "The lengths of a tensor as a key: ints and `Extent`s."
+    "The lengths of a tensor as a key: ints, and an `Extent` where it follows from choices."
     return tuple(Extent(*factors(n)) if isinstance(n, Size) else int(n) for n in lengths_of(t))
 
 def shaped(t: Tensor, lengths) -> Shaped:
@@ -245,7 +245,7 @@ _reductions = 'mean sum prod amax amin max min std var var_mean std_mean logsume
 RULES = dict.fromkeys([*_moves.split(), *_reductions.split()], _positional) # of functions, by name
 
 def rule(*names):
-    "A function(func, out, *args, **kwargs) that yields the lengths of each result of the operations `names`."
+    "A function of an operation, its output and its arguments that yields the lengths of each of its results."
     def add(f):
         RULES.update(dict.fromkeys(names, f))
         return f

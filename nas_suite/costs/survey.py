@@ -23,7 +23,7 @@ from ..layers import Width, either, most
 class Record:
     "A module that runs on inputs of these lengths, `times[option, ...]` times over the choices `axes`."
     module: nn.Module
-    takes: tuple # Of each input tensor, ints and `Extent`s
+    takes: tuple # Of each input tensor, its lengths: each an int or an `Extent`
     gives: tuple # Of each output tensor
     axes: tuple
     times: Tensor

@@ -187,7 +187,7 @@ def _try(space, arch, limits) -> Tried:
 def settle(
     space,
     derive,      # function(limits) -> architecture
-    limits: list, # `Limit`s
+    limits: list, # Each a `Limit`
     tries: int = 8
 ) -> Settled:
     "The architecture that `derive` gives, within every budget by the upper end of its readings. ValueError for none."

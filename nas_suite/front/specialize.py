@@ -212,9 +212,9 @@ class Point:
 class Front:
     "The front of a supernet, as front.json says it."
     by: str         # The cost
-    points: list    # `Point`s that were evaluated
+    points: list    # Each a `Point` that was evaluated
     predicted: list # dict(cost, accuracy) of every network of the front, as the strategy expects
-    by_hand: list   # `Point`s
+    by_hand: list   # Each a `Point`
 
 def _spread(n: int, points: int) -> list:
     "Places among n, evenly spread."
