@@ -382,7 +382,7 @@ def search(self: Evolution, space: nn.Module, task, limits: list, loop: Loop) ->
 def _guess(self: Evolution): return self.accuracy if self.score == 'accuracy' else self.predictor
 
 @patch
-def specialize(self: Evolution, space: nn.Module, costs: list, budgets) -> list: # of `Finalist`s
+def specialize(self: Evolution, space: nn.Module, costs: list, budgets) -> list: # of `Finalist`
     "The best network within each budget, (G, costs): what it really scored, and what had been guessed."
     found = evolve(space, self._guess(), costs, budgets, seed=self.seed, **self.breeding)
     each = zip(found.rows, found.scores)

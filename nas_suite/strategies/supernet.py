@@ -150,7 +150,7 @@ class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
     rules, teachers = ('sandwich', 'uniform'), ('in-place', 'teacher', 'none')
     def __init__(self,
-        stages: list = None, # `Stage`s; default: `sandwich(epochs)`
+        stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
         rule: str = 'sandwich', # Networks of a step: 'sandwich' (largest, smallest and random ones), or 'uniform'
         distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; 'none'
