@@ -88,6 +88,7 @@ def patched_source(app, modname):
     return an.code, tags
 
 
+suppress_warnings = ['myst.header'] # a page without sections has its entries right below the title
 default_role = 'py:obj'
 
 

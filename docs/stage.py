@@ -96,15 +96,12 @@ def convert(p, folder, names, own):
         elif c['cell_type'] == 'markdown':
             c['source'] = md(src, names)
         elif c['cell_type'] == 'code':
-            # below a section of the page, or a section itself where none came before
-            sections = [x for x in cells if x['cell_type'] == 'markdown' and '{eval-rst}' not in x['source']]
-            level = '###' if any(re.search('^## ', x['source'], re.M) for x in sections) else '##'
             m = re.search(r'^show_doc\(\s*([\w.]+)', src, re.M)
             if m and m[1] in names:
                 if m[1] in seen:
                     continue
                 seen.add(m[1])
-                c = dict(cell_type='markdown', id=c['id'], metadata={}, source=f'{level} {m[1]}\n\n{api(names[m[1]])}')
+                c = dict(cell_type='markdown', id=c['id'], metadata={}, source=f'### {m[1]}\n\n{api(names[m[1]])}')
             else:
                 opts = [re.match(r'^#\|\s*([\w-]+):?\s*(.*)$', l) for l in src.splitlines()]
                 c['source'] = '\n'.join(l for l, o in zip(src.splitlines(), opts) if not o).strip('\n')
