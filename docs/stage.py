@@ -112,7 +112,7 @@ def convert(p, folder, names, own):
     nb['cells'] = cells
     # without it myst-nb takes cell n to begin at line 10000 n, and each API entry is parsed behind so many empty lines: gigabytes in all
     nb['metadata'] = dict(
-        kernelspec=dict(name='python3', display_name='Python 3', language='python'), source_map=list(range(len(cells)))
+        kernelspec=dict(name='python3', display_name='Python 3', language='python'), source_map=list(range(len(cells) + 1))
     )
     return out, nb
 
