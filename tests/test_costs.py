@@ -384,3 +384,26 @@ def test_what_is_counted_is_known_here_without_measuring():
     assert cost.here() and cost.predicted(arch) == cost.reading(space, arch) == cost.readings(space, [arch])[
         0
     ] == Reading(cost(arch))
+
+
+class Convs(Space):
+    input_shape = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        width = one_of(4, 8)
+        self.a = ElasticConv2d(1, width, one_of(3, 5), padding='same')
+        self.b = ElasticConv2d(width, 3, one_of(3, 5, 7), padding='same')
+
+    def forward(self, x):
+        return self.b(self.a(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize('price', [-1e-3, -1.0, 1.0])
+def test_no_price_takes_what_is_not_there(price):
+    "Tables of a restricted space have no entries for options that are gone."
+    space = restrict(Convs(), {'a.kernel_size': 3, 'b.kernel_size': [3, 5]})
+    cost = macs(space, space.input_shape)
+    row = minimise(structure(space), [(cost, price)])
+    end = largest(space) if price < 0 else smallest(space)
+    assert decode(space, row) == [end] and float(cost.batch(row)[0]) == cost(end)

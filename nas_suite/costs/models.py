@@ -211,6 +211,10 @@ def _worths(s: Structure, scores) -> list:
     if len(scores): worth = worth + torch.cat([v.detach().double().cpu() for v in scores]).numpy()
     return np.split(worth, np.cumsum([len(c) for c in s.choices])[:-1])
 
+def _priced(table, price):
+    "A table times a price, which may be negative; what is not there stays infinitely dear."
+    return np.where(np.isfinite(table), price * table, np.inf)
+
 def _at(tables, scopes, row) -> list:
     "The entry of each table in a row."
     return [float(table[tuple(row[d] for d in scope)]) for table,scope in zip(tables, scopes)]
@@ -227,7 +231,7 @@ def minimise(
     if any(not isinstance(axis, int) for scope in scopes for axis in scope): return _descend(s, costs, worths)
     steps = plan(tuple(map(len, worths)), tuple(scopes))
     if steps is None: return _descend(s, costs, worths)
-    added = worths + [price * cost.scale * table for cost,price in sums for table in cost._arrays]
+    added = worths + [_priced(table, price * cost.scale) for cost,price in sums for table in cost._arrays]
     if not tops: row = lowest(steps, added)
     elif not sums and len(tops) == 1 and not len(scores): row = lowest(steps, added + tops[0][0]._arrays, np.maximum)
     else: row = _lowest_within(steps, scopes, added, tops)
