@@ -251,3 +251,16 @@ def test_tables_are_what_counting_gives(make):
             assert cost(arch) == count(extract(space, arch))
         chance = torch.stack([q[every[:, d]] for d, q in enumerate(p)]).prod(0)
         torch.testing.assert_close(cost.expected(dict(zip(choices(space), p))), (chance * cost.batch(every)).sum())
+
+
+def test_what_is_left_of_nested_widths_is_no_product_of_their_options(monkeypatch):
+    "Soft over twenty levels: each part is asked by itself, where all combinations would be a million."
+    width, choices_of = 4, [one_of('a', 'b') for _ in range(20)]
+    for level, choice in enumerate(choices_of):
+        width = either(choice, [width, 4 + level % 3])
+    left, asked, kept = rest(16, width), [], Either.kept
+    monkeypatch.setattr(Either, 'kept', lambda self, at: asked.append(1) or kept(self, at))
+    even = Gates((0, 1), torch.full((2,), 0.5), (True, True))
+    with selecting(Selection({choice: even for choice in choices_of})):
+        support, mask = left.support(), left.mask(torch.zeros(1))
+    assert len(asked) == 0 and list(support) == list(range(12)) and mask.shape == (12,)

@@ -296,7 +296,7 @@ def places(self: Either, width): return any(m is width for m in self.modules())
 @patch
 def in_groups(self: Grouped, n): return self.n == n
 
-# %% ../../nbs/layers/00_widths.ipynb #1ed42f4b
+# %% ../../nbs/layers/00_widths.ipynb #00fe1345
 @patch
 def soft(self: Width) -> list:
     "The choices behind it of which several options are selected, as far as the selection reaches them."
@@ -321,7 +321,23 @@ def selected(self: Channels) -> list:
         return self.kept(lambda c: options[c] if c in options else c.state)
     return [kept(combination) for combination in product(*(c.state.index for c in soft))]
 
-# %% ../../nbs/layers/00_widths.ipynb #5aaac01a
+@patch
+def fewest(self: Channels) -> int:
+    "The smallest number of channels of all that is selected."
+    return min(map(len, self.selected()))
+
+@patch
+def fewest(self: Fixed): return self.total
+@patch
+def fewest(self: Chosen):
+    state, options = self.choice.state, self.choice.options
+    return min(options[i] for i in state.index) if isinstance(state, Gates) else options[state]
+@patch
+def fewest(self: Either): # of its parts one at a time: their combinations grow with each level
+    state = self.choice.state
+    return min(self.inner[i].fewest() for i in (state.index if isinstance(state, Gates) else [state]))
+
+# %% ../../nbs/layers/00_widths.ipynb #cb593b82
 def _union(parts):
     "All indices of several widths."
     parts = list(parts)
@@ -362,10 +378,9 @@ def computed(self: Either):
     return _tidy(_union(self.inner[i].support() for i in (state.index if isinstance(state, Gates) else [state])))
 @patch
 def computed(self: Rest):
-    fewest = min(map(len, self.inner[0].selected()))
-    return _tidy(list(range(fewest - self.inner[0].least(), self.most())))
+    return _tidy(list(range(self.inner[0].fewest() - self.inner[0].least(), self.most())))
 
-# %% ../../nbs/layers/00_widths.ipynb #727edaae
+# %% ../../nbs/layers/00_widths.ipynb #9f8526ef
 @patch
 def mask(self: Channels, like: Tensor):
     "Weights of the computed channels, a tensor (size,) like another one, or None where the selection is hard."
@@ -407,8 +422,7 @@ def mask(self: Rest, like):
     part = self.inner[0]
     found = part.mask(like)
     if found is None: return None
-    fewest = min(map(len, part.selected()))
-    return torch.cat([1 - found[fewest:], like.new_ones(self.total - len(found))])
+    return torch.cat([1 - found[part.fewest():], like.new_ones(self.total - len(found))])
 
 # %% ../../nbs/layers/00_widths.ipynb #7ecdc92d
 @patch
