@@ -13,11 +13,26 @@ from nas_suite.choices import *
 from nas_suite.extraction import check, extract
 from nas_suite.layers import *
 from nas_suite.networks import *
+from nas_suite.testing import shaken
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_contracts import SPACES, inputs, made, some
+from test_contracts import SPACES
 from transformer_space import Transformer
 from test_extraction import Attention, Groups, Outputs, Packed, FORMS
+
+
+def made(name):
+    torch.manual_seed(0)
+    return shaken(SPACES[name][0]())
+
+
+def inputs(space):
+    return torch.randn(3, *space.input_shape, generator=torch.Generator().manual_seed(0))
+
+
+def some(space, n):
+    "The largest, the smallest and n random architectures."
+    return [largest(space), smallest(space), *decode(space, sample(space, n, torch.Generator().manual_seed(0)))]
 
 
 def through(net):
