@@ -13,7 +13,7 @@ from nas_suite.tasks.base import Metric, Task, Use, joined, kind_of
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, end, segmentation
 from nas_suite.tasks.speaker import speaker
-from nas_suite.training import batches, fit, worth
+from nas_suite.training import batches, fit
 
 
 def as_json(data):
@@ -102,7 +102,7 @@ def test_a_task_without_classes_is_trained_and_judged():
     assert found['error'] == pytest.approx(float((output['place'] - y[:, :2]).abs().mean()), rel=1e-5)
     assert found['loss'] == pytest.approx(float(task.loss(output, y)), rel=1e-4)
     assert task.evaluate(net, task.test, batch_size=5)['loss'] == pytest.approx(found['loss'], rel=1e-4)
-    assert task.metric.show(found['error']).endswith(' px') and worth(task, found['error']) == -found['error']
+    assert task.metric.show(found['error']).endswith(' px') and task.metric.worth(found['error']) == -found['error']
     assert float(task.reward(output, y)) == -float(task.score(output, y)) == -float(task.loss_at(0.5)(output, y))
 
 

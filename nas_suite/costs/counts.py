@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['is_fixed', 'is_unit', 'plain', 'cost_of', 'count_macs', 'macs', 'count_params', 'params', 'weight_bytes']
 
-# %% ../../nbs/costs/06_counts.ipynb #7fbbd587
-import math, torch
+# %% ../../nbs/costs/06_counts.ipynb #a6025b89
+import inspect, math, torch
 from collections.abc import Sequence
 from copy import deepcopy
+from numbers import Real
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ..choices import Choice, decode, structure
@@ -60,7 +61,15 @@ class _Units:
             terms.append(term(self.names[record.module], order, entries, axes, times, self.column))
         return CostModel(self.structure, self.column, terms, name, unit=unit, reduce=reduce)
 
-# %% ../../nbs/costs/06_counts.ipynb #cf71dd5c
+# %% ../../nbs/costs/06_counts.ipynb #56de6105
+def _takes_a_unit(f, name: str):
+    "ValueError unless a function takes a unit, and the shapes of its inputs and of its outputs."
+    wanted = f"the function of {name} takes (unit, inputs, outputs) and gives a number"
+    if not callable(f): raise ValueError(f"{wanted}; found {f!r}")
+    try: inspect.signature(f).bind(None, (), ())
+    except TypeError as error: raise ValueError(f"{wanted}; found {inspect.signature(f)}: {error}") from None
+
+# %% ../../nbs/costs/06_counts.ipynb #5755ccea
 def cost_of(
     space: nn.Module,
     input_shape: tuple, # One sample
@@ -71,10 +80,13 @@ def cost_of(
     once: bool = False # A unit that runs twice counts once, as its weights do
 ) -> CostModel:
     "What any architecture of a space costs, by a function of one unit. ValueError where that gives no finite number."
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a cost has a name, by which budgets and files call it; found {name!r}")
+    _takes_a_unit(f, name)
     wanted = 'number from 0 on' if reduce == 'max' else 'finite number'
     def number(record):
         value = f(plain(record.module), record.inputs(), record.outputs())
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or reduce == 'max' and value < 0:
+        if not isinstance(value, Real) or not math.isfinite(value) or reduce == 'max' and value < 0:
             raise ValueError(f"{name} of {type(record.module).__name__} is to be a {wanted}; found {value!r}")
         return value
     return _Units(space, input_shape).cost(number, name, unit, reduce, once)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategy_named', 'task_given', 'Search', 'Spent', 'fresh', 'settled_weights', 'Result', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #9929fa22
+# %% ../../nbs/front/05_search.ipynb #0f9f4115
 import inspect, resource, shutil, sys, torch
 from contextlib import contextmanager
 from copy import deepcopy
@@ -27,7 +27,7 @@ from .origins import space_facts, strategies, strategy_facts
 from .page import report
 from .runs import Run, plain
 from ..latency import device_cost, environment, saved_cost, table as measured_table
-from ..strategies.base import Strategy, Trained
+from ..strategies.base import Strategy, Trained, given_back
 from ..tasks.base import Task
 from ..training import Loop, calibrated, fit, load_checkpoint, precisions, save_checkpoint, seeded
 
@@ -120,7 +120,7 @@ def begun(self: Search, costs: dict):
         self.space.load_state_dict(load_checkpoint(run.awaited('start.pt'))['space'])
         yield self
 
-# %% ../../nbs/front/05_search.ipynb #3956c46d
+# %% ../../nbs/front/05_search.ipynb #9134c7dc
 @dataclass
 class Spent:
     "What a search took, as search.json says it."
@@ -139,7 +139,7 @@ def _peak(device: str) -> float:
 def search(self: Search, limits: list) -> Trained:
     "Let the strategy train the space; its history, the task's head, and what it took."
     loop = Loop(self.seed, self.device, self.run.path('search.pt'), self.precision, self.progress, loggers=self.loggers)
-    trained = self.strategy.search(self.space, self.task, limits, loop)
+    trained = given_back(self.strategy, self.strategy.search(self.space, self.task, limits, loop))
     trained.history = self.run.once('history', lambda: trained.history)
     self.run.once('search', lambda: Spent(loop.step, **trained.spent, peak_memory_mb=_peak(self.device)))
     return trained

@@ -76,11 +76,15 @@ def sampler(space: nn.Module, strategy: BlackBox,
     "Put a strategy to work on a space; TypeError for one that has no ask and tell, ValueError for limits out of reach."
     return Sampler(space, strategy, limits, seed)
 
-# %% ../../nbs/strategies/08_black_box.ipynb #9748d5a8
+# %% ../../nbs/strategies/08_black_box.ipynb #22676c27
 @patch
 def ask(self: Sampler, n: int = 1) -> list:
     "Up to `n` architectures to be judged; fewer, or none, if the strategy has nothing left to ask."
-    return decode(self.space, encode(self.space, self.strategy.ask(n)))
+    archs = self.strategy.ask(n)
+    if not isinstance(archs, (list, tuple)):
+        raise ValueError(f"ask of {type(self.strategy).__name__} gives a list of architectures (of rows: "
+                         f"decode(space, rows)); found {type(archs).__name__}")
+    return decode(self.space, encode(self.space, archs))
 
 @patch
 def tell(self: Sampler, archs: list, scores):

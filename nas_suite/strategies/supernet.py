@@ -6,11 +6,12 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #38abb6aa
+# %% ../../nbs/strategies/03_supernet.ipynb #1b2922ce
 import torch
 from bisect import bisect_right
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from einops import reduce
 from fastcore.basics import patch
 from itertools import accumulate
 from torch import nn, Tensor
@@ -97,7 +98,7 @@ def sandwich(epochs: float = 40, lr: float = .05, subnets: int = 2) -> list:
     "All networks from the first step on: the schedule of BigNAS."
     return [Stage('all', {}, epochs, lr, subnets)]
 
-# %% ../../nbs/strategies/03_supernet.ipynb #89ea1ffa
+# %% ../../nbs/strategies/03_supernet.ipynb #8bd1716b
 def _users(layers, width) -> dict:
     "The layers that use a width, by how they do: 'writes', 'carries' (depthwise, norms), 'reads' or 'fixed'."
     by = {}
@@ -107,7 +108,7 @@ def _users(layers, width) -> dict:
 
 def _importance_order(width, readers) -> Tensor:
     "Channels by importance, each among those that come and go together."
-    score = sum(layer.weight.transpose(0, 1).flatten(1).abs().sum(1) for layer in readers)
+    score = sum(reduce(layer.weight.abs(), 'write read ... -> read', 'sum') for layer in readers)
     edges = sorted({0, *values(width), most(width)})
     parts = [start + score[start:end].argsort(descending=True, stable=True) for start,end in zip(edges, edges[1:])]
     return torch.cat(parts)
