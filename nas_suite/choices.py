@@ -8,9 +8,10 @@ __all__ = ['selection', 'Choice', 'one_of', 'Option', 'Gates', 'Selection', 'sel
            'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode', 'sample', 'largest', 'smallest', 'mutate',
            'crossover', 'count', 'restrict', 'alphas', 'weights']
 
-# %% ../nbs/core/00_choices.ipynb #b6bab3d6
+# %% ../nbs/core/00_choices.ipynb #4816aba6
 import fnmatch, math, torch
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -422,11 +423,12 @@ def canonical(space, rows: Tensor) -> Tensor:
     "Rows with every inactive choice set to index 0. LongTensor[N, D] -> LongTensor[N, D]."
     return rows * active(space, rows)
 
-# %% ../nbs/core/00_choices.ipynb #ff26ef51
+# %% ../nbs/core/00_choices.ipynb #9e7459e8
 def encode(space, archs) -> Tensor:
     "A dict, or a list of dicts, as rows of option indices: LongTensor[N, D]. A `Structure` saves the walk."
     s = structure(space)
-    archs = [archs] if isinstance(archs, dict) else list(archs)
+    many = isinstance(archs, Iterable) and not isinstance(archs, dict)
+    archs = list(archs) if many else [archs]
     alive, rows = _alive(s), []
     for arch in archs:
         states = _states(s, arch, alive)

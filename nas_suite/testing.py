@@ -459,20 +459,21 @@ def check_space(make):  # function() -> a new space
     for kept in space_checks:
         kept(make)
 
-# %% ../nbs/core/11_testing.ipynb #16a56ef5
-def _mixed_selections(space) -> dict:
-    "What differentiable strategies select, by how it is called."
-    found = {'a relaxed network (relaxation.soften)': soften(space)}
+# %% ../nbs/core/11_testing.ipynb #81369b80
+def _mixtures(space) -> dict:
+    "What differentiable strategies select, by how it is called: blocks in which it is selected."
+    found = {'a relaxed network (relaxation.soften)': selecting(soften(space))}
     for mode in modes:
         now, _ = draw_gates(space, mode, torch.Generator().manual_seed(0))
-        found[f'a gated network (relaxation.draw_gates, {mode!r})'] = now
+        found[f'a gated network (relaxation.draw_gates, {mode!r})'] = selecting(now)
+    found['a relaxed network with all weight on the smallest'] = selected(space, _certain(space, smallest(space)))
     return found
 
 
-def _gradients(space, x, now, what: str) -> set:
-    "Run forward and backward under a selection: the names of the choices whose alpha has a gradient."
+def _gradients(space, x, block, what: str) -> set:
+    "Run forward and backward in a block that selects: the names of the choices whose alpha has a gradient."
     space.zero_grad()
-    with _running(space, what), selecting(now):
+    with _running(space, what), block:
         sum(t.square().mean() for t in _outputs(space, x) if t.is_floating_point()).backward()
     for name, p in space.named_parameters():
         words = f"{what}: the gradient of {name} is no finite number"
@@ -480,7 +481,7 @@ def _gradients(space, x, now, what: str) -> set:
     alphas = {name: choice.alpha for name, choice in choices(space).items()}
     return {name for name, alpha in alphas.items() if alpha.grad is not None and bool(alpha.grad.any())}
 
-# %% ../nbs/core/11_testing.ipynb #1e060fbb
+# %% ../nbs/core/11_testing.ipynb #f316683c
 def _decides(space, x, name: str, tries: int = 12) -> bool:
     "Whether the options of a choice give different outputs in some networks."
     space, generator, found = space.eval(), torch.Generator().manual_seed(0), choices(space)
@@ -489,7 +490,7 @@ def _decides(space, x, name: str, tries: int = 12) -> bool:
         arch = {n: c.options[at[n]] for n, c in found.items()}
         options = [found[name].options[i] for i in found[name].survivors]
         outputs = [_run(space, x, arch | {name: option}) for option in options]
-        if not all(_same(output, outputs[0]) for output in outputs): return True
+        if not all(_close(output, outputs[0], 1e-5) for output in outputs): return True
     return False
 
 
@@ -498,8 +499,8 @@ def relaxed_networks_run(make):
     space = _made(make)
     x, learned = _inputs(space), None
     if not undecided(space): return
-    for what, now in _mixed_selections(space).items():
-        with_gradient = _gradients(space.train(), x, now, what)
+    for what, block in _mixtures(space).items():
+        with_gradient = _gradients(space.train(), x, block, what)
         learned = with_gradient if learned is None else learned  # of the first, in which every option has its weight
     without = [name for name in undecided(space) if name not in learned and _decides(space, x, name)]
     words = "has no gradient in a relaxed network: something detaches it, or takes it as a number"

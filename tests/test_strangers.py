@@ -347,7 +347,6 @@ def asking(asked):
         (lucky(gives=lambda loop: (1, 2)), r'search of Lucky gives a Trained\(.*\); it gave a tuple'),
         (lucky(gives=lambda loop: Trained(None, None, loop.spent)), 'the history of Lucky is a list of dicts'),
         (lucky(gives=lambda loop: Trained([], None, 3.0)), 'spent of Lucky is loop.spent, .*; found 3.0'),
-        (lucky(gives=lambda loop: Trained([], None, loop.spent)), 'the history of a search is empty'),
         (lucky(gives=fine, finds=lambda arch: None), 'an architecture is a dict from choice to option; found None'),
         (lucky(gives=fine, finds=lambda arch: {}), 'the architecture lacks'),
         (lucky(gives=fine), 'a search takes less than four losses: it cannot be cut off'),
