@@ -6,7 +6,8 @@
 __all__ = ['default_space', 'sample', 'compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load',
            'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #f1aebc58
+# %% ../nbs/front/08_the_front_door.ipynb #f18ac879
+from .arguments import whole
 from .costs import named
 from .front.budgets import Limit, amounts, by_name, made, reachable
 from .front.compare import compare, equals
@@ -16,29 +17,30 @@ from .front.doors.speaker import speaker
 from .front.export import export
 from .front.found import Found, load
 from .front.origins import metadata_of, space_of, strategies, task_of
-from .front.search import run
+from .front.search import run, space_given, task_given
 from .front.specialize import front, specialize, train_supernet
 from .strategies.black_box import BlackBox, Sampler, sampler
 
 _all_ = ['compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load', 'metadata_of',
          'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #9f2fe078
+# %% ../nbs/front/08_the_front_door.ipynb #ee523370
 def default_space(
     task, seed: int = 0, # Of its weights
     shared: bool = False, # For strategies that keep the supernet's weights
     budget: dict = None # Name of a cost -> the most it may be
 ):
     "A space that suits a task."
-    return task.default_space(budget or {}, shared=shared, seed=seed)
+    return task_given(task).default_space(budget or {}, shared=shared, seed=whole('seed', seed))
 
-# %% ../nbs/front/08_the_front_door.ipynb #03ec16c4
+# %% ../nbs/front/08_the_front_door.ipynb #860a5723
 def sample(
     space, strategy: BlackBox,
     budget=(), # Cost -> the most it may be, as of `run`; or pairs of a cost and a number
     seed: int = 0
 ) -> Sampler:
     "A strategy at work on a space, for a loop of one's own: `ask(n)`, `tell(archs, scores)`, `best()`."
+    space, seed = space_given(space), whole('seed', seed)
     if not isinstance(budget, dict): return sampler(space, strategy, list(budget), seed)
     budget, shape = amounts(budget), tuple(space.input_shape)
     own = made(budget, space, shape)

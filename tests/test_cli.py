@@ -253,6 +253,7 @@ def test_any_cost_is_a_budget(sh, asked, tmp_path):
     for words, what in (
         (['--cost', f'{tmp_path}/own.py:none', '--macs', '1M'], 'no function none'),
         (['--cost', f'{tmp_path}/own.py:energy_mj', '--macs', '1M'], 'has no budget'),
+        (['--cost', f'{tmp_path}/own.py:energy_mj', '--budget', 'energy=1', '--budget', 'area=2'], "no cost 'area' by --cost"),
         (['--macs', '1M', '--budget', 'macs=2M'], 'twice'),
         (['--budget', 'joules=1'], "there is no cost 'joules'"),
     ):
@@ -511,7 +512,7 @@ def reader(monkeypatch, tmp_path):
     import nas_suite.front.using
 
     monkeypatch.setattr(
-        nas_suite.front.networks, 'using', lambda run, device: nas_suite.front.using.task_facts(run) and Use()
+        nas_suite.front.networks, 'using', lambda run, device, **more: nas_suite.front.using.task_facts(run) and Use()
     )
     return finished(tmp_path / 'run')
 

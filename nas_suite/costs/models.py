@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CostModel', 'minimise', 'cheapest', 'amount', 'feasible', 'Reading']
 
-# %% ../../nbs/costs/05_models.ipynb #0041028a
+# %% ../../nbs/costs/05_models.ipynb #006cf831
 import itertools, heapq, math, torch
 import numpy as np
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from einops import rearrange
 from fastcore.basics import patch
 from functools import cached_property
 from torch import Tensor
+from ..arguments import as_number, positive
 from ..choices import Structure, active, canonical, check_rows, decode, encode, sample
 from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
@@ -308,7 +309,7 @@ def _improve(rows, best, on, d, options, value):
     rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on])
     best[on] = torch.minimum(low, best[on])
 
-# %% ../../nbs/costs/05_models.ipynb #0df43a53
+# %% ../../nbs/costs/05_models.ipynb #e3158bd5
 @patch
 def cheapest(self: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture. Found once for the options that are alive."
@@ -323,18 +324,26 @@ def cheapest(cost: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture."
     return cost.cheapest()
 
-def amount(v) -> float:
-    "A number, or a string with a unit prefix: '50M', '1.2G', '300k'."
-    if isinstance(v, (int, float)) and not isinstance(v, bool): return float(v)
-    try: return float(v[:-1]) * dict(k=1e3, K=1e3, M=1e6, G=1e9)[v[-1]] if v[-1] in 'kKMG' else float(v)
-    except (TypeError, ValueError, IndexError): pass
-    raise ValueError(f"a budget is a number, or a string such as '50M'; found {v!r}")
+_SIZES = dict(k=1e3, K=1e3, M=1e6, G=1e9)
+
+def _spelled(text: str):
+    "The number that a text with a unit prefix says; None for what is none."
+    try: return float(text[:-1]) * _SIZES[text[-1]] if text[-1:] in _SIZES else float(text)
+    except ValueError: return None
+
+def amount(
+    value, # A number, or a string with a unit prefix: '50M', '1.2G', '300k'
+    name: str = 'a budget' # What it is, in a message
+) -> float:
+    "What a budget amounts to. ValueError for what is no number, or not positive and finite."
+    found = _spelled(value) if isinstance(value, str) else as_number(value)
+    if found is None: raise ValueError(f"{name} is a number, or a string such as '50M'; found {value!r}")
+    return float(positive(name, found))
 
 def feasible(cost: CostModel, budget) -> float:
     "The budget as a number; ValueError with the smallest reachable cost if no architecture meets it."
     b = amount(budget)
     low, _ = cost.cheapest()
-    if not b > 0: raise ValueError(f"a budget is positive; found {b:g}")
     if low > b:
         raise ValueError(f"no architecture of this space has {cost.name} of {b:,.6g} or less; "
                          f"the smallest reaches {low:,.6g}")

@@ -6,24 +6,27 @@
 __all__ = ['network_files', 'formats', 'predict', 'specialize', 'measure', 'space_of', 'extract_command', 'export',
            'report_command', 'spaces', 'spaces_command']
 
-# %% ../../nbs/front/34_networks.ipynb #22582a5a
+# %% ../../nbs/front/34_networks.ipynb #590d2ab7
 import json, shutil, warnings
 from collections import Counter
 from pathlib import Path
 from typing import Optional
 
-from ..files import filling, read_json, writing, write_json
+from ..arguments import given, whole
+from ..files import filling, parse_json, read_json, writing, write_json
 from .launch import app, note
 from .options import Device, Others, Own, Quiet, budget_of, doors, option, pair_of, value_of, word
 from .using import answers, jsonable, listed, run_folder, task_facts, using
 
-# %% ../../nbs/front/34_networks.ipynb #09541e77
+# %% ../../nbs/front/34_networks.ipynb #2e091fcb
 @app.command()
 def predict(
     run: word(Path, 'Folder of a finished run, or of one saved network.', 'RUN'),
     places: word(list[Path], 'What the network is for: photos, recordings; and folders of them.', 'FILES'),
     out: option(Optional[Path], 'Folder to write answers to as files; it must not exist yet.', '--out', '-o') = None,
     as_json: option(bool, 'A line of JSON for each file.', '--json') = False,
+    task: option(Optional[str], 'File, .py, with the class of the task, where it is one of your own.',
+                 metavar='FILE') = None,
     device: Device = 'auto'
 ):
     """Say what a network makes of photos, recordings, or whatever its task is about.
@@ -35,8 +38,9 @@ def predict(
       nas-suite predict runs/digits photo.png
       nas-suite predict runs/streets photos/ --out masks
       nas-suite predict runs/digits photos/ --json
+      nas-suite predict runs/keywords yes.wav --task keyword_task.py
     """
-    files, use = listed(places), using(run, device)
+    files, use = listed(places), using(run, device, task=task)
     def told(write=None):
         for name, answer in answers(use, files):
             if write is not None: write(answer, name)
@@ -79,7 +83,7 @@ def _record(found) -> dict:
     from nas_suite.front.record import read
     return read(found) | dict(config=dict(task=found.task.facts()))
 
-# %% ../../nbs/front/34_networks.ipynb #b4a3c2ac
+# %% ../../nbs/front/34_networks.ipynb #8ae4cb95
 @app.command()
 def specialize(
     run: word(Path, 'Folder of a trained supernet.', 'RUN'),
@@ -109,8 +113,8 @@ def specialize(
     from nas_suite import search
     config = read_json(run_folder(run)/'config.json')
     if out is not None and out.exists(): raise ValueError(f"{out} exists already: choose another folder")
-    given = budget_of(dict(latency_ms=_each(latency_ms), macs=_each(macs), params=_each(params)), budget, cost)
-    known = {name: given.pop(name) for name in doors if name in given} | (dict(budget=given) if given else {})
+    wanted = budget_of(dict(latency_ms=_each(latency_ms), macs=_each(macs), params=_each(params)), budget, cost)
+    known = {name: wanted.pop(name) for name in doors if name in wanted} | (dict(budget=wanted) if wanted else {})
     more = dict(
         (name, value_of(value)) for name, value in (pair_of(text, '--with', 'NAME=VALUE') for text in settings or [])
     )
@@ -141,7 +145,7 @@ def _to_measure(source: Path, batch: int) -> tuple: # Module, inputs, the back e
     network = OnnxFile(source)
     return network, network.example(batch), 'onnxruntime-file'
 
-# %% ../../nbs/front/34_networks.ipynb #b7215f28
+# %% ../../nbs/front/34_networks.ipynb #ae00a7b6
 @app.command()
 def measure(
     source: word(Path, 'Folder of a run, or an .onnx file.', 'RUN_OR_ONNX'),
@@ -163,7 +167,8 @@ def measure(
       nas-suite measure runs/first
       nas-suite measure model.onnx --threads 1
     """
-    if batch < 1: raise ValueError(f"--batch is at least 1; found {batch}")
+    whole('--batch', batch, 1)
+    given(whole, '--threads', threads, 1)
     network, example, needed = _to_measure(source, batch)
     if needed and backend not in (None, 'onnxruntime'):
         raise ValueError(f"an .onnx file is timed by onnxruntime; found --backend {backend}")
@@ -218,12 +223,14 @@ def _extract_other(run: Path, path: Path, folder: Path):
     export(network, tuple(facts['input_shape']), folder, metadata)
     write_json(folder/'arch.json', arch)
 
-# %% ../../nbs/front/34_networks.ipynb #8e2dce16
+# %% ../../nbs/front/34_networks.ipynb #5cc8fc1d
 def _arch_in(path: Path) -> dict:
     "The architecture in a JSON file."
     if not path.is_file(): raise FileNotFoundError(f"there is no file {path}")
-    try: return json.loads(path.read_text())
+    try: found = parse_json(path.read_bytes())
     except ValueError as error: raise ValueError(f"{path} is not JSON: {error}") from None
+    if isinstance(found, dict): return found
+    raise ValueError(f"{path} holds a {type(found).__name__}; an architecture is an object: choice -> option")
 
 @app.command('extract')
 def extract_command(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Run', 'plain', 'differences', 'finished']
 
-# %% ../../nbs/front/00_runs.ipynb #192995e0
-import json, os, platform, tempfile, time
+# %% ../../nbs/front/00_runs.ipynb #928c86f7
+import json, os, platform, shutil, tempfile, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,15 +14,16 @@ from pathlib import Path
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
+from ..arguments import place
 from ..files import read_json, remove_drafts, write_json, writing
 
-# %% ../../nbs/front/00_runs.ipynb #1d500fbf
+# %% ../../nbs/front/00_runs.ipynb #8c0ff7f9
 class Run:
     "The folder of a run: one process at a time, one configuration, files that are there whole or not at all."
     def __init__(self,
         folder=None # To write to and to go on from; default: a new temporary one
     ):
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else place('run_dir', folder)
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{folder} is a file; a run needs a folder")
 
@@ -41,15 +42,30 @@ class Run:
         "Whether the run has a file of this name."
         return self.folder is not None and self.path(name).exists()
 
-# %% ../../nbs/front/00_runs.ipynb #b1a5e4da
+# %% ../../nbs/front/00_runs.ipynb #3b279a69
 def plain(data):
     "Data as JSON gives them back: dataclasses and dicts as dicts, tuples as lists."
     return json.loads(json.dumps(data, default=asdict))
 
+def _leaves(there, here, name: str = ''):
+    "What differs between two facts: name, the one, the other; in dicts, and in lists of one length, what lies in them."
+    if there == here: return
+    inside = lambda key: f'{name}.{key}' if name else str(key)
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}: yield from _leaves(there.get(key), here.get(key), inside(key))
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for i, (one, other) in enumerate(zip(there, here)): yield from _leaves(one, other, inside(i))
+    else: yield name, there, here
+
+def _shown(fact, most: int = 60) -> str:
+    "A fact in at most so many characters."
+    text = repr(fact)
+    return text if len(text) <= most else f'{text[:most - 1]}…'
+
 def differences(there: dict, here: dict) -> str:
-    "Where two configurations differ, in words: 'seed: 3 there, 4 here'."
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    return ', '.join(f'{name}: {there.get(name)!r} there, {here.get(name)!r} here' for name in names)
+    "Where two configurations differ, in words: 'budget.macs: 1000.0 there, 2000.0 here'."
+    found = _leaves(there, here)
+    return ', '.join(f'{name}: {_shown(one)} there, {_shown(other)} here' for name, one, other in found)
 
 @patch
 def compare(self: Run, config: dict):
@@ -59,10 +75,10 @@ def compare(self: Run, config: dict):
         if any(path.name[:1] != '.' for path in self.folder.iterdir()):
             raise ValueError(f"{self.folder} is not empty and holds no run: choose another folder")
         return
-    if differing := differences(read_json(self.path('config.json')), plain(config)):
+    if differing := differences(self.read('config'), plain(config)):
         raise ValueError(f"{self.folder} holds another run; it differs in {differing}")
 
-# %% ../../nbs/front/00_runs.ipynb #f04b4f2e
+# %% ../../nbs/front/00_runs.ipynb #965d1323
 def _holder(path: Path) -> str:
     "Who holds a lock, as its file says."
     with suppress(OSError, UnicodeDecodeError):
@@ -96,31 +112,59 @@ def awaited(self: Run, name: str) -> Path:
     return self.path(name)
 
 @patch
+def _make(self: Run) -> list:
+    "Make the folder; those that were not there before, the deepest first."
+    if self.folder is None:
+        self.folder = Path(tempfile.mkdtemp(prefix='nas_suite-'))
+        return [self.folder]
+    new = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+    self.folder.mkdir(parents=True, exist_ok=True)
+    return new
+
+@patch
+@contextmanager
+def _removed_if_refused(self: Run, new: list):
+    "In a `with` block: a ValueError before the first checkpoint removes folders that were made for this run."
+    try: yield
+    except ValueError:
+        if new and not self.has('search.pt'):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError): # another run's folder may be in them by now
+                for folder in new[1:]: folder.rmdir()
+        raise
+
+@patch
+@contextmanager
+def _led(self: Run, config: dict):
+    "In a `with` block: the folder of the process that leads."
+    new = self._make()
+    with self._locked():
+        remove_drafts(self.folder)
+        self.compare(config) # somebody may have begun meanwhile
+        if self.has('config.json'): new = []
+        else: write_json(self.path('config.json'), plain(config))
+        with self._removed_if_refused(new): yield self
+
+@patch
 @contextmanager
 def begun(self: Run, config: dict):
     "In a `with` block: the folder is there, holds this configuration, and is this process's alone. ValueError else."
     self.compare(config)
-    if self.folder is None:
-        if 'WORLD_SIZE' in os.environ: raise ValueError("several processes need a folder in common: give run_dir")
-        self.folder = Path(tempfile.mkdtemp(prefix='nas_suite-'))
-    if not self.leads:
-        self.awaited('config.json')
-        self.compare(config)
-        yield self
+    if self.folder is None and 'WORLD_SIZE' in os.environ:
+        raise ValueError("several processes need a folder in common: give run_dir")
+    if self.leads:
+        with self._led(config): yield self
         return
-    self.folder.mkdir(parents=True, exist_ok=True)
-    with self._locked():
-        remove_drafts(self.folder)
-        self.compare(config) # somebody may have begun meanwhile
-        if not self.has('config.json'): write_json(self.path('config.json'), plain(config))
-        yield self
+    self.awaited('config.json')
+    self.compare(config)
+    yield self
 
-# %% ../../nbs/front/00_runs.ipynb #dfd8ef6e
+# %% ../../nbs/front/00_runs.ipynb #bbbd58f2
 @patch
 def read(self: Run, name: str, kind=None):
     "What `name`.json says, as a dataclass `kind` where one is given. ValueError that names a damaged file."
     path = self.path(f'{name}.json')
-    data = read_json(path)
+    data = read_json(path, finite=False) # what has diverged is no damage
     if kind is None: return data
     try: return kind(**data)
     except TypeError as e: raise ValueError(f"{path} is damaged ({e}): delete it to compute it again") from None

@@ -6,29 +6,30 @@
 __all__ = ['train_supernet', 'Trained', 'opened', 'each_budget', 'Specialized', 'validated', 'specialize', 'Point', 'Front',
            'front']
 
-# %% ../../nbs/front/06_specialize.ipynb #e0a2739a
+# %% ../../nbs/front/06_specialize.ipynb #c04b68b4
 import torch
 from dataclasses import dataclass
 
 from torch import nn
 
+from ..arguments import given, positive, whole
 from ..choices import ByHand, Space
 from ..costs import CostModel, named
 from ..extraction import extract
-from .budgets import (Limit, amounts, by_name, known_cost, latency, made, reachable, said_of, settle,
-                                     target)
+from .budgets import (Limit, amounts, by_name, joined, known_cost, latency, made, reachable, said_of,
+                                     settle, target)
 from .found import Found, load
 from .origins import same_space, space_of, strategy_of, task_of
 from .page import report
 from .runs import Run, differences, plain
-from .search import Search, settled_weights, strategy_named, task_given
+from .search import How, Search, settled_weights, space_given, strategy_named, task_given
 from ..latency import device_cost, saved_cost, table as measured_table
 from ..strategies.base import Strategy
 from ..tasks.base import Task
 from ..tasks.classification import classification as classification_task
 from ..training import Loop, calibrated, fit, seed_of
 
-# %% ../../nbs/front/06_specialize.ipynb #29c041c4
+# %% ../../nbs/front/06_specialize.ipynb #cc006ca5
 def train_supernet(
     task: Task, # Or data as of `search.classification`
     run_dir, # Folder to write to and to go on from
@@ -39,18 +40,19 @@ def train_supernet(
 ) -> list:
     """Train a supernet for `specialize`, `front` and searches that take it over; its history.
     ValueError if the folder holds something else."""
-    task = task if isinstance(task, Task) else classification_task(task, seed=seed)
     strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
+    how = dict(run_dir=run_dir, device=device, precision=precision, loggers=loggers, progress=progress)
+    seed = How(seed=seed, **how).seed # before data are read
+    task = task if isinstance(task, Task) else classification_task(task, seed=seed)
     if space is None: space = task.default_space({}, shared=True, seed=seed)
-    how = dict(precision=precision, loggers=loggers, progress=progress)
-    search = Search(space, task, strategy, {}, run_dir, seed, device, **how)
+    search = Search(space, task, strategy, {}, seed=seed, **how)
     if not search.run.has('history.json'):
         with search.begun({}):
             search.search([])
             if search.run.leads: report(search.run.folder)
     return search.run.read('history')
 
-# %% ../../nbs/front/06_specialize.ipynb #d8cc9b31
+# %% ../../nbs/front/06_specialize.ipynb #427ccb26
 @dataclass
 class Trained:
     "A trained supernet, as its folder gives it back."
@@ -86,23 +88,34 @@ def opened(
     task = task_of(config) if task is None else task_given(task)
     _same_task(config, task, run_dir)
     if space is None: space = space_of(config['space'], config['fixed'])
-    same_space(config['space'], space)
+    same_space(config['space'], space_given(space))
     strategy.search(space, task, [], Loop(config['seed'], device, run.path('search.pt'), progress=False))
     return Trained(run, config, space, task, strategy, device)
 
-# %% ../../nbs/front/06_specialize.ipynb #3db32efa
+# %% ../../nbs/front/06_specialize.ipynb #59920032
+def _are_several(value) -> bool:
+    "Whether a value is a list, a tuple, or an array or a tensor of one dimension."
+    return isinstance(value, (list, tuple)) or getattr(value, 'ndim', 0) == 1
+
+def _targets(device, table) -> tuple:
+    "The device to compute on, and the table of the networks, or a list of them, one a network."
+    if isinstance(device, list): device, table = 'auto', device
+    if not isinstance(table, list): return target(device, table)
+    return target(device)[0], [target(device, one)[1] for one in table]
+
 def each_budget(budget: dict, table=None) -> list:
     "Pairs of a budget and a table, one for each network. ValueError for lists of different lengths."
-    given = {key: value for key, value in budget.items() if value is not None}
-    given = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    lists = given | (dict(table=table) if isinstance(table, list) else {})
+    wanted = {key: value for key, value in budget.items() if value is not None}
+    wanted = {key: list(value) if _are_several(value) else value for key, value in wanted.items()}
+    lists = wanted | (dict(table=table) if isinstance(table, list) else {})
     lengths = {key: len(value) for key, value in lists.items() if isinstance(value, list)}
     if len(set(lengths.values())) > 1:
         said = ', '.join(f'{key}: {n}' for key, n in lengths.items())
         raise ValueError(f"lists of budgets have the same length; found {said}")
     n = next(iter(lengths.values()), 1)
     def of(value, i): return value[i] if isinstance(value, list) else value
-    return [(amounts({key: of(value, i) for key, value in given.items()}), of(table, i)) for i in range(n)]
+    if not n: raise ValueError("a list of budgets is empty")
+    return [(amounts({key: of(value, i) for key, value in wanted.items()}), of(table, i)) for i in range(n)]
 
 # %% ../../nbs/front/06_specialize.ipynb #758f651b
 class _Costs:
@@ -172,7 +185,7 @@ def _note(run: Run, rows: list):
     run.write('specialized', [row for row in old if row not in rows] + rows)
     report(run.folder)
 
-# %% ../../nbs/front/06_specialize.ipynb #6bb75195
+# %% ../../nbs/front/06_specialize.ipynb #4c47d771
 def specialize(
     run_dir, # Of a search with a strategy that keeps its supernet's weights, or of a trained supernet
     latency_ms=None, macs=None, params=None, # Budgets: a number each, or lists of the same length
@@ -183,9 +196,8 @@ def specialize(
 ) -> list:
     """A network for each budget, with the weights of a trained supernet: a `Found` each, in seconds.
     ValueError if a budget is out of reach."""
-    if isinstance(device, list): device, table = 'auto', device
-    device, table = target(device, table)
-    wanted = each_budget((budget or {}) | dict(latency_ms=latency_ms, macs=macs, params=params), table)
+    device, table = _targets(device, table)
+    wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
     supernet = opened(run_dir, space, task, device)
     costs, found, rows = _Costs(supernet), [], []
     for budget, table in wanted:
@@ -247,7 +259,7 @@ def _trained_alone(supernet: Trained, width: float, cost_of, epochs: float, prog
     accuracy = task.evaluate(network, task.valid, device)[task.metric.name]
     return Point(cost_of(hand.space, hand.arch), accuracy, name=f'{hand.name} x{width:g}')
 
-# %% ../../nbs/front/06_specialize.ipynb #5d410169
+# %% ../../nbs/front/06_specialize.ipynb #b85f70c3
 def front(
     run_dir, # Of a trained supernet
     by: str = 'macs', # The name of a cost
@@ -260,6 +272,8 @@ def front(
     """The Pareto front of a supernet, written to front.json and into the report: dict(by, points, predicted, by_hand).
     The cost of its points is measured where the table's device is here."""
     known_cost(by)
+    points, widths = whole('points', points, 1), [positive('a width', width) for width in widths]
+    epochs = given(positive, 'epochs', epochs)
     device, table = target(device, table)
     supernet = opened(run_dir, space, task, device)
     task, costs = supernet.task, _Costs(supernet, progress)

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['listed', 'run_folder', 'task_facts', 'using', 'jsonable', 'answers']
 
-# %% ../../nbs/front/32_using.ipynb #ab133900
+# %% ../../nbs/front/32_using.ipynb #4f14ca6e
 from pathlib import Path
 
 from ..files import read_json
 from .runs import Run
 from .launch import note
+from .options import imported
 
 # %% ../../nbs/front/32_using.ipynb #32e5251b
 def listed(
@@ -36,7 +37,7 @@ def listed(
     kinds = f" ({', '.join(suffixes)})" if suffixes else ''
     raise ValueError(f"there are no {what}{kinds} in {', '.join(map(str, places))}")
 
-# %% ../../nbs/front/32_using.ipynb #dac66111
+# %% ../../nbs/front/32_using.ipynb #f034c227
 def run_folder(folder) -> Path:
     "The folder of a run, or what is wrong with it."
     folder = Path(folder)
@@ -48,17 +49,28 @@ def task_facts(folder) -> dict:
     alone = Path(folder)/'task.json'
     return read_json(alone) if alone.is_file() else Run(run_folder(folder)).read('config', dict)['task']
 
+def _with_kind(facts: dict, place: str) -> dict:
+    "Facts of a task of one's own, whose class is in a module or a file that the user has named."
+    from nas_suite.tasks.base import Task
+    name = str(facts.get('kind')).rpartition('.')[2]
+    kinds = {key: kind for key, kind in vars(imported(place)).items()
+             if isinstance(kind, type) and issubclass(kind, Task) and kind is not Task}
+    if kind := kinds.get(name): return facts | dict(kind=f'{kind.__module__}.{kind.__qualname__}')
+    raise ValueError(f"{place} has no task {name}; it has {', '.join(kinds) or 'none'}")
+
 def using(
     run, # Folder of a finished run, or of one saved network
     device: str = 'auto',
     kind: type = None, # What it must be, and what that is for in words
-    does: str = ''
+    does: str = '',
+    task=None # File, or module, that has the class of the task, where it is one's own
 ):
     "The network of a run for a person: its task's `Use`. ValueError if it is of another kind."
     from nas_suite import search
     from nas_suite.front.budgets import computing_device
     task_facts(run)
     found = search.load(run)
+    if task is not None: found.facts = _with_kind(found.facts, str(task))
     found.model.to(computing_device(device))
     use = found.use
     if kind is None or isinstance(use, kind): return use

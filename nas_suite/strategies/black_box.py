@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['supernet_of', 'BlackBox', 'Told', 'Sampler', 'sampler', 'best_of']
 
-# %% ../../nbs/strategies/08_black_box.ipynb #8f6acd0d
+# %% ../../nbs/strategies/08_black_box.ipynb #13fc1bc7
 import math, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
+from ..arguments import whole
 from ..choices import decode, encode
 from ..costs import feasible
 from .base import Strategy, Trained
@@ -19,7 +20,7 @@ from .scores import Accuracy
 from .supernet import Supernet
 from ..training import Loop
 
-# %% ../../nbs/strategies/08_black_box.ipynb #68b3ba77
+# %% ../../nbs/strategies/08_black_box.ipynb #84adea3d
 def supernet_of(given=None, epochs: float = 40) -> Supernet:
     "A supernet, or one of such settings; default: the sandwich rule for so many epochs."
     if given is None: return Supernet(epochs=epochs)
@@ -34,9 +35,9 @@ class BlackBox(Strategy):
         batch: int = 20, # Networks that are asked for at a time
         supernet=None # How weights are trained otherwise: a `Supernet`, or its settings
     ):
-        self.evaluations, self.batch, self.supernet = evaluations, batch, supernet_of(supernet, epochs)
+        self.evaluations, self.batch = whole('evaluations', evaluations, 1), whole('batch', batch, 1)
+        self.supernet = supernet_of(supernet, epochs)
         self.epochs = sum(stage.epochs for stage in self.supernet.stages)
-        self.check(evaluations=evaluations >= 1, batch=batch >= 1)
 
     def config(self) -> dict:
         found = super().config()

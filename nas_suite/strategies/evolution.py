@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Population', 'Evolved', 'evolve', 'random_search', 'Halved', 'successive_halving', 'Evolution']
 
-# %% ../../nbs/strategies/09_evolution.ipynb #3d919a62
+# %% ../../nbs/strategies/09_evolution.ipynb #3c2e2cf5
 import math, torch
 from dataclasses import dataclass
 from einops import rearrange, repeat
@@ -14,6 +14,7 @@ from torch import nn, Tensor
 from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from typing import NamedTuple
+from ..arguments import number, whole
 from ..choices import canonical, crossover, decode, encode, mutate, sample, structure
 from ..costs import cheapest, feasible
 from .base import Trained
@@ -314,7 +315,7 @@ def successive_halving(rows: Tensor,
         better = scores.argsort(dim=0, descending=True, stable=True)[:max(1, int(len(rows) * keep))]
         rows, effort = rows[better], math.ceil(effort / keep)
 
-# %% ../../nbs/strategies/09_evolution.ipynb #e249136a
+# %% ../../nbs/strategies/09_evolution.ipynb #549d671c
 class Evolution(BlackBox):
     """Once-for-All's search (Cai et al., 2020): a supernet, then evolution by predicted accuracy, and real accuracy of
     the finalists."""
@@ -329,11 +330,12 @@ class Evolution(BlackBox):
         if score not in ('predictor', 'accuracy'):
             raise ValueError(f"there is no score {score!r}; it is predictor or accuracy")
         self.supernet, self.score = supernet_of(supernet, epochs), score
-        self.samples, self.finalists = samples, finalists
-        self.population, self.generations, self.parents, self.mutation = population, generations, parents, mutation
+        self.samples, self.population = whole('samples', samples, 20), whole('population', population, 2)
+        self.generations = whole('generations', generations)
+        self.parents = whole('parents', parents, 1, self.population - 1)
+        self.finalists = whole('finalists', finalists, 1, self.population)
+        self.mutation = number('mutation', mutation, above=0, most=1)
         self.epochs = sum(stage.epochs for stage in self.supernet.stages)
-        self.check(samples=samples >= 20, parents=0 < parents < population, generations=generations >= 0,
-                   finalists=0 < finalists <= population, mutation=0 < mutation <= 1)
 
     def config(self) -> dict:
         found = super().config()

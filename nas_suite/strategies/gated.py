@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['AlphaOptimizer', 'Gated']
 
-# %% ../../nbs/strategies/02_gated.ipynb #7627dfc9
+# %% ../../nbs/strategies/02_gated.ipynb #836dc0a0
 import torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
+from ..arguments import given, number, positive, whole
 from ..choices import Structure, alphas, structure
 from ..costs import LatencyAwareLoss
 from ..relaxation import draw_gates, draw_path, entropy, modes, probabilities
@@ -53,7 +54,7 @@ def step(self: AlphaOptimizer,
             new[pair] -= new[pair].logsumexp(0) - choice.alpha[pair].logsumexp(0)
         choice.alpha.copy_(new - rate * by_cost)
 
-# %% ../../nbs/strategies/02_gated.ipynb #45fe1420
+# %% ../../nbs/strategies/02_gated.ipynb #fffd2c2d
 @dataclass
 class Gated(Strategy):
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
@@ -72,8 +73,10 @@ class Gated(Strategy):
         known = *modes, 'reinforce'
         if self.gradient not in known:
             raise ValueError(f"there is no gradient mode {self.gradient!r}; the modes are {', '.join(known)}")
-        self.check(epochs=self.epochs >= 1, warmup=0 <= self.warmup < 1, every=self.every >= 1,
-                   batch_size=self.batch_size >= 2, lr=self.lr > 0)
+        self.epochs, self.every = whole('epochs', self.epochs, 1), whole('every', self.every, 1)
+        self.batch_size, self.lr = whole('batch_size', self.batch_size, 2), positive('lr', self.lr)
+        self.warmup = number('warmup', self.warmup, 0, below=1)
+        self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
         "The most probable architecture at the budget, within all limits; ValueError if there is none."

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['strengths', 'other', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #d0ad5934
+# %% ../../nbs/strategies/05_regularized.ipynb #3961ddd7
 import torch
 from copy import deepcopy
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
+from ..arguments import given, number, positive, whole
 from ..choices import Structure, active, alphas, choices, encode, restrict, roles, structure, weights
 from ..costs import LatencyAwareLoss
 from ..relaxation import (entropies, entropy, normalisations, probabilities, reachable, regularization,
@@ -136,7 +137,7 @@ def _hindsight(space, weights) -> dict:
         c.alpha[gone[n]] += _removed
     return {n: p.where(~gone[n], 1e-6 * p) for n,p in probabilities(whole, weights).items()}
 
-# %% ../../nbs/strategies/05_regularized.ipynb #cbf26fbe
+# %% ../../nbs/strategies/05_regularized.ipynb #c73bac13
 @dataclass
 class Regularized(Strategy):
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
@@ -162,9 +163,15 @@ class Regularized(Strategy):
     def __post_init__(self):
         self.strength = strengths | (self.strength or {})
         self._check_words()
-        self.check(epochs=self.epochs >= 1, shrinks=self.shrinks >= 0, threshold=0 <= self.threshold < 1,
-                   warmup=0 <= self.warmup < 1, onset=0 <= self.onset <= 1, force=self.warmup < self.force <= 1,
-                   batch_size=self.batch_size >= 2, lr=self.lr > 0)
+        self._check_numbers()
+
+    def _check_numbers(self):
+        self.epochs, self.shrinks = whole('epochs', self.epochs, 1), whole('shrinks', self.shrinks)
+        self.batch_size, self.lr = whole('batch_size', self.batch_size, 2), positive('lr', self.lr)
+        self.threshold, self.onset = number('threshold', self.threshold, 0, below=1), number('onset', self.onset, 0, 1)
+        self.warmup = number('warmup', self.warmup, 0, below=1)
+        self.force = number('force', self.force, above=self.warmup, most=1)
+        self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
         "The network that is left; where it is not within the limits, or several are, the likeliest one within them."

@@ -17,13 +17,14 @@ from itertools import accumulate
 from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
+from ..arguments import number, positive, whole
 from ..choices import choices, decode, largest, restrict, roles, sample, selected, smallest
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
 from ..training import Calibration, Loop, cosine, head_of, recalibrate, seeded, set_rate, sgd
 
-# %% ../../nbs/strategies/03_supernet.ipynb #1eda568a
+# %% ../../nbs/strategies/03_supernet.ipynb #f68192ab
 @dataclass
 class Stage:
     "A part of training: which options are alive, and for how long."
@@ -34,6 +35,10 @@ class Stage:
     subnets: int = 2    # Random networks a step
     warmup: float = .05 # Part of the steps
     sort: bool = False  # Sort channels by importance first?
+
+    def __post_init__(self):
+        self.epochs, self.lr = positive('epochs', self.epochs), positive('lr', self.lr)
+        self.subnets, self.warmup = whole('subnets', self.subnets), number('warmup', self.warmup, 0, 1)
 
 # %% ../../nbs/strategies/03_supernet.ipynb #941702ac
 _shrinking = dict(kernel='kernel', dilation='kernel', depth='depth', width='width') # role -> the stage that lets it in
@@ -146,7 +151,7 @@ def _distilled(kind: str, output, teacher) -> Tensor:
     pairs = zip(tree_leaves(output), tree_leaves(teacher), strict=True)
     return sum(distillation[kind](mine, theirs) for mine, theirs in pairs)
 
-# %% ../../nbs/strategies/03_supernet.ipynb #63adb95e
+# %% ../../nbs/strategies/03_supernet.ipynb #2220dcd9
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
     rules, teachers = ('sandwich', 'uniform'), ('in-place', 'teacher', 'none')
@@ -169,7 +174,8 @@ class Supernet:
         self.stages = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
         if not self.stages: raise ValueError("training needs at least one stage; found none")
         self.rule, self.distill, self.loss = rule, distill, loss
-        self.batch_size, self.weight_decay = batch_size, weight_decay
+        self.batch_size = whole('batch_size', batch_size, 1)
+        self.weight_decay = number('weight_decay', weight_decay, 0)
 
 @patch
 def config(self: Supernet) -> dict:

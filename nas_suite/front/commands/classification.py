@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Data', 'search_classification', 'train_supernet_command']
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #7155e5f4
+# %% ../../../nbs/front/commands/00_classification.ipynb #01b1d9a4
 import os
 from pathlib import Path
 from typing import Optional
 
+from ...arguments import among, positive, whole
 from ..launch import app
 from ..options import Asked, Device, Quiet, Seed, option, search_command, searched, word
 
@@ -45,7 +46,7 @@ def _trainer(task, schedule: str, epochs: float, batch_size: int, seed: int):
     for stage in stages: stage.epochs *= epochs/whole
     return Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #8071bec3
+# %% ../../../nbs/front/commands/00_classification.ipynb #64faefd9
 @app.command('train-supernet')
 def train_supernet_command(
     data: Data,
@@ -71,15 +72,17 @@ def train_supernet_command(
     """
     from nas_suite import search
     from nas_suite.drawing import Table
+    from nas_suite.front.search import How
     from nas_suite.report import read, stage_table
     from nas_suite.strategies.evolution import Evolution
     from nas_suite.tasks.classification import classification
-    if schedule not in ('sandwich', 'progressive'):
-        raise ValueError(f"there is no schedule {schedule!r}; the schedules are sandwich, progressive")
-    if not epochs > 0: raise ValueError(f"--epochs is positive; found {epochs}")
+    among(schedule, ('sandwich', 'progressive'), 'schedule', 'schedules')
+    more = {} if precision is None else dict(precision=precision)
+    positive('--epochs', epochs)
+    whole('--batch-size', batch_size, 1)
+    How(run_dir, seed, device, **more)
     task = classification(data, seed=seed)
     strategy = Evolution(_trainer(task, schedule, epochs, batch_size, seed))
-    more = {} if precision is None else dict(precision=precision)
     search.train_supernet(task, run_dir, strategy=strategy, seed=seed, device=device, progress=not quiet, **more)
     if int(os.environ.get('RANK', 0)): return
     print(f"{Table(*stage_table(read(run_dir)))}\n\nfiles   {run_dir}\nreport  {run_dir/'report.html'}")

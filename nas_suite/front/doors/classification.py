@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['classification']
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #85ec7c26
+# %% ../../../nbs/front/doors/01_classification.ipynb #a384f7d1
 from torch import nn
 
-from .base import one_budget, through
+from .base import asked, one_budget, through
 from ..found import Found
 from ...tasks.base import Task
 from ...tasks.classification import classification as classification_task
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #cc61cfd8
+# %% ../../../nbs/front/doors/01_classification.ipynb #96ab00d3
 def classification(
     data, # "digits", "cifar10", a folder of images in class folders, a (train, test) pair of data sets, or a task
     latency_ms: float = None, macs=None, params=None, # The budget: one or more
@@ -26,5 +26,7 @@ def classification(
 ) -> Found:
     "Search an image classifier within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    seed = wish.how.seed
     task = data if isinstance(data, Task) else classification_task(data, seed=seed)
-    return through(task, strategy, budget, space, seed, device, run_dir, epochs, **more)
+    return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)

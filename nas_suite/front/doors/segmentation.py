@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['segmentation']
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #a8fe5943
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #54851661
 from torch import nn
 
-from .base import one_budget, through
+from .base import asked, one_budget, through
 from ..found import Found
 from ...strategies.evolution import Evolution
 from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #4de6df0f
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #7f8ad8aa
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
@@ -29,7 +29,11 @@ def segmentation(
 ) -> Found:
     "Search a network for semantic segmentation within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
-    task = data
+    wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    seed, task = wish.how.seed, data
     if not isinstance(data, Task): task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed)
-    if strategy == 'evolution': strategy = Evolution(Supernet(sandwich(epochs or 40), batch_size=task.batch_size))
-    return through(task, strategy, budget, space, seed, device, run_dir, epochs, batch_size=task.batch_size, **more)
+    if isinstance(strategy, str): more = dict(batch_size=task.batch_size) | more
+    if strategy == 'evolution':
+        supernet = Supernet(sandwich(wish.epochs or 40), batch_size=more.pop('batch_size'))
+        return through(task, Evolution(supernet), budget, space, seed, device, run_dir, **more)
+    return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)

@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['speaker']
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #0a8b8aa5
+# %% ../../../nbs/front/doors/03_speaker.ipynb #a04c2788
 from torch import nn
 
-from .base import one_budget, shares_weights, through
+from .base import asked, one_budget, through
 from ..found import Found
+from ..search import space_given
 from ...strategies.evolution import Evolution
 from ...strategies.supernet import Supernet, five_stages
 from ...tasks.base import Task
 from ...tasks.speaker import speaker as speaker_task
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #421ee49b
+# %% ../../../nbs/front/doors/03_speaker.ipynb #fda7ac7a
 def speaker(
     data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
           # returned, or a task
@@ -28,9 +29,12 @@ def speaker(
     **more # As of `run`
 ) -> Found:
     "Search a speaker-embedding network within a budget."
-    budget, shared = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params), shares_weights(strategy)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    seed, shared = wish.how.seed, wish.shares_weights
     task = data if isinstance(data, Task) else speaker_task(data, trials, seed=seed, held=0. if shared else .3)
     if space is None: space = task.default_space(budget, shared=shared, seed=seed)
     if strategy == 'evolution':
-        strategy = Evolution(Supernet(five_stages(space, (epochs or 40) / 5), rule='uniform', distill='none'))
-    return through(task, strategy, budget, space, seed, device, run_dir, epochs, **more)
+        stages = five_stages(space_given(space), (wish.epochs or 40) / 5)
+        strategy, wish.epochs = Evolution(Supernet(stages, rule='uniform', distill='none')), None
+    return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)
