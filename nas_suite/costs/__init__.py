@@ -1,5 +1,5 @@
 "What architectures cost, exactly and in bulk, in expectation, and against a budget."
-from .counts import cost_of, count_macs, count_params, is_fixed, is_unit, macs, params, plain, weight_bytes
+from .counts import cost_of, count_macs, count_params, counted, is_fixed, is_unit, macs, params, plain, weight_bytes
 from .loss import LatencyAwareLoss
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
 from .probing import tabulate
@@ -10,6 +10,7 @@ from .tables import Term, distribution, merged, sizes, term
 named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
 __all__ = [
-    'CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount', 'cheapest', 'cost_of', 'count_macs',
-    'count_params', 'distribution', 'feasible', 'is_elastic', 'is_fixed', 'is_unit', 'macs', 'merged', 'minimise', 'named',
-    'on_meta', 'only_options', 'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']
+    'CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount',
+    'cheapest', 'cost_of', 'count_macs', 'count_params', 'counted', 'distribution', 'feasible', 'is_elastic', 'is_fixed',
+    'is_unit', 'macs', 'merged', 'minimise', 'named', 'on_meta', 'only_options', 'params', 'plain', 'sizes', 'survey',
+    'tabulate', 'term', 'weight_bytes']

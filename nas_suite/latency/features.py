@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['KINDS', 'QUANTITIES', 'GRAPHS', 'FEATURES', 'network_features', 'SpaceFeatures', 'space_features', 'features']
 
-# %% ../../nbs/latency/02_features.ipynb #aea092d0
+# %% ../../nbs/latency/02_features.ipynb #1dbd540e
 import math, operator, re, torch
 from copy import deepcopy
 from typing import NamedTuple
 import numpy as np
 from torch import fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 from ..choices import check_rows, encode, structure
-from ..costs import CostModel, survey, tabulate, term
+from ..costs import CostModel, counted, survey, tabulate, term
 from ..extraction import extract_selected
 from .tables import is_unit, marked
 from ..layers import Zero
@@ -26,7 +25,7 @@ QUANTITIES = (*KINDS, *(f'macs_{k}' for k in KINDS[:5]), 'kernels', 'params', 'a
 GRAPHS = 'written', 'live', 'folded'
 FEATURES = tuple(f'{g}.{q}' for g in GRAPHS for q in QUANTITIES)                   # names of the columns; fixed
 
-# %% ../../nbs/latency/02_features.ipynb #7dd1b97d
+# %% ../../nbs/latency/02_features.ipynb #95c20d19
 _FREE = set("""flatten view permute transpose getitem unsqueeze squeeze size getattr dim expand chunk split dropout
     identity detach unflatten zeros_like narrow t movedim unbind""".split())
 _NAMES = dict(
@@ -38,7 +37,7 @@ _NAMES = dict(
     move="""cat concat stack pad interpolate upsample channelshuffle pixelshuffle reshape contiguous clone repeat roll
         index_select fold unfold zeropad reflectionpad replicationpad constantpad upsamplingbilinear
         upsamplingnearest""",
-    linear='linear matmul bmm mm einsum bilinear scaled_dot_product_attention')
+    linear='linear matmul bmm mm mv dot inner einsum bilinear scaled_dot_product_attention')
 _KIND = {name.replace('_', ''): kind for kind,names in _NAMES.items() for name in names.split()}
 
 # %% ../../nbs/latency/02_features.ipynb #bc359d57
@@ -83,7 +82,7 @@ def _operation(node, modules, ins, out, macs)->_Operation:
     if name in _FREE or not out: return _Operation(None, 0, weights)
     return _Operation(kind or 'other', 0, weights)
 
-# %% ../../nbs/latency/02_features.ipynb #51aad2f8
+# %% ../../nbs/latency/02_features.ipynb #f8d14417
 class _Counting(fx.Interpreter):
     "Runs a graph on meta tensors and keeps the shape that every node gives (None: no tensor), and its MACs"
     def run(self, *xs):
@@ -98,14 +97,12 @@ class _Counting(fx.Interpreter):
         self.shapes[node] = tuple(tensors[0].shape) if tensors else None
         return out
 
-    def counted(self, run):
+    def noted(self, run):
         "What `run` gives; its multiply-accumulates are noted"
-        with FlopCounterMode(display=False) as counter:
-            out = run()
-        self.now = counter.get_total_flops() // 2
+        out, self.now = counted(run)
         return out
 
-# %% ../../nbs/latency/02_features.ipynb #eefade24
+# %% ../../nbs/latency/02_features.ipynb #1baef050
 class _Shapes(_Counting):
     "With the two short cuts"
     known = {} # a layer's type, settings and input -> the shape and type it gives, and its MACs
@@ -113,7 +110,7 @@ class _Shapes(_Counting):
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
         own = type(module).__module__.startswith('torch.nn.modules') and not module._modules
-        run = lambda: self.counted(lambda: super(_Shapes, self).call_module(target, args, kwargs))
+        run = lambda: self.noted(lambda: super(_Shapes, self).call_module(target, args, kwargs))
         if kwargs or len(args) != 1 or not own or not isinstance(args[0], torch.Tensor): return run()
         key = type(module), module.extra_repr(), args[0].shape, args[0].dtype
         if key not in self.known:
@@ -129,16 +126,16 @@ class _Shapes(_Counting):
         same = None if kwargs or target not in (operator.add, operator.iadd, torch.add) else _sum_of_equals(args)
         if same is not None: return same
         run = lambda: super(_Shapes, self).call_function(target, args, kwargs)
-        return self.counted(run) if _multiplies(getattr(target, '__name__', '')) else run()
+        return self.noted(run) if _multiplies(getattr(target, '__name__', '')) else run()
 
     def call_method(self, target, args, kwargs):
         run = lambda: super(_Shapes, self).call_method(target, args, kwargs)
-        return self.counted(run) if _multiplies(target) else run()
+        return self.noted(run) if _multiplies(target) else run()
 
 def _multiplies(name):
     "Whether a function of this name may multiply matrices: it does, or is an unknown one"
     name = re.sub(r'_|[123]d$', '', name.lower())
-    return name not in _FREE and _kind_named(name) in (None, 'linear')
+    return name not in _FREE and _KIND.get(name) in (None, 'linear') # by the whole name: `pooled_attention` multiplies
 
 # %% ../../nbs/latency/02_features.ipynb #30524667
 def _sum_of_equals(args):
@@ -182,14 +179,13 @@ def _graphs(nodes, reads)->tuple:
             moving.add(node)
     return set(nodes), needed, needed & moving
 
-# %% ../../nbs/latency/02_features.ipynb #d1788ac6
+# %% ../../nbs/latency/02_features.ipynb #bab9fb28
 _AT = {q: i for i,q in enumerate(QUANTITIES)}
 _PATHS = [_AT[q] for q in ('depth', 'critical_macs', 'critical_kernels')]
 
-def _numbers(shape, batch):
-    "Numbers of one sample in a tensor"
-    if shape is None: return 0
-    return math.prod(shape) / (shape[0] if len(shape) > 0 and shape[0] == batch else 1)
+def _numbers(shape):
+    "Numbers in a tensor"
+    return 0 if shape is None else math.prod(shape)
 
 def _longest(paths, nodes):
     "The longest paths that end in some nodes: depth, MACs and kernels (columns), in each graph"
@@ -205,27 +201,27 @@ def _add(row, operation, given, read, new):
     if f'macs_{operation.kind}' in _AT:
         row[_AT[f'macs_{operation.kind}']] += operation.macs
 
-# %% ../../nbs/latency/02_features.ipynb #20a09893
+# %% ../../nbs/latency/02_features.ipynb #906fe7f9
 def _of_graph(net:fx.GraphModule, xs)->np.ndarray:
-    "The features of a graph on meta tensors"
+    "The features of a graph on meta tensors of one sample"
     run = _Shapes(net, garbage_collect_values=False)
     with torch.no_grad():
         run.run(*xs)
     nodes, shapes, modules = list(net.graph.nodes), run.shapes, dict(net.named_modules())
-    flow, batch = _flow(nodes, modules, shapes), xs[0].shape[0] if xs and xs[0].ndim else 1
-    graphs, counted = _graphs(nodes, flow.reads), [set() for _ in GRAPHS]
+    flow = _flow(nodes, modules, shapes)
+    graphs, seen = _graphs(nodes, flow.reads), [set() for _ in GRAPHS]
     out, paths = np.zeros((len(GRAPHS), len(QUANTITIES))), {}
     for node in nodes:
         paths[node] = _longest(paths, flow.reads[node])
         if not node.op.startswith('call') or node in flow.empty: continue
         ins = [shapes[a] for a in node.all_input_nodes if shapes[a] is not None]
-        operation = _operation(node, modules, ins, shapes[node], run.macs[node] / batch)
+        operation = _operation(node, modules, ins, shapes[node], run.macs[node])
         if operation.kind is None: continue
-        given, read = _numbers(shapes[node], batch), sum(_numbers(shape, batch) for shape in ins)
+        given, read = _numbers(shapes[node]), sum(map(_numbers, ins))
         step = operation.macs > 0 or operation.kind == 'pool', operation.macs, 1
         for g in (g for g,graph in enumerate(graphs) if node in graph):
-            _add(out[g], operation, given, read, node.op == 'call_module' and node.target not in counted[g])
-            counted[g].add(node.target)
+            _add(out[g], operation, given, read, node.op == 'call_module' and node.target not in seen[g])
+            seen[g].add(node.target)
             paths[node][g] += step
     out[:, _PATHS] = _longest(paths, [a for node in nodes if node.op == 'output' for a in flow.reads[node]])
     return out.ravel()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['runner', 'pack', 'Results', 'unpack']
 
-# %% ../../nbs/latency/07_remote.ipynb #bf79935c
+# %% ../../nbs/latency/07_remote.ipynb #d7d4f0e7
 import inspect, json, torch, zipfile
 import numpy as np
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ..extraction import extract
 from ..files import writing
 from .measuring import Measured, executorch_program, onnx_graph, reference_network
 from .tables import LatencyTable, calibrated_table, load_table, units as units_of
-from .tables import _dtype, _id, _lacking, _model, _real, _spread
+from .tables import _dtype, _id, _ids_in, _lacking, _model, _real, _spread
 
 # %% ../../nbs/latency/07_remote.ipynb #f6c846c2
 def _load_onnx(data, inputs, threads):
@@ -208,14 +208,16 @@ def runner()->str:
     main = "if __name__ == '__main__':\n    import os\n    _run(os.path.dirname(os.path.abspath(__file__)))\n"
     return head + '\n\n'.join(inspect.getsource(f) for f in _program) + '\n\n' + main
 
-# %% ../../nbs/latency/07_remote.ipynb #bc6835ae
+# %% ../../nbs/latency/07_remote.ipynb #bab18f7f
 _formats = dict(onnx='onnxruntime', executorch='executorch') # a network's file -> what runs it
 
-def _known_ids(known)->set:
-    "Ids of the units that a table, or its file, has"
-    if known is None: return set()
-    if isinstance(known, LatencyTable): return {_id(s) for s in known.entries}
-    return set(json.loads(Path(known).read_text())['entries'])
+def _unknown(nets, known)->dict:
+    "Those units that a table, or its file, does not have"
+    if known is None: return nets
+    of_table = lambda: {_id(s): dict(unit=s) for s in known.entries}
+    have = of_table() if isinstance(known, LatencyTable) else json.loads(Path(known).read_text())['entries']
+    found = _ids_in(have, nets)
+    return {s: net for s,net in nets.items() if s not in found}
 
 def _networks(space, input_shape, networks, archs, seed)->list:
     "Whole networks that are packed: those given, or so many from the cheapest to the largest"
@@ -255,7 +257,7 @@ def _refuse(path, format, batch, threads, rounds):
     if min(batch, threads, rounds) < 1:
         raise ValueError(f"batch, threads and rounds are at least 1; found {batch}, {threads} and {rounds}")
 
-# %% ../../nbs/latency/07_remote.ipynb #3550b967
+# %% ../../nbs/latency/07_remote.ipynb #35f0ae33
 def pack(
     space:nn.Module, # of the networks
     path, # of the archive, .zip; it must not exist yet
@@ -272,8 +274,7 @@ def pack(
     "Write one file with networks and a program that times them elsewhere. ValueError for nothing, or too much, to time"
     path, shape, dtype = Path(path), tuple(input_shape or space.input_shape), _dtype(space)
     _refuse(path, format, batch, threads, rounds)
-    have = _known_ids(known)
-    nets = {s: net for s,net in units_of(space, shape, batch).nets.items() if _id(s) not in have} if units else {}
+    nets = _unknown(units_of(space, shape, batch).nets, known) if units else {}
     if len(nets) > 20000:
         raise ValueError(f"this space has {len(nets):,} different units, too many to time: make its widths coarser")
     archs = _networks(space, shape, networks, archs, seed)
@@ -321,7 +322,7 @@ def pairs(self:Results)->list: # as `FewShotPredictor.update` takes them
     "Whole networks and their median latencies in ms"
     return [(arch, self.measured.median_ms(i)) for arch,i in self._of('arch')]
 
-# %% ../../nbs/latency/07_remote.ipynb #80fe1bc8
+# %% ../../nbs/latency/07_remote.ipynb #c5527710
 @patch
 def table(self:Results,
     space:nn.Module,
@@ -333,14 +334,17 @@ def table(self:Results,
         raise ValueError("only whole networks were packed: give their `pairs` to a predictor, or pack with units")
     is_file = known is not None and not isinstance(known, LatencyTable)
     known = load_table(known, space, shape) if is_file else known
-    found, entries = units_of(space, shape, batch), {**(known.entries if known is not None else {}), **self.units}
+    found, entries = units_of(space, shape, batch), dict(known.entries) if known is not None else {}
+    packed = {_id(s): dict(unit=s, ms=ms) for s,ms in self.units.items()}
+    at = _ids_in(packed, found.nets)
+    entries |= {s: packed[i]['ms'] for s,i in at.items()}
     if missing := [s for s in found.nets if s not in entries]:
         typical_ms = float(np.median(list(entries.values()) or [1.]))
         raise _lacking('the file of results', missing, len(found.nets), shape, typical_ms)
     model = _model(space, found, {s: entries[s] for s in found.nets})
     model.environment, model.input_shape, model.batch_size = self.measured.environment, shape, batch
-    rounds, mine = len(self.measured.samples), [(s, i) for s,i in self._of('unit') if s in model.entries]
-    model.spread = {s: (rounds, float(np.std(self.measured.of(i)))) for s,i in mine}
+    rounds = len(self.measured.samples)
+    model.spread = {s: (rounds, float(np.std(self.measured.of(f'unit-{i}')))) for s,i in at.items()}
     if len(self.archs) < 3: return model
     reference_ms = float(np.median(self.measured.reference))
     return calibrated_table(model, space, self.archs, [ms for _,ms in self.pairs], reference_ms=reference_ms)

@@ -6,9 +6,10 @@
 __all__ = ['marked', 'is_unit', 'plain', 'signature', 'Unit', 'Units', 'units', 'takes_indices', 'LatencyTable', 'measure_archs',
            'calibrated_table', 'table', 'save_table', 'load_table', 'published_table', 'merge', 'compare']
 
-# %% ../../nbs/latency/01_tables.ipynb #9ca9a57c
-import hashlib, json, math, random, torch
+# %% ../../nbs/latency/01_tables.ipynb #9a40a247
+import hashlib, inspect, json, math, operator, random, re, torch
 from copy import deepcopy
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -65,23 +66,68 @@ def plain(
     if is_fixed(module): return module
     return module.plain() if is_elastic(module) else extract_selected(module)
 
-# %% ../../nbs/latency/01_tables.ipynb #6b43bdc6
+# %% ../../nbs/latency/01_tables.ipynb #a86162b3
+def _worded(value)->str:
+    "A setting as text"
+    if isinstance(value, (tuple, list)): return f"({', '.join(map(_worded, value))})"
+    if isinstance(value, dict): return f"({', '.join(f'{k}={_worded(v)}' for k,v in value.items())})"
+    if isinstance(value, (bool, int, float, str, slice, type(None), type(...))): return repr(value)
+    if isinstance(value, (torch.dtype, torch.device, torch.memory_format)): return str(value)
+    return getattr(value, '__qualname__', type(value).__qualname__) # a function, or an object: never where it lies
+
+def _is_torch(module): return type(module).__module__.startswith('torch.nn.')
+
+@lru_cache(None)
+def _arguments(kind)->dict:
+    "The arguments of a layer of PyTorch's"
+    makers = (inspect.signature(k.__init__).parameters for k in kind.__mro__)
+    return next((names for names in makers if 'args' not in names), {}) # an LSTM passes its own on
+
+def _settings(module)->dict:
+    "What a module was made with, as far as it shows: of PyTorch's layers the arguments that are not the default"
+    own = vars(module)
+    if not _is_torch(module): return {n: v for n,v in own.items() if n[0] != '_' and n not in ('training', 'unit')}
+    arguments = _arguments(type(module))
+    kept = {n: own[n] for n in arguments if n in own}
+    return {n: v for n,v in kept.items() if type(v) is not type(arguments[n].default) or v != arguments[n].default}
+
+# %% ../../nbs/latency/01_tables.ipynb #68a2f20a
+def _shape(tensor): return 'x'.join(map(str, getattr(tensor, 'shape', ()))) or '1'
+
+def _identity(module)->str:
+    "A module's type, settings, weights and parts, as text"
+    if isinstance(module, fx.GraphModule): return str(_steps(module))
+    tensors = module._parameters if _is_torch(module) else module._parameters | module._buffers
+    said = [f'{n}={_worded(v)}' for n,v in _settings(module).items()]
+    said += [f'{n}: {_shape(t)}' for n,t in tensors.items() if t is not None]
+    said += [f'{n}: {_identity(m)}' for n,m in module._modules.items() if m is not None]
+    return f"{type(module).__qualname__}({', '.join(said)})"
+
+class _Result(int):
+    "The number of a step, where another reads what it gives"
+    def __repr__(self): return f'%{int(self)}'
+
 def _said(node, net):
     "What one node of a graph computes, as text"
-    if node.op == 'call_module': return repr(net.get_submodule(node.target))
-    if node.op in ('placeholder', 'output', 'get_attr'): return ''
+    if node.op == 'call_module': return _identity(net.get_submodule(node.target))
+    if node.op == 'get_attr': return _shape(operator.attrgetter(node.target)(net))
+    if node.op in ('placeholder', 'output'): return ''
     return node.target if isinstance(node.target, str) else getattr(node.target, '__name__', repr(node.target))
+
+def _steps(net)->list:
+    "What the nodes of a graph compute, and from what"
+    at = {node: _Result(i) for i,node in enumerate(net.graph.nodes)}
+    reads = lambda node: fx.node.map_arg((node.args, node.kwargs), at.__getitem__)
+    return [f"{node.op} {_said(node, net)} {_worded(reads(node))}" for node in net.graph.nodes]
 
 def signature(
     net:nn.Module, # an extracted unit
     shapes:tuple, # of its inputs
 )->str:
     "What a network computes on inputs of these shapes, apart from its weights: equal for equal units. '' if nothing"
-    if not isinstance(net, fx.GraphModule): return f'{type(net).__qualname__} {net!r} {shapes}'
-    at = {node: i for i,node in enumerate(net.graph.nodes)}
-    reads = lambda node: fx.node.map_arg((node.args, node.kwargs), lambda a: at[a])
-    lines = [f"{node.op} {_said(node, net)} {reads(node)}" for node in net.graph.nodes]
-    return f'{lines} {shapes}' if any(node.op.startswith('call') for node in net.graph.nodes) else ''
+    shapes = _worded(shapes)
+    if not isinstance(net, fx.GraphModule): return f'{_identity(net)} {shapes}'
+    return f'{_steps(net)} {shapes}' if any(node.op.startswith('call') for node in net.graph.nodes) else ''
 
 # %% ../../nbs/latency/01_tables.ipynb #befcd609
 class Unit(NamedTuple):
@@ -522,8 +568,8 @@ def reading(self:LatencyTable,
     if limit is None or not found.value <= limit < found.high: return found
     return self._measured(space, [arch], rounds=160)[0] # too close to tell
 
-# %% ../../nbs/latency/01_tables.ipynb #7c95c772
-_FORMAT = 'nas_suite latency table 1'
+# %% ../../nbs/latency/01_tables.ipynb #4a7a77e6
+_FORMAT, _FORMER = 'nas_suite latency table 2', 'nas_suite latency table 1'
 
 def _facts(model)->dict:
     "A table as JSON data"
@@ -555,13 +601,45 @@ def identity(self:LatencyTable)->dict:
     if self.here(): return {}
     return dict(table=hashlib.sha256(json.dumps(_facts(self), sort_keys=True).encode()).hexdigest()[:16])
 
-# %% ../../nbs/latency/01_tables.ipynb #01811847
+# %% ../../nbs/latency/01_tables.ipynb #935809f8
+def _printed(net, shapes)->str:
+    "The name of a unit in files of the first format"
+    if not isinstance(net, fx.GraphModule): return f'{type(net).__qualname__} {net!r} {shapes}'
+    at = {node: i for i,node in enumerate(net.graph.nodes)}
+    reads = lambda node: fx.node.map_arg((node.args, node.kwargs), at.__getitem__)
+    said = lambda node: repr(net.get_submodule(node.target)) if node.op == 'call_module' else \
+        '' if node.op == 'get_attr' else _said(node, net)
+    lines = [f"{node.op} {said(node)} {reads(node)}" for node in net.graph.nodes]
+    return f'{lines} {shapes}'
+
+_LAYER = re.compile(r'\b([A-Z]\w*)\(((?:[^()]|\([^()]*\))*)\)') # and its arguments, as it prints itself
+
+def _shortened(printed)->str:
+    "A printed name without the arguments that have their default, or are switches that this version does not know"
+    def short(found):
+        arguments = _arguments(getattr(nn, found[1])) if hasattr(nn, found[1]) else {}
+        def told(name, value): return value != (str(arguments[name].default) if name in arguments else 'True')
+        parts = re.split(r', (?![^()]*\))', found[2])
+        named = [part.split('=', 1) for part in parts]
+        kept = [part for part,pair in zip(parts, named) if len(pair) < 2 or told(*pair)]
+        return f"{found[1]}({', '.join(kept)})"
+    return _LAYER.sub(short, printed)
+
+def _ids_in(entries, nets)->dict: # signature -> id; without units that are not there
+    "Under which id a file has each unit: {id: {'unit': its name there, ...}}"
+    found = {s: next((i for i in (_id(s), _id(_printed(*net))) if i in entries), None) for s,net in nets.items()}
+    if None in found.values():
+        former = {_shortened(e['unit']): i for i,e in entries.items() if 'unit' in e}
+        found = {s: former.get(_shortened(_printed(*nets[s]))) if i is None else i for s,i in found.items()}
+    return {s: i for s,i in found.items() if i is not None}
+
+# %% ../../nbs/latency/01_tables.ipynb #54675680
 def _own(path):
     "The content of a file of our format, None if it is of another"
     try: data = json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError: raise ValueError(f"there is no latency table {path}") from None
     except ValueError as e: raise ValueError(f"{path} is not a latency table, or is damaged ({e})") from None
-    if isinstance(data, dict) and data.get('format') == _FORMAT: return data
+    if isinstance(data, dict) and data.get('format') in (_FORMAT, _FORMER): return data
     other = isinstance(data, dict) and data and 'format' not in data
     if not other: raise ValueError(f"{path} is not a latency table of nas_suite")
 
@@ -582,19 +660,20 @@ def _correction_of(data, of):
 def _from_facts(data, path, space, input_shape)->LatencyTable:
     "The table in a file of our format, for a space"
     found, have = units(space, input_shape, data['batch']), data['entries']
-    if missing := [s for s in found.nets if _id(s) not in have]:
+    at = _ids_in(have, found.nets)
+    if missing := [s for s in found.nets if s not in at]:
         typical_ms = float(np.median([e['ms'] for e in have.values()] or [1.]))
         raise _lacking(path, missing, len(found.nets), input_shape, typical_ms)
-    mine, calibration = {s: have[_id(s)] for s in found.nets}, data['calibration']
+    mine, calibration = {s: have[at[s]] for s in found.nets}, data['calibration']
     scale, offset = calibration.get('scale', 1.), calibration.get('offset', 0.)
-    correction = _correction_of(data, {_id(s): s for s in found.nets} | {'': ''})
+    correction = _correction_of(data, {i: s for s,i in at.items()} | {'': ''})
     model = _model(space, found, {s: e['ms'] for s,e in mine.items()}, scale, offset, correction)
     model.spread = {s: (e['count'], e['std']) for s,e in mine.items() if 'count' in e}
     model.environment, model.calibration = data['environment'], calibration
     model.input_shape, model.batch_size = tuple(input_shape), data['batch']
     return model
 
-# %% ../../nbs/latency/01_tables.ipynb #0bafae5a
+# %% ../../nbs/latency/01_tables.ipynb #e04f8bf8
 def load_table(
     path, # of a file; of a published table in several files, a list
     space:nn.Module,
@@ -611,14 +690,12 @@ def load_table(
 
 def _published_entries(published, nets):
     "Latencies of units in a published table (None: it has none), and the keys they have there"
-    entries, keys = {}, {}
-    for text,(net,shapes) in nets.items():
-        if published.kind == 'units':
-            entries[text], keys[text] = published.entries.get(_id(text)), [_id(text)]
-        else:
-            keys[text] = published_keys(net, shapes, published.kind)
-            entries[text] = look_up(published, keys[text])
-    return entries, keys
+    if published.kind == 'units':
+        at = _ids_in({i: {} for i in published.entries}, nets)
+        keys = {s: [at.get(s, _id(s))] for s in nets}
+        return {s: published.entries.get(ids[0]) for s,ids in keys.items()}, keys
+    keys = {s: published_keys(net, shapes, published.kind) for s,(net,shapes) in nets.items()}
+    return {s: look_up(published, names) for s,names in keys.items()}, keys
 
 def published_table(
     published:Published, # from `read_published`
@@ -638,7 +715,7 @@ def published_table(
     model.batch_size = model.environment.get('batch', 1)
     return model
 
-# %% ../../nbs/latency/01_tables.ipynb #8127a4d1
+# %% ../../nbs/latency/01_tables.ipynb #ef0e4462
 def _mean(entries)->dict:
     "One entry of a unit from several, weighted by their counts"
     if len(entries) == 1: return entries[0]
@@ -669,7 +746,7 @@ def merge(
             raise ValueError(f"{p} is of another device setting {_setting(data)} than {first_path} {_setting(first)}")
         for i,entry in data['entries'].items():
             entries.setdefault(i, []).append(entry)
-    kept = {k: first[k] for k in ('format', 'key', 'environment', 'input_shape', 'batch')}
+    kept = {k: first[k] for k in ('key', 'environment', 'input_shape', 'batch')} | dict(format=_FORMAT)
     return write_json(path, kept | dict(calibration={}, entries={i: _mean(es) for i,es in entries.items()}))
 
 # %% ../../nbs/latency/01_tables.ipynb #e99f9d00
