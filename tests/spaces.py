@@ -13,7 +13,7 @@ class Conv(nn.Module):
     def __init__(self, dims, cin, cout, kernel=1, dilation=1, groups=1, norm=True, transform=False, affine=True):
         super().__init__()
         self.out_channels = cout
-        self.conv = (ElasticConv1d, ElasticConv2d)[dims - 1](
+        self.conv = (ElasticConv1d, ElasticConv2d, ElasticConv3d)[dims - 1](
             cin, cout, kernel, padding='same', dilation=dilation, groups=groups, bias=not norm, transform=transform
         )
         self.bn = ElasticBatchNorm(cout, dims=dims, affine=affine) if norm else None
@@ -324,7 +324,7 @@ def shaken(space, seed=0):
                 with torch.no_grad():
                     m.weight.normal_(generator=g)
                     m.bias.normal_(generator=g)
-        if isinstance(m, (ElasticConv1d, ElasticConv2d)) and m.transforms is not None:
+        if isinstance(m, ElasticConv) and m.transforms is not None:
             with torch.no_grad():
                 for p in m.transforms.values():
                     p.normal_(generator=g)

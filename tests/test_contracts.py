@@ -27,6 +27,7 @@ from keyword_task import Keywords
 from spaces import Builder, fixed
 from transformer_space import Transformer
 from unit_costs import energy, peak_memory
+from volume_space import Volumes
 
 root = Path(__file__).parents[1]
 
@@ -99,6 +100,7 @@ SPACES = {  # name -> how it is made, and how many networks are in it, counted b
     'tdnn, dynamic': (lambda: tdnn(widths=8, last=8, kernels=(1, 3), depths=2, dynamic=(1, 2)), 2 * (2 * 2) ** 2),
     'segmenter': (segmenter, 2 * 2 * 2 * (2 * 2 * 2 + (2 * 2 * 2) ** 2)),
     'transformer': (transformer, 2 * ((2 * 2) + (2 * 2) ** 2)),
+    'volumes': (Volumes, 2 * 2 * 2 * 2),
     'tutorial': (tutorial, 3 * 2 * 3 * 4),
     'all kinds': (
         fixed,

@@ -1,6 +1,6 @@
 "Widths of one's own, layer norm and embedding, the transformer space: every behaviour against the extracted network."
 
-import sys
+import itertools, json, sys
 from pathlib import Path
 import pytest, torch
 from torch import nn
@@ -226,6 +226,246 @@ def test_gradients_reach_every_choice_of_a_transformer():
     soft = {n: c.alpha.softmax(0) for n, c in choices(space.double()).items()}
     space(given_x(space), soft).square().sum().backward()
     assert all(float(a.grad.abs().max()) > 0 for a in alphas(space))
+
+
+# ---- each layer by itself
+
+
+def some_layers():
+    "name -> the choices, the input (B, ...) with the width that it has, the width of the output, and the layer."
+    w, v, k, d = one_of(4, 8), one_of(2, 6), one_of(3, 5), one_of(1, 2)
+    even, both = one_of(2, 4), concat(w, v)
+    pairs, few = grouped(w, 2), one_of(2, 4, 8)
+    up, same = ElasticConvTranspose2d, dict(padding='same')
+    return {
+        'conv 3d': ((w, v, k), (w, 3, 4, 5), v, ElasticConv3d(w, v, k, stride=2, **same)),
+        'conv 3d, depthwise': ((w, d), (w, 3, 4, 5), w, ElasticConv3d(w, w, 3, dilation=d, groups=w, **same)),
+        'conv 3d, along': ((k,), (3, 6, 4, 5), 4, ElasticConv3d(3, 4, k, along=0, transform=True, **same)),
+        'up 1d': ((w, v, k), (w, 7), v, ElasticConvTranspose1d(w, v, k, stride=3, **same)),
+        'up 2d': ((w, v, even), (w, 3, 4), v, up(w, v, even, stride=2, **same)),
+        'up 3d': ((w, v), (w, 2, 3, 4), v, ElasticConvTranspose3d(w, v, 3, 2, 1, 1)),
+        'up, dilated': ((w, k, d), (w, 3, 4), 3, up(w, 3, k, 2, dilation=d, transform=True, **same)),
+        'up, depthwise': ((w, k), (w, 3, 4), w, up(w, w, k, 2, groups=w, bias=False, masked=True, **same)),
+        'up, in groups': ((w,), (pairs, 3, 4), pairs, up(pairs, pairs, 2, 2, groups=2)),
+        'up, concat': ((w, v), (both, 3, 4), 3, up(both, 3, 3, 2, 1, 1)),
+        'batch norm 3d': ((w,), (w, 3, 4, 5), w, ElasticBatchNorm(w, dims=3)),
+        'groups': ((few,), (few, 3, 4), few, ElasticGroupNorm(4, few)),
+        'groups that get smaller': ((w,), (pairs, 3, 4), pairs, ElasticGroupNorm(2, pairs)),
+        'one group': ((w, v), (both, 3), both, ElasticGroupNorm(1, both, affine=False)),
+        'groups of features': ((w,), (w,), w, ElasticGroupNorm(4, w, eps=0.1)),
+        'single channels': ((w,), (w, 5), w, ElasticInstanceNorm(w, affine=True, dims=1)),
+        'single channels 3d': ((w,), (w, 2, 3, 4), w, ElasticInstanceNorm(w, eps=0.1, dims=3)),
+        'slopes': ((w,), (w, 3, 4), w, ElasticPReLU(w)),
+        'slopes of features': ((v,), (v,), v, ElasticPReLU(v, 0.5)),
+        'fit 3d': ((w, v), (w, 2, 3, 4), v, ElasticFit(w, v, dims=3)),
+    }
+
+
+def random_layer(name):
+    "As above, the layer with random weights, and its largest input in place of a shape."
+    deciding, (width, *lengths), out, layer = some_layers()[name]
+    layer = layer.double().eval()
+    for p in layer.parameters():
+        nn.init.normal_(p)
+    if isinstance(layer, ElasticBatchNorm):
+        layer.running_mean.normal_()
+        layer.running_var.uniform_(0.5, 2)
+    return deciding, width, torch.randn(2, most(width), *lengths, dtype=D), out, layer
+
+
+def selections(deciding):
+    return [dict(zip(deciding, row)) for row in itertools.product(*(range(len(c)) for c in deciding))]
+
+
+@pytest.mark.parametrize('name', some_layers())
+def test_a_layer_is_what_it_stands_for(name):
+    from nas_suite.costs import count_macs, count_params
+
+    deciding, width, whole, _, layer = random_layer(name)
+    for hard in selections(deciding):
+        with selecting(Selection(hard)):
+            x = take(whole, 1, support(width))
+            y, plain, told = layer(x), layer.plain(), layer.out_shape(x.shape)
+            assert type(plain).__module__.startswith('torch.nn.modules') and torch.equal(y, plain(x))
+            assert tuple(n if isinstance(n, int) else size(n) for n in told) == y.shape
+            assert layer.count(x.shape) == (count_macs(plain, x.shape[1:]), count_params(plain))
+
+
+@pytest.mark.parametrize('first', [True, False])
+@pytest.mark.parametrize('name', some_layers())
+def test_a_layer_that_is_soft_and_certain_is_the_selected_one(name, first):
+    deciding, width, whole, out, layer = random_layer(name)
+    for hard in selections(deciding):
+
+        def certain(i, n):
+            pair = (i, (i + 1) % n)
+            return Gates(pair if first else pair[::-1], torch.tensor([first, not first], dtype=D), (True, True))
+
+        with selecting(Selection(hard)):
+            want, here = layer(take(whole, 1, support(width))), list(support(out))
+        with selecting(Selection({c: certain(i, len(c)) for c, i in hard.items()})):
+            there = mask(width, whole)
+            x = take(whole, 1, support(width))
+            y = layer(x if there is None else x * there.view(-1, *[1] * (x.ndim - 2)))
+            computed = list(support(out))
+        torch.testing.assert_close(y[:, [computed.index(n) for n in here]], want, rtol=1e-9, atol=1e-9)
+        rest = y[:, [i for i, n in enumerate(computed) if n not in here]]
+        assert not rest.any()
+
+
+@pytest.mark.parametrize('name', some_layers())
+def test_a_layer_is_extracted_written_and_narrowed(name):
+    from nas_suite.networks import build, describe
+
+    deciding, width, whole, _, layer = random_layer(name)
+    space = nn.Sequential(layer)
+    names = {c: n for n, c in choices(space).items()}
+    for hard in selections(deciding):
+        arch = {names[c]: c.options[i] for c, i in hard.items()}
+        with selecting(Selection(hard)):
+            x = take(whole, 1, support(width))
+        net = extract(space, arch)
+        again = build(json.loads(json.dumps(describe(net))))
+        again.load_state_dict(net.state_dict())
+        assert check(space, arch, net, x) == 0 and torch.equal(again.eval()(x), net(x))
+
+
+@pytest.mark.parametrize('name', some_layers())
+def test_a_layer_is_narrowed(name):
+    deciding, width, whole, out, layer = random_layer(name)
+    space = nn.Sequential(layer, ElasticDepth([nn.Tanh()], one_of(0, 1)))  # something is left to decide
+    names = {c: n for n, c in choices(space).items()}
+    least = {names[c]: c.options[0] for c in deciding}
+    with selected(space, {**least, '1.depth': 0}):
+        x = take(whole, 1, support(width))
+        want, n = layer(x), layer.count(x.shape).params
+    small = extract(space, least)
+    with selected(small, {**least, '1.depth': 0}):
+        assert torch.equal(small(x), want) and sum(p.numel() for p in weights(small)) == n
+
+
+def test_groups_that_are_narrowed_stay_groups():
+    few = one_of(2, 4, 8)
+    for norm in (ElasticGroupNorm(2, grouped(few, 2)), ElasticGroupNorm(4, few), ElasticGroupNorm(1, few)):
+        space = nn.Sequential(norm)
+        part = extract(restrict(space, {'0.width*': [2, 4]}), {})
+        assert len(part[0].group_of) == 4 and part[0].num_groups == min(2, norm.num_groups)
+        x, even = torch.randn(2, 8, 3), torch.tensor([0.5, 0.5])
+        with selecting(Selection({few: Gates((0, 1), even, (True, True))})):
+            there = torch.tensor(support(norm.width))
+            want = norm(x[:, there])
+        (narrowed,) = choices(part).values()
+        with selecting(Selection({narrowed: Gates((0, 1), even, (True, True))})):
+            torch.testing.assert_close(part(x[:, there]), want)
+
+
+def test_an_embedding_of_words_is_narrowed_and_sorted():
+    w = one_of(4, 6)
+    words, read = ElasticEmbedding(9, w, padding_idx=-1), ElasticLinear(w, 3)
+    ids = torch.tensor([[0, 8, 3], [1, 1, 8]])
+    assert not words.weight[8].any()
+    with selecting(Selection({w: 0})):
+        assert torch.equal(words(ids), words.plain()(ids)) and words.plain().padding_idx == 8
+        want = read(words(ids))
+    with torch.no_grad(), selecting(Selection({w: 0})):
+        order = torch.tensor([2, 0, 3, 1, 4, 5])
+        for layer in (words, read):
+            layer.reorder(use(layer, w), order)
+        torch.testing.assert_close(read(words(ids)), want)
+
+
+@pytest.mark.parametrize(
+    'make, words',
+    [
+        (lambda: ElasticConvTranspose2d(4, 8, one_of(3, 5), 4, 'same'), 'reach over the stride of 4'),
+        (lambda: ElasticConvTranspose2d(4, 8, 4, 1, 'same'), 'stride of 1 needs odd kernels'),
+        (lambda: ElasticConvTranspose2d(4, 8, 4, 2, 'same', dilation=one_of(1, 2)), 'all over an even'),
+        (lambda: ElasticConvTranspose2d(4, 8, 3, 2, 'same', 1), 'decides the output padding'),
+        (lambda: ElasticConvTranspose2d(one_of(4, 8), 8, 3, groups=2), 'grouped'),
+        (lambda: ElasticConvTranspose1d(4, one_of('a', 'b'), 3), 'positive ints'),
+        (lambda: ElasticGroupNorm(2, one_of(12, 16)), '12 channels .* multiples of 8'),
+        (lambda: ElasticGroupNorm(3, 8), '3 groups of 8 channels'),
+        (lambda: ElasticGroupNorm(0, 8), '0 groups of 8 channels'),
+        (lambda: ElasticGroupNorm(2, concat(one_of(2, 4), 6)), 'no equal groups'),
+        (lambda: ElasticInstanceNorm(4, dims=2)(torch.zeros(1, 4, 3)), 'takes a tensor of 4'),
+    ],
+)
+def test_what_no_ordinary_layer_could_be_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize('norm', [lambda w: ElasticGroupNorm(1, w), ElasticInstanceNorm])
+def test_a_norm_does_not_undo_a_mask(norm):
+    w = one_of(4, 8)
+    space, even = nn.Sequential(ElasticConv2d(3, w, 1), norm(w)), Gates((0, 1), torch.tensor([0.5, 0.5]), (True, True))
+    with selecting(Selection({w: even})), pytest.raises(ValueError, match='bias=False or masked=False'):
+        space(torch.zeros(1, 3, 2, 2))
+
+
+def test_group_norm_looks_at_the_channels_that_are_there():
+    w = one_of(4, 8)
+    norm = ElasticGroupNorm(2, grouped(w, 2)).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x, m = torch.randn(3, 8, 5, dtype=D), torch.tensor([1, 1, 0.3, 0.3] * 2, dtype=D)
+
+    def run(p):
+        with selecting(Selection({w: Gates((0, 1), p, (True, True))})):
+            return norm(x)
+
+    y = run(torch.tensor([0.7, 0.3], dtype=D))
+    for group in (slice(0, 4), slice(4, 8)):
+        part, n = x[:, group], m[group].view(1, 4, 1)
+        mean = (n * part).sum((1, 2), keepdim=True) / (5 * n.sum())
+        std = ((n * (part - mean) ** 2).sum((1, 2), keepdim=True) / (5 * n.sum()) + norm.eps).sqrt()
+        weight, bias = norm.weight[group].view(1, 4, 1), norm.bias[group].view(1, 4, 1)
+        torch.testing.assert_close(y[:, group], n * ((part - mean) / std * weight + bias))
+    assert torch.autograd.gradcheck(run, torch.tensor([0.4, 0.6], dtype=D, requires_grad=True))
+
+
+def test_a_group_that_is_not_there_has_the_gradient_that_it_would_have():
+    w = one_of(4, 8)
+    norm, x = ElasticGroupNorm(2, w).double(), torch.randn(3, 8, 5, dtype=D)
+    p = torch.tensor([1.0, 0.0], dtype=D, requires_grad=True)
+    with selecting(Selection({w: Gates((0, 1), p, (True, True))})):
+        (norm(x) * x).sum().backward()
+    with selecting(Selection({w: 1})):
+        first, second = (norm(x) * x).unflatten(1, (2, 4)).sum((0, 2, 3)).tolist()
+    torch.testing.assert_close(p.grad, torch.tensor([first, first + second], dtype=D))
+
+
+def test_channels_around_transposed_convolutions_and_norms_are_sorted():
+    from nas_suite.strategies.supernet import sort_channels
+
+    w, v, kept_so = one_of(4, 8), one_of(2, 6), one_of(4, 8)
+    parts = [
+        ElasticConvTranspose2d(2, w, 2, stride=2),
+        ElasticGroupNorm(1, w),
+        ElasticPReLU(w),
+        ElasticConvTranspose2d(w, w, 3, padding=1, groups=w),
+        ElasticInstanceNorm(w, affine=True),
+        ElasticConvTranspose2d(w, v, 2, stride=2),
+        ElasticConvTranspose2d(v, kept_so, 1),
+        ElasticGroupNorm(2, kept_so),
+        ElasticConv2d(kept_so, 3, 1),
+    ]
+    space = nn.Sequential(*parts).double().eval()
+    for p in space.parameters():
+        if p.ndim < 2 and p.numel() > 1:
+            nn.init.normal_(p)
+    x, archs = torch.randn(2, 2, 3, 3, dtype=D), archs_of(space)
+
+    def run(arch):
+        with torch.no_grad(), selected(space, arch):
+            return space(x)
+
+    before, stored = [run(arch) for arch in archs], parts[5].weight.clone()
+    assert sort_channels(space) == [w, v] and not torch.equal(parts[5].weight, stored)
+    for layer, width in ((parts[5], w), (parts[6], v)):
+        assert all(layer.importance()[: values(width)[0]].diff() <= 0)
+    for arch, y in zip(archs, before):
+        torch.testing.assert_close(run(arch), y)
 
 
 # ---- what they cost

@@ -3,6 +3,8 @@ from .widths import *
 from .elastic import *
 from .gates import *
 from .mixed import *
-from . import elastic, gates, mixed, widths
+from .norms import *
+from .transposed import *
+from . import elastic, gates, mixed, norms, transposed, widths
 
-__all__ = [*widths.__all__, *elastic.__all__, *gates.__all__, *mixed.__all__]
+__all__ = [name for module in (widths, elastic, transposed, norms, gates, mixed) for name in module.__all__]

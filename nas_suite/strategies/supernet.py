@@ -6,12 +6,11 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #1b2922ce
+# %% ../../nbs/strategies/03_supernet.ipynb #38abb6aa
 import torch
 from bisect import bisect_right
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from einops import reduce
 from fastcore.basics import patch
 from itertools import accumulate
 from torch import nn, Tensor
@@ -103,7 +102,7 @@ def sandwich(epochs: float = 40, lr: float = .05, subnets: int = 2) -> list:
     "All networks from the first step on: the schedule of BigNAS."
     return [Stage('all', {}, epochs, lr, subnets)]
 
-# %% ../../nbs/strategies/03_supernet.ipynb #8bd1716b
+# %% ../../nbs/strategies/03_supernet.ipynb #28dba645
 def _users(layers, width) -> dict:
     "The layers that use a width, by how they do: 'writes', 'carries' (depthwise, norms), 'reads' or 'fixed'."
     by = {}
@@ -113,7 +112,7 @@ def _users(layers, width) -> dict:
 
 def _importance_order(width, readers) -> Tensor:
     "Channels by importance, each among those that come and go together."
-    score = sum(reduce(layer.weight.abs(), 'write read ... -> read', 'sum') for layer in readers)
+    score = sum(layer.importance() for layer in readers)
     edges = sorted({0, *values(width), most(width)})
     parts = [start + score[start:end].argsort(descending=True, stable=True) for start,end in zip(edges, edges[1:])]
     return torch.cat(parts)

@@ -71,11 +71,11 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
         x, y = x.to(device), y.to(device)
         yield (x, y) if augment is None else augment(x, y, seeded(seed, 'augment', step))
 
-# %% ../../nbs/training/00_data.ipynb #03d717a6
+# %% ../../nbs/training/00_data.ipynb #35d6da9b
 def image_format(module: nn.Module):
-    "The memory format that a network runs fastest in: channels last, for networks that convolve images."
-    images = any(p.ndim == 4 for p in module.parameters())
-    return torch.channels_last if images else torch.contiguous_format
+    "The memory format that a network runs fastest in: channels last, for networks that convolve images alone."
+    dims = {p.ndim for p in module.parameters()} # PyTorch refuses that format for weights over volumes
+    return torch.channels_last if 4 in dims and 5 not in dims else torch.contiguous_format
 
 # %% ../../nbs/training/00_data.ipynb #16ce70a3
 class Stream:
