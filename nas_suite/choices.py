@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['selection', 'Choice', 'one_of', 'Option', 'Gates', 'Selection', 'selecting', 'keep_selection', 'branches_of',
            'Structure', 'structure', 'Choices', 'choices', 'roles', 'Place', 'is_complete', 'selected', 'Space',
-           'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode', 'sample', 'largest', 'smallest', 'mutate',
-           'crossover', 'count', 'restrict', 'alphas', 'weights']
+           'input_dtype', 'random_input', 'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode', 'sample',
+           'largest', 'smallest', 'mutate', 'crossover', 'count', 'restrict', 'alphas', 'weights']
 
 # %% ../nbs/core/00_choices.ipynb #4816aba6
 import fnmatch, math, torch
@@ -372,6 +372,32 @@ class Space(nn.Module):
             return super().__call__(*args, **kwargs)
         with selected(self, arch):
             return super().__call__(*args, **kwargs)
+
+# %% ../nbs/core/00_choices.ipynb #a5342f93
+def input_dtype(space: nn.Module) -> torch.dtype:
+    "The type of what a space takes: its `input_dtype`, else that of its weights. ValueError if it is no type."
+    own = getattr(space, 'input_dtype', None)
+    if isinstance(own, torch.dtype): return own
+    if own is None:
+        found = (p.dtype for p in space.parameters() if p.is_floating_point())
+        return next(found, torch.get_default_dtype())
+    raise ValueError(f"an input_dtype is a torch.dtype, such as torch.long; found {own!r}")
+
+def random_input(
+    space: nn.Module,
+    n: int = 2, # How many inputs
+    generator: torch.Generator = None, # Default: the same numbers each time
+    input_shape: tuple = None # Default: `space.input_shape`
+) -> Tensor:
+    "Random numbers of the shape and type that a space takes, where its weights are; 0 and 1 where it takes integers."
+    if input_shape is None and not hasattr(space, 'input_shape'):
+        raise ValueError(f"{type(space).__name__} has no input_shape: that of one input, without batch")
+    shape = n, *(space.input_shape if input_shape is None else input_shape)
+    dtype = input_dtype(space)
+    device = next((p.device for p in space.parameters()), torch.device('cpu'))
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not dtype.is_floating_point: return torch.randint(0, 2, shape, generator=generator).to(device, dtype)
+    return torch.randn(shape, generator=generator).to(device, dtype)
 
 # %% ../nbs/core/00_choices.ipynb #ac1c8163
 @dataclass

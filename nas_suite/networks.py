@@ -85,8 +85,8 @@ _inplace_functional = [f'{word}_' for word in 'relu elu selu celu leaky_relu rre
 
 # %% ../nbs/core/03_networks.ipynb #32cd81b5
 _writing = [f'{word}_' for word in _pointwise] + """
-    copy_ fill_ index_add_ index_copy_ index_fill_ masked_fill_ masked_scatter_ scatter_ scatter_add_ squeeze_
-    tril_ triu_ unsqueeze_ zero_""".split()
+    copy_ fill_ index_add_ index_copy_ index_fill_ masked_fill_ masked_scatter_ normal_ scatter_ scatter_add_ squeeze_
+    tril_ triu_ uniform_ unsqueeze_ zero_""".split()
 methods = frozenset(_either_way + _writing + """
     bfloat16 bool byte contiguous cpu dim double expand expand_as float half int long new_empty new_full
     new_ones new_zeros repeat reshape_as short size to type_as unfold view view_as""".split())

@@ -1085,17 +1085,22 @@ def test_bad_shapes_masks_and_budgets():
 
 
 def test_untraceable_spaces_say_where():
-    class Reads(nn.Module):
-        def forward(self, x):
-            return F.dropout(x, 0.5, self.training)
+    class Scaled(nn.Module):  # holds a choice: one that holds none stays whole
+        def __init__(self):
+            super().__init__()
+            self.scale = one_of(1, 2)
 
-    class Branches(nn.Module):
+    class Reads(Scaled):
         def forward(self, x):
-            return x if x.sum() > 0 else -x
+            return F.dropout(x, 0.5, self.training) * self.scale.value
 
-    class Loops(nn.Module):
+    class Branches(Scaled):
         def forward(self, x):
-            return torch.stack([t for t in x])
+            return x * self.scale.value if x.sum() > 0 else -x
+
+    class Loops(Scaled):
+        def forward(self, x):
+            return torch.stack([t * self.scale.value for t in x])
 
     for m, text in (
         (Reads(), r'1 \(Reads\) reads self.training'),
@@ -1104,7 +1109,7 @@ def test_untraceable_spaces_say_where():
     ):
         space = nn.Sequential(ElasticLinear(3, w := one_of(2, 3)), m)
         with raises(text):
-            extract(space, {'0.out_features': 2})
+            extract(space, {'0.out_features': 2, '1.scale': 1})
         assert all(isinstance(k.training, bool) for k in space.modules())
 
 

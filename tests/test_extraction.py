@@ -1,6 +1,6 @@
 "Extraction beyond one tensor in and one out: einops in a space's own forward, several outputs, what `check` says."
 
-import pickle, types
+import json, pickle, types
 from collections import OrderedDict
 from copy import deepcopy
 import einops, pytest, torch
@@ -11,6 +11,7 @@ from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 from nas_suite.choices import *
 from nas_suite.extraction import *
 from nas_suite.layers import *
+from nas_suite.networks import build, describe
 
 
 def every(space):
@@ -252,3 +253,191 @@ def test_a_network_has_its_own_weights_whatever_its_layers_are():
             for p in net.parameters():
                 p.zero_()
         assert torch.equal(space(x, arch), want) and not torch.equal(net(x), want)
+
+
+# ---- what a forward asks of a tensor, and what it makes
+
+
+class Around(Space):
+    "A searchable part, and around it what is to be tried: a module without choices, or what the space's forward does."
+
+    input_shape = 6, 8
+
+    def __init__(self, module=None, then=None):
+        super().__init__()
+        self.a = ElasticLinear(8, width := one_of(4, 8))
+        self.b, self.module, self.then = ElasticLinear(width, 8), module, then
+
+    def forward(self, x):
+        x = self.b(self.a(x))
+        x = x if self.module is None else self.module(x)
+        return x if self.then is None else self.then(x)
+
+
+def made_into(then):
+    "A class of modules without choices that do this; a pickle finds it here."
+    kind = type(f'Ordinary{len(globals())}', (nn.Module,), {})
+    body = types.FunctionType(then.__code__, globals(), closure=then.__closure__)
+    kind.forward, kind.__module__ = staticmethod(body), __name__
+    globals()[kind.__name__] = kind
+    return kind
+
+
+def same_everywhere(space):
+    "Checks networks of a space on another input, pickled twice, and copied; the last network."
+    torch.manual_seed(0)
+    for arch in every(space):
+        net, x = extract(space.eval(), arch), torch.randn(3, 9, 8)
+
+        def seeded(net):
+            torch.manual_seed(1)
+            return net(x)
+
+        with selected(space, arch), torch.no_grad():
+            want = seeded(space)
+        for twin in net, deepcopy(net), pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(net)))):
+            assert torch.equal(seeded(twin), want)
+    return net
+
+
+def tripled_if(is_tensor):
+    return lambda x: x * 3 if is_tensor(x) else x
+
+
+ASKED = {
+    'isinstance': tripled_if(lambda x: isinstance(x, torch.Tensor)),
+    'one of several': tripled_if(lambda x: isinstance(x, (list, torch.Tensor))),
+    'is_tensor': tripled_if(torch.is_tensor),
+    'no parameter': tripled_if(lambda x: not isinstance(x, nn.Parameter)),
+    'no sequence': tripled_if(lambda x: not isinstance(x, (list, tuple))),
+    'transposed': lambda x: x.T * 3 if isinstance(x.T, torch.Tensor) else x,
+    'a size is none': lambda x: x * x.shape[1] * (1 if isinstance(x.shape[1] - 1, torch.Tensor) else 3),
+}
+
+
+@pytest.mark.parametrize('question', ASKED)
+def test_the_branch_is_that_of_a_tensor(question):
+    then = ASKED[question]
+    for space in Around(then=then), Around(made_into(then)()):
+        net = same_everywhere(space)
+        assert not any(type(m).__name__.startswith('Ordinary') for m in net.modules())  # looked into
+
+
+UNANSWERED = {
+    'type': lambda x: x * 3 if type(x) is torch.Tensor else x,
+    'attributes': lambda x: x if hasattr(x, 'tensors') else x * 3,
+    'values': lambda x: x if x.sum() > 0 else -x,
+    'rows': lambda x: torch.stack([row * i for i, row in enumerate(x)]),
+    'length': lambda x: x * len(x),
+}
+
+
+@pytest.mark.parametrize('question', UNANSWERED)
+def test_what_no_trace_can_answer_stays_whole_or_is_refused(question):
+    then = UNANSWERED[question]
+    net = same_everywhere(Around(nn.Sequential(made_into(then)())))
+    assert any(type(m).__name__.startswith('Ordinary') for m in net.modules())
+    with pytest.raises(ValueError, match='cannot be traced|the extracted network is not the space'):
+        extract(Around(then=then), {'a.out_features': 4})
+
+
+def test_a_difference_names_the_first_layer():
+    class Shifts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.fc = one_of(1, 2), nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = x + 1 if type(x) is torch.Tensor else x
+            return self.fc(x) * self.twice.value
+
+    space = Around(Shifts())
+    with pytest.raises(ValueError, match=r'outputs differ by .*first layer that differs is module.fc \(Linear\)'):
+        extract(space, smallest(space))
+    other = extract(space, smallest(space), compare=False)
+    assert check(space, smallest(space), other) > 1e-3
+    space.input_shape = (7,)
+    with pytest.raises(ValueError, match=r'does not run on a random input of shape \(2, 7\)'):
+        extract(space, smallest(space))
+
+
+MADE = {
+    'numbers': lambda x: (x - torch.tensor([0.5])) / torch.linspace(1, 2, 8),
+    'where': lambda x: torch.where(x > 0, x, torch.tensor(0.1)),
+    'kernel': lambda x: nn.functional.conv1d(x.transpose(1, 2), torch.eye(8)[..., None]).transpose(1, 2),
+    'positions': lambda x: x + torch.arange(x.shape[1])[:, None],
+    'from one': lambda x: x + torch.arange(1, x.size(1) + 1, dtype=x.dtype, device=x.device)[:, None],
+    'zeros': lambda x: torch.cat([x, torch.zeros(x.shape[0], 1, 8), x.new_ones(x.shape[0], 2, 8)], 1),
+    'triangle': lambda x: torch.ones((x.shape[1], x.shape[1])).tril() @ x,
+    'full': lambda x: x * torch.full((x.shape[1], 1), 2) + torch.full((8,), 0.5),
+    'alike': lambda x: torch.zeros_like(x) + torch.ones_like(x[:, :1]),
+    'random': lambda x: x + torch.rand(8) + torch.randn(x.shape[1], 8),
+}
+
+
+@pytest.mark.parametrize('how', MADE)
+def test_tensors_that_a_forward_makes(how):
+    for space in Around(then=MADE[how]), Around(made_into(MADE[how])()):
+        net = same_everywhere(space)
+        if how == 'random':
+            assert not torch.equal(net(inputs(space)), net(inputs(space)))
+        again = build(json.loads(json.dumps(describe(net))))
+        again.load_state_dict(net.state_dict())
+
+
+def test_other_random_numbers_are_refused_or_stay_whole():
+    drawn = lambda x: x + torch.randint(0, 9, (8,))
+    net = same_everywhere(Around(made_into(drawn)()))
+    assert not torch.equal(net(torch.zeros(1, 2, 8)), net(torch.zeros(1, 2, 8)))
+    for then in drawn, lambda x: x + torch.empty(8).uniform_():
+        with pytest.raises(ValueError, match='draws random numbers, which a trace would freeze'):
+            extract(Around(then=then), {'a.out_features': 4})
+
+
+class Mixture(nn.Module):
+    "A fixed module of several inputs that reads its mode, and keeps a tensor that is no buffer."
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.shift = nn.Linear(8, 8), torch.ones(8)
+
+    def forward(self, pair, scale=1.0):
+        a, b = pair['a'], pair['b']
+        return nn.functional.dropout(self.fc(a) + b * scale + self.shift, 0.5, self.training)
+
+
+def test_modules_without_choices_stay_whole_and_are_the_networks_own():
+    class Net(Around):
+        def forward(self, x):
+            y = self.b(self.a(x))
+            return self.module(dict(a=x, b=y), scale=2.0)
+
+    space = Net(Mixture())
+    net = extract(space.train(), largest(space))
+    assert isinstance(net.module, Mixture) and net.module.training and net.module.shift is not space.module.shift
+    assert check(space, largest(space), net) == 0.0 and space.training
+    x = inputs(space)
+    assert not torch.equal(net(x), net(x)) and torch.equal(net.eval()(x), net(x))
+    assert not {p.data_ptr() for p in space.parameters()} & {p.data_ptr() for p in net.parameters()}
+    with pytest.raises(ValueError, match='module is a Mixture, which is no plain layer'):
+        describe(net)
+
+
+def test_numbers_that_are_looked_up():
+    class Words(Space):
+        input_shape, input_dtype = (5,), torch.long
+
+        def __init__(self):
+            super().__init__()
+            self.look, self.answer = nn.Embedding(7, 4), ElasticLinear(4, one_of(2, 3))
+
+        def forward(self, x):
+            return self.answer(self.look(x).mean(1))
+
+    space = Words()
+    assert random_input(space).dtype == torch.long
+    for arch in every(space):
+        assert check(space, arch, extract(space, arch)) == 0.0
+    space.input_dtype = 'long'
+    with pytest.raises(ValueError, match="input_dtype is a torch.dtype, such as torch.long; found 'long'"):
+        extract(space, arch)

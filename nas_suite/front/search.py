@@ -18,7 +18,7 @@ from torch import nn
 
 import nas_suite
 from ..arguments import among, given, place, whole
-from ..choices import Option, choices, restrict, roles
+from ..choices import Option, choices, random_input, restrict, roles
 from ..costs import named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, amounts, by_name, identity, latency, made, reachable, said_of,
@@ -195,8 +195,8 @@ def settle(self: Search, limits: list, costs: dict) -> dict:
     settled = self.run.once('settled', lambda: settle(self.space, derive, limits), Settled)
     arch = self.run.once('arch', lambda: settled.arch)
     self.run.once('costs', lambda: settled.described(costs))
-    x = torch.randn(2, *self.shape, generator=seeded(self.seed)).to(self.device)
-    if (off := check(self.space, arch, extract(self.space, arch), x)) > 1e-4:
+    x = random_input(self.space, generator=seeded(self.seed), input_shape=self.shape).to(self.device)
+    if not (off := check(self.space, arch, extract(self.space, arch), x)) <= 1e-4:
         raise RuntimeError(f"the extracted network differs from the supernet by {off}")
     return arch
 
