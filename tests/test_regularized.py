@@ -1,5 +1,6 @@
 "The regularized search: its gradients, the guards of shrinking, what is left of removed options, and where it ends."
 
+import math
 from functools import cache
 import pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -12,7 +13,7 @@ from nas_suite.layers import *
 from nas_suite.relaxation import *
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import published_arch, small_segmenter, ssr_segmenter
-from nas_suite.strategies.regularized import Regularized, _alive, remaining, shrink
+from nas_suite.strategies.regularized import Regularized, _alive, regularized, remaining, shrink
 from nas_suite.strategies.steps import fitting, weight_step
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import Loop, load_checkpoint
@@ -103,6 +104,35 @@ def test_dead_choices_do_not_dilute():
         for n in names
     ]
     torch.testing.assert_close(regularization(view)['width'], torch.stack(each).mean())
+
+
+def theirs(space) -> float:
+    "What the authors add to 100 times the task's loss, over 100: 30, 15 and 15 times three means."
+    found = dict(choice=[], middle=[], out_channels=[])
+    for name in undecided(space):
+        p = probabilities(space, 'sigmoid')[name].detach()
+        p = p[choices(space)[name].survivors]
+        found[name.rpartition('.')[2]].append(float(p.log().mean()) + math.log(len(p)))
+    weights = dict(choice=30, middle=15, out_channels=15)
+    return sum(w * sum(found[n]) / len(found[n]) for n, w in weights.items() if found[n]) / 100
+
+
+def test_weights_are_the_authors():
+    make = lambda **more: scattered(small_segmenter(3, (16, 24), **(dict(depths=(1, 2), factors=(1,)) | more)), 0)
+    space = make()
+    found = regularized(space, 'ssr', 'sigmoid').item()
+    assert found == pytest.approx(theirs(space), abs=1e-6) == pytest.approx(-0.215593, abs=1e-5)
+    others = [
+        make(depths=(2, 2), cuts=(8, 0)),
+        restrict(space, {'*.op.choice': ['d1', 'd4']}),  # removed candidates leave as many of either width
+    ]
+    for view in others:
+        assert regularized(view, 'ssr', 'sigmoid').item() == pytest.approx(theirs(view), abs=1e-6)
+    by = regularization(space)
+    assert found == pytest.approx(0.3 * float(by['operator']) + 0.3 * float(by['width']), abs=1e-6)
+    heavier = regularized(space, 'ssr', 'sigmoid', dict(width=0.5)).item()
+    assert heavier == pytest.approx(found + 0.2 * float(by['width']), abs=1e-6)
+    assert Regularized().strength == {} and Regularized(strength=dict(width=0.5)).strength == dict(width=0.5)
 
 
 # ---------------------------------------------------------------- shrinking

@@ -140,6 +140,51 @@ def test_networks_of_a_step_follow_from_seed_and_step():
     assert sn.archs(space, st, 0, 5)[:2] == [largest(space), smallest(space)]
 
 
+class Dropping(nn.Module):
+    "Drops in ways that a list of torch's dropout layers would not show."
+
+    def forward(self, x):
+        x = nn.functional.dropout(x, 0.5, self.training)
+        return x * 0 if self.training else x
+
+
+def test_the_teacher_drops_nothing_and_normalises_by_the_batch():
+    torch.manual_seed(0)
+    space = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5), Dropping(), nn.Dropout2d(0.5)).train()
+    how, x = Supernet([Stage('all', {}, 1)], rule='uniform', distill='teacher'), torch.randn(6, 2, 5, 5)
+    teacher = how.teacher(space, space.state_dict())
+    with torch.no_grad():
+        wanted = nn.functional.batch_norm(space[0](x), None, None, space[1].weight, space[1].bias, training=True)
+    assert torch.equal(teacher(x, {}), teacher(x, {}))
+    torch.testing.assert_close(teacher(x, {}), wanted)
+    assert all(m.training for m in space.modules())  # the space itself is trained as before
+    net = Net().train()
+    wise = how.teacher(net, net.state_dict())
+    torch.testing.assert_close(wise(torch.ones(4, 2, 8, 8), smallest(net)), wise(torch.ones(4, 2, 8, 8), largest(net)))
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam'])
+def test_optimizers_by_name_go_on_where_they_were_cut_off(tmp_path, name):
+    torch.manual_seed(0)
+    start = Net().state_dict()
+
+    def run(path, cut=None):
+        space, how = Net(), Supernet(sandwich(2, lr=1e-3), batch_size=12, optimizer=name)
+        space.load_state_dict(start)
+        loop = Loop(3, checkpoint=path, progress=False, save_s=-1, on_step=lambda step: 1 / (step != cut))
+        how.train(space, task_for(), loop)
+        return space
+
+    whole = run(tmp_path / 'whole.pt')
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / 'cut.pt', 3)
+    again = run(tmp_path / 'cut.pt')
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+    assert Supernet(optimizer=name).config()['optimizer'] == name
+    with pytest.raises(ValueError, match='the optimizers are sgd, adam'):
+        Supernet(optimizer='lion')
+
+
 def test_progressive_shrinking_with_a_teacher_goes_on_where_it_was_cut_off(tmp_path):
     class Cut(Exception):
         pass

@@ -16,11 +16,11 @@ from nas_suite.training import (
     evaluate,
     fit,
     load_checkpoint,
+    optimizers,
     recalibrate,
     save_checkpoint,
     seed_of,
     seeded,
-    sgd,
 )
 
 
@@ -91,10 +91,11 @@ def test_cosine():
     )
 
 
-def test_no_decay_on_biases_norms_and_alphas():
+@pytest.mark.parametrize('make', optimizers.values())
+def test_no_decay_on_biases_norms_and_alphas(make):
     c = one_of(1, 3)
     net = nn.Sequential(ElasticConv2d(2, 4, c, padding='same'), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    groups = {id(p): g['weight_decay'] for g in sgd(net, 0.1, weight_decay=0.5).param_groups for p in g['params']}
+    groups = {id(p): g['weight_decay'] for g in make(net, 0.1, weight_decay=0.5).param_groups for p in g['params']}
     assert id(c.alpha) not in groups and len(groups) == 6
     assert {n: groups[id(p)] for n, p in net.named_parameters() if id(p) in groups} == {
         '0.weight': 0.5,

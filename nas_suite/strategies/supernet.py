@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #38abb6aa
+# %% ../../nbs/strategies/03_supernet.ipynb #2c2a4986
 import torch
 from bisect import bisect_right
 from copy import deepcopy
@@ -15,13 +15,14 @@ from fastcore.basics import patch
 from itertools import accumulate
 from torch import nn, Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from ..arguments import number, positive, whole
 from ..choices import choices, decode, largest, restrict, roles, sample, selected, smallest
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
-from ..training import Calibration, Loop, cosine, head_of, recalibrate, seeded, set_rate, sgd
+from ..training import Calibration, Loop, cosine, head_of, optimizer_named, recalibrate, seeded, set_rate
 
 # %% ../../nbs/strategies/03_supernet.ipynb #f68192ab
 @dataclass
@@ -160,7 +161,8 @@ class Supernet:
         rule: str = 'sandwich', # Networks of a step: 'sandwich' (largest, smallest and random ones), or 'uniform'
         distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
-        batch_size: int = 64, weight_decay: float = 3e-5
+        batch_size: int = 64, weight_decay: float = 3e-5,
+        optimizer: str = 'sgd' # Or 'adam', with stages of a smaller `lr`
     ):
         if rule not in self.rules: raise ValueError(f"there is no rule {rule!r}; the rules are {', '.join(self.rules)}")
         if distill not in self.teachers:
@@ -169,17 +171,19 @@ class Supernet:
             raise ValueError("in-place distillation needs the sandwich rule, which trains the largest in each step")
         if loss not in distillation:
             raise ValueError(f"there is no distillation by {loss!r}; it is by {' or '.join(distillation)}")
+        optimizer_named(optimizer)
         stages = sandwich(epochs) if stages is None else stages
         self.stages = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
         if not self.stages: raise ValueError("training needs at least one stage; found none")
         self.rule, self.distill, self.loss = rule, distill, loss
         self.batch_size = whole('batch_size', batch_size, 1)
         self.weight_decay = number('weight_decay', weight_decay, 0)
+        self.optimizer = optimizer
 
 @patch
 def config(self: Supernet) -> dict:
     "All settings, as JSON can hold them."
-    names = 'rule', 'distill', 'loss', 'batch_size', 'weight_decay'
+    names = 'rule', 'distill', 'loss', 'batch_size', 'weight_decay', 'optimizer'
     return dict(stages=[asdict(stage) for stage in self.stages], **{name: getattr(self, name) for name in names})
 
 # %% ../../nbs/strategies/03_supernet.ipynb #88b06815
@@ -192,7 +196,7 @@ def archs(self: Supernet, view: nn.Module, stage: Stage, seed: int, step: int) -
         if role == 'resolution': drawn = [{**arch, name: drawn[-1][name]} for arch in drawn]
     return [arch for i, arch in enumerate(drawn) if arch not in drawn[:i]]
 
-# %% ../../nbs/strategies/03_supernet.ipynb #3988087c
+# %% ../../nbs/strategies/03_supernet.ipynb #3344d73c
 @patch
 def _value(self: Supernet, loss, output, target, soft) -> Tensor:
     "The loss of one network: from labels, or in-place from what the largest gave."
@@ -227,10 +231,17 @@ def teacher(self: Supernet, space: nn.Module, state: dict):
     if self.distill != 'teacher' or state is None: return None
     other, role, first = deepcopy(space), roles(space), restrict(space, self.stages[0].to)
     other.load_state_dict(state)
+    _by_batches(other)
     def run(x, arch):
         resolution = {name: option for name, option in arch.items() if role[name] == 'resolution'}
-        with torch.no_grad(), selected(other, largest(first) | resolution): return other.train()(x)
+        with torch.no_grad(), selected(other, largest(first) | resolution): return other(x)
     return run
+
+def _by_batches(network):
+    "Evaluate a network, dropout and all, but for batch norms, which normalise by the batch."
+    network.eval()
+    for m in network.modules():
+        if isinstance(m, _BatchNorm): m.train()
 
 # %% ../../nbs/strategies/03_supernet.ipynb #791aaf49
 def probes(space: nn.Module, n: int = 4, seed: int = 0) -> dict:
@@ -276,14 +287,15 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
     optimizer.state.clear()
     loop.values['sorted'] = k
 
-# %% ../../nbs/strategies/03_supernet.ipynb #4fd78315
+# %% ../../nbs/strategies/03_supernet.ipynb #22f89ef5
 @patch
 def train(self: Supernet, space: nn.Module, task, loop: Loop) -> Trained:
     """Train the weights in place. The history has a dict for each step noted (loss of each network), and one for
     each stage (the metric of `probes`, batch norm re-calibrated)."""
     loop.place(space)
     head = head_of(task, loop.seed, loop.device)
-    optimizer = sgd(nn.ModuleList([space, head]), self.stages[0].lr, weight_decay=self.weight_decay)
+    both, make = nn.ModuleList([space, head]), optimizer_named(self.optimizer)
+    optimizer = make(both, self.stages[0].lr, weight_decay=self.weight_decay)
     train = loop.stream(task.train, self.batch_size, task.augment)
     plan = _plan(space, self.stages, train.per_epoch)
     loop.resume(dict(space=space, head=head, opt=optimizer), sorted=-1, teacher=None)

@@ -112,7 +112,7 @@ def reward(self: Speaker, output: Tensor, target: Tensor) -> Tensor:
     "The share of crops whose training speaker is nearest."
     return (output.argmax(1) == target).float().mean()
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #44fe9015
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #a2ac0b4b
 @patch
 def scores(self: Speaker, network: nn.Module, trials: Trials, device='cpu') -> Tensor:
     "The cosine of each trial, (N,)."
@@ -125,7 +125,8 @@ def evaluate(self: Speaker, model: nn.Module, dataset: Trials, device='cpu', bat
     trials, costs = dataset, dict(p_target=self.p_target, c_miss=self.c_miss, c_fa=self.c_fa)
     scores, same = self.scores(model, trials, device), trials.same
     eer, threshold = equal_error_rate(scores, same)
-    found = dict(eer=eer, min_dcf=min_dcf(scores, same, **costs), threshold=threshold, n=len(trials))
+    found = dict(eer=eer, min_dcf=min_dcf(scores, same, **costs), p_target=self.p_target, threshold=threshold)
+    found['n'] = len(trials)
     if trials is not self.test: return found
     found['eer_interval'] = interval(scores, same, trials.speakers)
     found['min_dcf_interval'] = interval(scores, same, trials.speakers, partial(min_dcf, **costs))
