@@ -9,7 +9,8 @@ Split: the tutorial's, 367 for training, 101 for validation, 233 for testing; fr
 part and differ between parts.
 Checks: those of `segmentation_folders`; each file of a list is there."""
 from pathlib import Path
-from .segmentation_folders import Pairs, ignored, label_table, paired
+from .files import fields_of, lines_of
+from .segmentation_folders import Pairs, ignored, label_table, paired, readable
 
 colours = {  # of each class
     'sky': (128, 128, 128), 'building': (128, 0, 0), 'pole': (192, 192, 128), 'road': (128, 64, 128),
@@ -22,14 +23,18 @@ def is_here(root) -> bool:
     "Whether a folder has this layout."
     return (Path(root)/'train').is_dir() and (Path(root)/'trainannot').is_dir()
 
+def _pair(line: str, folder: Path) -> tuple:
+    "The image and the mask of a line, of whose ways to be read with blanks in paths the first that leads to files."
+    ways = [tuple(folder.joinpath(*Path(field).parts[-2:]) for field in fields) for fields in fields_of(line, 2)]
+    return next((pair for pair in ways if all(file.is_file() for file in pair)), ways[0] if len(ways) == 1 else None)
+
 def _listed(path: Path) -> list:
     "The (image, mask) pairs of a list. ValueError with the line's number if one is not of this form."
     pairs = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
-        if not (words := line.split()): continue
-        if len(words) != 2:
-            raise ValueError(f"{path}, line {number}: a line is an image and its mask; found {line[:80]!r}")
-        pair = tuple(path.parent.joinpath(*Path(word).parts[-2:]) for word in words)
+    for number, line in lines_of(path):
+        if (pair := _pair(line, path.parent)) is None:
+            raise ValueError(f"{path}, line {number}: a line is an image and its mask, between them a blank or a tab; "
+                             f"found {line[:80]!r}")
         if missing := [file for file in pair if not file.is_file()]:
             raise ValueError(f"{path}, line {number}: there is no file {missing[0]}")
         pairs.append(pair)
@@ -47,5 +52,6 @@ def load(root, image_size: tuple = None) -> dict:
     if not is_here(root): raise ValueError(f"{root} needs the folders train and trainannot of CamVid's layout")
     here = [part for part in ('val', 'test') if (root/part).is_dir()]
     if not here: raise ValueError(f"{root} needs the folder val or test; both are missing")
-    parts = {part: Pairs(_files(root, part), table, image_size, whole=part != 'train') for part in ('train', *here)}
+    parts = {part: Pairs(readable(_files(root, part)), table, image_size, whole=part != 'train')
+             for part in ('train', *here)}
     return dict(parts, classes=list(classes), palette=palette)

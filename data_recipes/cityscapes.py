@@ -10,7 +10,9 @@ Labels: 34 ids become 19 classes by the authors' table (id -> trainId), all othe
 Checks: those of `segmentation_folders`; the number of images where `count` is left on."""
 from pathlib import Path
 import numpy as np
-from .segmentation_folders import Pairs, ignored, label_table, read
+from .files import is_hidden
+from .pictures import as_it_is
+from .segmentation_folders import Pairs, ignored, label_table, readable
 
 known = {  # id -> class, colour
     7: ('road', (128, 64, 128)), 8: ('sidewalk', (244, 35, 232)), 11: ('building', (70, 70, 70)),
@@ -28,7 +30,8 @@ def is_here(root) -> bool:
 
 def _named(folder: Path, ending: str) -> dict:
     "Files of all cities by their names without an ending."
-    return {str(file.relative_to(folder))[:-len(ending)]: file for file in sorted(folder.glob(f'*/*{ending}'))}
+    return {str(file.relative_to(folder))[:-len(ending)]: file for file in sorted(folder.glob(f'*/*{ending}'))
+            if not is_hidden(file, folder)}
 
 def _files(root: Path, part: str) -> list:
     "The (image, mask) pairs of a part. ValueError naming a folder or a file that is missing."
@@ -46,7 +49,7 @@ def _check_table(pairs: Pairs):
     "ValueError where the authors' own conversion of the first mask lies beside it and says something else."
     mask = pairs.files[0][1]
     theirs = Path(str(mask).replace('labelIds', 'labelTrainIds'))
-    if not theirs.is_file() or np.array_equal(np.asarray(read(theirs)), pairs.mask(0)): return
+    if not theirs.is_file() or np.array_equal(np.asarray(as_it_is(theirs)), pairs.mask(0)): return
     raise ValueError(f"{theirs} does not hold what {mask.name} says by the authors' table: one of the two was made "
                      "otherwise")
 
@@ -62,6 +65,6 @@ def load(
         if count and len(files) != n:
             raise ValueError(f"{root/'leftImg8bit'/part} holds {len(files)} images; the official part has {n}: "
                              "count=False takes them as they are")
-        parts[part] = Pairs(files, table, image_size, whole=part != 'train')
+        parts[part] = Pairs(readable(files), table, image_size, whole=part != 'train')
         _check_table(parts[part])
     return dict(parts, classes=list(classes), palette=palette)

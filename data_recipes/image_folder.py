@@ -2,25 +2,21 @@
 
 Split: the folders `train` and `test` (or `val`) where they are there; else a fifth of each class, drawn by `seed`, is
 for testing.
-Images are resized so that the short side is `image_size` and cut in the middle; pixels are normalised by ImageNet's
-mean and deviation.
-Checks: at least two classes, at least two images in each, the same classes in both parts; a file that is no image is
-named when it is read."""
+Images are read as `pictures` says: any mode, upright, what is transparent on white. They are resized so that the short
+side is `image_size` and cut in the middle; pixels are normalised by ImageNet's mean and deviation.
+Left out, with one warning that lists all: images that cannot be read, classes with too few images to split, files of
+other formats. Where all images are more than 1 GiB they are not read beforehand; one that turns out to be damaged later
+is warned of, and another of its class takes its place.
+Checks: at least two classes, the same classes in both parts."""
+from collections import Counter
 from pathlib import Path
 import torch
 from torch.utils.data import Dataset
+from .files import (
+    faults, files_below, first_usable, folders_in, left_out, noted_transparency, other_files)
+from .pictures import opened, suffixes
 
-suffixes = '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.tif', '.tiff'
 mean, std = (.485, .456, .406), (.229, .224, .225)
-
-def opened(path, mode: str = 'RGB'):
-    "A file as a PIL image of a mode. ValueError naming a file that is missing or no image."
-    from PIL import Image, UnidentifiedImageError
-    try:
-        with Image.open(path) as image: return image.convert(mode)
-    except FileNotFoundError: raise ValueError(f"there is no file {path}") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__})") from None
 
 def cut(picture, size: tuple):
     "The middle of a PIL image or a tensor (C, H, W), resized so that it just covers `size` (h, w)."
@@ -36,26 +32,48 @@ class Images(Dataset):
     "Images on disk: items are (float image (3, size, size), label)."
     def __init__(self, files: list, labels: list, classes: list, image_size: int):
         self.files, self.labels, self.classes, self.image_size = files, labels, classes, image_size
+        self.bad = set()  # Numbers of those that could not be read
 
     def __len__(self): return len(self.files)
 
-    def __getitem__(self, i):
+    def image(self, i) -> torch.Tensor:
+        "One image. ValueError that names one that cannot be read."
         from torchvision.transforms import functional as T
-        image = cut(opened(self.files[i]), [self.image_size]*2)
-        return T.normalize(T.to_tensor(image), mean, std), self.labels[i]
+        return T.normalize(T.to_tensor(cut(opened(self.files[i]), [self.image_size]*2)), mean, std)
+
+    def __getitem__(self, i):
+        label = self.labels[i]
+        others = (j for j, other in enumerate(self.labels) if other == label)
+        image = first_usable((j for both in ([i], others) for j in both), self.image, self.bad,
+                             "another image of its class takes its place")
+        if image is not None: return image, label
+        raise ValueError(f"no image of the class {self.classes[label]} can be read, e.g. {self.files[i]}")
+
+# ---------------------------------------------------------------- what is in a folder
 
 def _scan(folder: Path) -> dict:
     "The images of each class: name of a folder -> files."
-    classes = sorted(below.name for below in folder.iterdir() if below.is_dir() and not below.name.startswith('.'))
-    if len(classes) < 2:
-        raise ValueError(f"{folder} needs at least two folders of images, one a class; found {len(classes)}")
-    found = {}
-    for name in classes:
-        found[name] = sorted(file for file in (folder/name).rglob('*') if file.suffix.lower() in suffixes)
-        if len(found[name]) < 2:
-            raise ValueError(f"{folder/name} needs at least two images ({', '.join(suffixes)}); "
-                             f"found {len(found[name])}")
-    return found
+    return {below.name: files_below(below, suffixes) for below in folders_in(folder)}
+
+def _of_other_formats(folder: Path) -> list:
+    "What there is to say of files in class folders that are not read."
+    kinds = Counter(path.suffix for below in folders_in(folder) for path in other_files(below, suffixes))
+    return [f"{n} files {kind}, a format that is not read" for kind, n in sorted(kinds.items())]
+
+def _usable(folder: Path, least: int) -> tuple:
+    "The images of each class that can be used, of classes with enough of them; and what is to be said of the others."
+    found = _scan(folder)
+    if len(found) < 2:
+        raise ValueError(f"{folder} needs at least two folders of images, one a class; found {len(found)}")
+    bad = faults([file for files in found.values() for file in files], opened)
+    reasons, used = [*bad.values(), *_of_other_formats(folder)], {}
+    for name, files in found.items():
+        files = [file for file in files if file not in bad]
+        if len(files) >= least: used[name] = files
+        else: reasons.append(f"{folder/name} needs at least {_images(least)}; found {len(files)}")
+    return used, reasons
+
+def _images(n: int) -> str: return 'one image' if n == 1 else 'two images'
 
 def _drawn(files: list, generator) -> tuple:
     "Four fifths of the files to train with, and a fifth to test with, at least one."
@@ -63,25 +81,36 @@ def _drawn(files: list, generator) -> tuple:
     n = max(1, len(order)//5)
     return [files[i] for i in sorted(order[n:])], [files[i] for i in sorted(order[:n])]
 
-def _split(folder: Path, seed: int) -> tuple:
-    "The images of each class to train with, and those to test with."
-    held = next((folder/name for name in ('test', 'val') if (folder/name).is_dir()), None)
-    if not (folder/'train').is_dir() or held is None:
-        parts = {name: _drawn(files, torch.Generator().manual_seed(seed + 1009*k))
-                 for k, (name, files) in enumerate(_scan(folder).items())}
-        return tuple({name: both[part] for name, both in parts.items()} for part in (0, 1))
-    train, test = _scan(folder/'train'), _scan(held)
-    if other := sorted(set(train) ^ set(test)):
+def _given(folder: Path, held: Path) -> tuple:
+    "Both parts as the folder has them, without classes that one of them has no image of; and what is left out."
+    (train, some), (test, more) = _usable(folder/'train', 1), _usable(held, 1)
+    here, there = _scan(folder/'train'), _scan(held)
+    if other := sorted(set(here) ^ set(there)):
         raise ValueError(f"{folder/'train'} and {held} hold different classes: {other}")
-    return train, test
+    both = [name for name in train if name in test]
+    return {name: train[name] for name in both}, {name: test[name] for name in both}, some + more
+
+def _split(folder: Path, seed: int) -> tuple:
+    "The images of each class to train with, those to test with, and what is left out."
+    held = next((folder/name for name in ('test', 'val') if (folder/name).is_dir()), None)
+    if (folder/'train').is_dir() and held is not None: return _given(folder, held)
+    used, reasons = _usable(folder, 2)
+    drawn = {name: _drawn(files, torch.Generator().manual_seed(seed + 1009*k))
+             for k, (name, files) in enumerate(used.items())}
+    return *({name: both[part] for name, both in drawn.items()} for part in (0, 1)), reasons
 
 def load(folder, image_size: int = 64, seed: int = 0):
     "(train, test): data sets of float images (3, image_size, image_size) and labels."
     folder = Path(folder)
     if not folder.is_dir(): raise ValueError(f"{folder} is not a folder")
+    train, test, reasons = _split(folder, seed)
+    if len(train) < 2:
+        why = f": {'; '.join(reasons)}" if reasons else ''
+        raise ValueError(f"{folder} needs at least two folders of images, one a class; found {len(train)}{why}")
+    left_out(folder, reasons)
+    noted_transparency([file for part in (train, test) for files in part.values() for file in files])
     def images(of):
         files = [file for mine in of.values() for file in mine]
         labels = [label for label, mine in enumerate(of.values()) for _ in mine]
         return Images(files, labels, list(of), image_size)
-    train, test = _split(folder, seed)
     return images(train), images(test)

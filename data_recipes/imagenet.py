@@ -8,6 +8,7 @@ script does).
 Split: the official one; the validation part is the test set. Checks: 1,000 class folders of the same names in both
 parts."""
 from pathlib import Path
+from .files import folders_in
 from .image_folder import load as _load
 
 def load(root, image_size: int = 224):
@@ -15,7 +16,7 @@ def load(root, image_size: int = 224):
     root = Path(root)
     for part in ('train', 'val'):
         if not (root/part).is_dir(): raise ValueError(f"{root} needs the folders train and val; {part} is missing")
-        n = sum(folder.is_dir() for folder in (root/part).iterdir())
+        n = len(folders_in(root/part))
         if n != 1000:
             raise ValueError(f"{root/part} has {n} class folders; ImageNet has 1000 (are the validation images sorted "
                              "into class folders?)")

@@ -3,20 +3,22 @@
 
 Split: the folders `train` and `test` (or `val`) with `images` and `masks` in each where they are there; else a fifth
 of the pairs, drawn by `seed`, is for testing.
-A mask is a picture with one channel of labels; 255 is ignored. Images are turned as their EXIF data say, masks are
-taken as they are. Pixels of images are normalised by ImageNet's mean and deviation. With `image_size` pairs are
-resized to it, the masks of the test part are not.
+A mask is a picture with one channel of labels; 255 is ignored. Images are read as `pictures` says: any mode, upright,
+what is transparent on white; masks are taken as they are. Pixels of images are normalised by ImageNet's mean and
+deviation. With `image_size` pairs are resized to it, the masks of the test part are not.
+Left out, with one warning that lists all: pairs of which the image or the mask cannot be read. Where all images are
+more than 1 GiB they are not read beforehand; one that turns out to be damaged later is warned of, and another pair
+takes its place.
 Checks: each image has a mask and each mask an image, both of one size; all pairs of one size where they are not
-resized; a file that is no picture, and a mask with a label that the list has no class for, is named when it is
-read."""
-import struct
+resized; a mask with a label that the list has no class for is named when it is read."""
 from pathlib import Path
 import numpy as np, torch
 from torch.utils.data import Dataset
-from .image_folder import mean, std, suffixes
+from .files import faults, files_below, first_usable, left_out, noted_transparency, text_of
+from .image_folder import mean, std
+from .pictures import as_it_is, opened, size_of, suffixes
 
 ignored = 255
-_damaged = struct.error, KeyError, SyntaxError, TypeError, ValueError  # what PIL raises for EXIF data that are none
 
 def label_table(known: dict) -> np.ndarray:  # known: label in a file -> class, or 255 for what is ignored
     "256 entries, label in a file -> class; -1 for a label that is unknown."
@@ -34,46 +36,13 @@ def _ranges(numbers) -> str:
 
 # ---------------------------------------------------------------- pictures
 
-def upright(image):
-    "An image turned as its EXIF data say, where these can be read."
-    from PIL import ImageOps
-    try: return ImageOps.exif_transpose(image)
-    except _damaged: return image
-
-def _upright_size(image) -> tuple:
-    "The size (width, height) that `upright` gives, from the header alone."
-    from PIL import Image
-    if image.format == 'TIFF': return image.size  # PIL turns it itself
-    try: lies_on_its_side = Image.Image.getexif(image).get(0x112) in (5, 6, 7, 8)  # PNG's own getexif reads all of it
-    except _damaged: return image.size
-    return image.size[::-1] if lies_on_its_side else image.size
-
-def read(path, *mode):
-    "A picture as PIL reads it, whole; where a mode is given, in that mode and upright. ValueError naming the file."
-    from PIL import Image, UnidentifiedImageError
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return upright(image).convert(*mode) if mode else image
-    except FileNotFoundError: raise ValueError(f"there is no file {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__})") from None
-
-def _size(path, turned: bool) -> tuple:
-    "The size (width, height) of a picture, from its header; of an image as it is when it is upright."
-    from PIL import Image
-    try:
-        with Image.open(path) as image: return _upright_size(image) if turned else image.size
-    except FileNotFoundError: raise ValueError(f"there is no file {path}") from None
-    except OSError as error: raise ValueError(f"{path} cannot be read as an image ({type(error).__name__})") from None
-
 def _by(size: tuple) -> str: return f'{size[0]} x {size[1]}'
 
 def _sizes(files: list, resized: bool) -> list:
     "The size of each pair. ValueError for a pair of two sizes, and for pairs of different sizes that are not resized."
     sizes = []
     for image, mask in files:
-        size, other = _size(image, True), _size(mask, False)
+        size, other = size_of(image), size_of(mask, turned=False)
         if size != other:
             raise ValueError(f"{image} and its mask {mask} differ in size: {_by(size)} and {_by(other)}")
         sizes.append(size)
@@ -93,6 +62,7 @@ class Pairs(Dataset):
         whole: bool = False         # Are masks left at the size they have?
     ):
         self.files, self.table, self.image_size, self.whole, self.kept = files, table, image_size, whole, {}
+        self.bad = set()            # Numbers of those that could not be read
         sizes = _sizes(files, image_size is not None)
         pixels = sum(width * height for width, height in (sizes if image_size is None else [image_size]*len(sizes)))
         self.keep = 4 * pixels < 2**29  # so little fits into memory
@@ -102,7 +72,7 @@ class Pairs(Dataset):
     def mask(self, i) -> np.ndarray:
         "Classes (H, W), uint8, at the size the mask has. ValueError naming one that is none or has an unknown label."
         path = self.files[i][1]
-        labels = np.asarray(read(path))
+        labels = np.asarray(as_it_is(path))
         if labels.dtype == bool: labels = labels.astype(np.uint8)  # one bit a pixel
         if labels.ndim != 2: raise ValueError(f"{path} is a colour picture; a mask has one channel, of labels")
         seen = np.unique(labels).tolist()
@@ -121,7 +91,7 @@ class Pairs(Dataset):
     def _read(self, i) -> tuple:
         "Bytes (3, H, W) of an image and labels (H, W) of its mask, resized."
         from PIL import Image
-        image, mask = read(self.files[i][0], 'RGB'), Image.fromarray(self.mask(i))
+        image, mask = opened(self.files[i][0]), Image.fromarray(self.mask(i))
         if self.image_size is not None:
             size = self.image_size[::-1]
             image = image.resize(size, Image.Resampling.BILINEAR)
@@ -130,9 +100,17 @@ class Pairs(Dataset):
 
     def __getitem__(self, i):
         from torchvision.transforms.functional import normalize
-        x, y = self.kept[i] if i in self.kept else self._read(i)
-        if self.keep: self.kept[i] = x, y
+        order = (*range(i, len(self)), *range(i))
+        found = first_usable(order, self._once, self.bad, "another pair takes its place")
+        if found is None: raise ValueError(f"none of {len(self)} pairs can be read, e.g. {self.files[i][0]}")
+        x, y = found
         return normalize(x.float() / 255, mean, std), y.long()
+
+    def _once(self, i) -> tuple:
+        "What `_read` says, from memory where it is kept."
+        found = self.kept[i] if i in self.kept else self._read(i)
+        if self.keep: self.kept[i] = found
+        return found
 
     def counts(self) -> torch.Tensor:
         "Pixels of each label, (256,), over all masks, each of which is read."
@@ -143,8 +121,8 @@ def _named(folder: Path, ending: str = '') -> dict:
     "Pictures below a folder by their paths from there, without suffix and ending."
     if not folder.is_dir(): raise ValueError(f"{folder} is not a folder")
     found = {}
-    for file in sorted(folder.rglob('*')):
-        if file.suffix.lower() not in suffixes or not file.stem.endswith(ending): continue
+    for file in files_below(folder, suffixes):
+        if not file.stem.endswith(ending): continue
         name = str(file.relative_to(folder).with_suffix('')).removesuffix(ending)
         if name in found: raise ValueError(f"{found[name]} and {file} have the same name")
         found[name] = file
@@ -161,13 +139,21 @@ def paired(images, masks, ending: str = '') -> list:  # ending: what a mask's na
         raise ValueError(f"{true[alone[0]]} has no image in {images} ({len(alone)} of {len(true)} masks have none)")
     return [(seen[name], true[name]) for name in sorted(seen)]
 
+def readable(pairs: list) -> list:
+    "The pairs of which both can be read, with one warning that lists the others; where they are many, all of them."
+    bad = faults([image for image, _ in pairs], opened) | faults([mask for _, mask in pairs], as_it_is)
+    left_out(Path(pairs[0][0]).parent, list(bad.values()))
+    used = [pair for pair in pairs if not bad.keys() & set(pair)]
+    noted_transparency([image for image, _ in used])
+    return used
+
 # ---------------------------------------------------------------- classes, and a folder as a whole
 
 def _read_classes(path: Path) -> list:
     "The lines of a class list."
     if not path.is_file():
         raise ValueError(f"there is no class list {path}: write the name of a class a line, the first for label 0")
-    names = [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    names = [line.strip() for line in text_of(path).splitlines() if line.strip()]
     if len(names) < 2: raise ValueError(f"{path} names {len(names)} classes; there are at least two")
     return names
 
@@ -192,8 +178,8 @@ def _parts(root: Path, seed: int) -> list:
     "Pairs to train and to test with."
     if not root.is_dir(): raise ValueError(f"{root} is not a folder")
     held = next((root/name for name in ('test', 'val') if (root/name).is_dir()), None)
-    if not (root/'train').is_dir() or held is None: return _split(paired(root/'images', root/'masks'), seed)
-    return [paired(part/'images', part/'masks') for part in (root/'train', held)]
+    if not (root/'train').is_dir() or held is None: return _split(readable(paired(root/'images', root/'masks')), seed)
+    return [readable(paired(part/'images', part/'masks')) for part in (root/'train', held)]
 
 def load(
     root,           # A folder with images, masks and classes.txt, or a pair (folder of images, folder of masks)
@@ -204,7 +190,7 @@ def load(
     if isinstance(root, (tuple, list)):
         if classes is None:
             raise ValueError("a pair of folders needs its classes: give their names, or a file with one a line")
-        parts = _split(paired(*root), seed)
+        parts = _split(readable(paired(*root)), seed)
     else:
         parts, classes = _parts(Path(root), seed), Path(root)/'classes.txt' if classes is None else classes
     names = class_list(classes)

@@ -15,6 +15,7 @@ Checks: that folders, lists and every recording of a list are there, what is mis
 since
 mixing up the two O lists is a common mistake, and of speakers; that speakers do not overlap."""
 from pathlib import Path
+from .files import files_below, folders_in
 from .speaker_folders import read_trials, suffixes
 
 lists = {  # name -> file, and how many trials it has
@@ -64,10 +65,9 @@ def _as_converted(path: str):
 def _recordings_below(folder: Path, without: set) -> list:
     "(path, speaker) of every recording, but for those of some speakers."
     found = []
-    for speaker in sorted(folder.iterdir()):
-        if not speaker.is_dir() or speaker.name in without: continue
-        files = sorted(file for file in speaker.rglob('*') if file.suffix.lower() in suffixes)
-        found += [(str(file), speaker.name) for file in files]
+    for speaker in folders_in(folder):
+        if speaker.name in without: continue
+        found += [(str(file), speaker.name) for file in files_below(speaker, suffixes)]
     return found
 
 def load(

@@ -87,7 +87,7 @@ def parse_json(
     _check_depth(data)
     return data
 
-# %% ../nbs/core/05_files.ipynb #30f1dc28
+# %% ../nbs/core/05_files.ipynb #f0b10e9e
 def write_json(
     path, # of the file
     data, # what JSON can hold
@@ -97,7 +97,7 @@ def write_json(
 
 def read_json(
     path, # of the file
-    remedy='delete it to compute it again', # what to do about a damaged one
+    remedy='move it away to compute it again', # what to do about a damaged one
     finite=True, # whether NaN and infinities are refused
 ):
     "The content of a JSON file. ValueError that names a damaged one, FileNotFoundError where there is none"

@@ -287,7 +287,7 @@ def test_a_damaged_cache_names_the_file(clock, make, tmp_path):
     make(calibrate=0)
     bad = files(tmp_path)[0]
     bad.write_text(bad.read_text()[:40])
-    with pytest.raises(ValueError, match=f'{bad.name}.*delete'):
+    with pytest.raises(ValueError, match=f'{bad.name}.*move it away'):
         make(calibrate=0)
 
 

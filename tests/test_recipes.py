@@ -1,11 +1,15 @@
 "Data sets as the recipes read them, and the classification task."
 
+import shutil, warnings
 import numpy as np, pytest, torch
 from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
-from data_recipes import cifar10, digits, image_folder, imagenet, jpeg_npz
-from nas_suite.tasks.classification import classification, halves
+from data_recipes import cifar10, digits, image_folder, imagenet, jpeg_npz, segmentation_folders, speaker_folders
+from data_recipes.files import LeftOut, fields_of
+from nas_suite.tasks.base import halves, parted
+from nas_suite.tasks.classification import classification, read_picture
+from nas_suite.tasks.segmentation import read_image
 
 
 def folder(root, classes=('ant', 'bee'), n=10, size=(20, 14)):
@@ -75,11 +79,192 @@ def test_image_folder_refuses(tmp_path):
     folder(tmp_path / 'c' / 'test', classes=('ant', 'fly'))
     with pytest.raises(ValueError, match='bee.*fly'):
         image_folder.load(tmp_path / 'c')
-    (folder(tmp_path / 'd') / 'ant' / '0.png').write_bytes(b'no image')
-    train, test = image_folder.load(tmp_path / 'd')
-    part = train if any(f.name == '0.png' and f.parent.name == 'ant' for f in train.files) else test
-    with pytest.raises(ValueError, match='ant/0.png'):
-        [part[i] for i in range(len(part))]
+
+
+def test_what_cannot_be_used_is_left_out_in_one_note(tmp_path):
+    "A truncated image, one that is none, other formats, empty classes and those of one image; the rest is as without."
+    root = folder(tmp_path / 'd', ('ant', 'bee', 'cat'))
+    whole = (root / 'ant' / '3.png').read_bytes()
+    (root / 'ant' / '0.png').write_bytes(b'no image')
+    (root / 'ant' / '3.png').write_bytes(whole[:-30])
+    (root / 'bee' / '1.png').write_bytes(b'')
+    (root / 'bee' / 'x.heic').write_bytes(b'x')
+    (root / 'empty').mkdir()
+    folder(root, ('lonely',), n=1)
+    with pytest.warns(LeftOut) as said:
+        train, test = image_folder.load(root, 8)
+    (text,) = [str(one.message) for one in said]
+    for what in ('ant/0.png', 'ant/3.png', 'bee/1.png', '1 files .heic', 'empty needs at least two images; found 0'):
+        assert what in text
+    assert 'lonely needs at least two images; found 1' in text and train.classes == ['ant', 'bee', 'cat']
+    assert len(train) + len(test) == 27 and all(part[i][0].shape == (3, 8, 8) for part in (train, test) for i in (0, 1))
+    for bad in ('ant/0.png', 'ant/3.png', 'bee/1.png', 'bee/x.heic'):
+        (root / bad).unlink()
+    (root / 'empty').rmdir()
+    shutil.rmtree(root / 'lonely')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        again = image_folder.load(root, 8)
+    assert [part.files for part in again] == [train.files, test.files]  # the run is the same
+
+
+def test_a_file_that_goes_bad_later_is_skipped(tmp_path):
+    task = classification(folder(tmp_path / 'a'), image_size=8)
+    images = task.train.dataset
+    bad, label = images.files[2], images.labels[2]
+    bad.write_bytes(b'gone')
+    with pytest.warns(LeftOut, match=f'{bad.name}.*another image of its class'):
+        assert images[2][1] == label
+    with warnings.catch_warnings():  # said once
+        warnings.simplefilter('error')
+        images[2]
+    for file, mine in zip(images.files, images.labels):
+        if mine == label:
+            file.write_bytes(b'gone')
+    with pytest.raises(ValueError, match='no image of the class ant can be read'), pytest.warns(LeftOut):
+        images[2]
+
+
+def test_what_programs_leave_behind_is_no_data(tmp_path):
+    root = folder(tmp_path / 'a')
+    plain = [part.files for part in image_folder.load(root, 8)]
+    for where in ('.ipynb_checkpoints', 'ant/.ipynb_checkpoints', '__MACOSX/ant', 'bee/@eaDir/1.png'):
+        (root / where).mkdir(parents=True)
+        shutil.copy(root / 'ant' / '1.png', root / where / '1-checkpoint.png')
+    (root / 'ant' / '._1.png').write_bytes(b'x')
+    (root / 'bee' / 'Thumbs.db').write_bytes(b'x')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert [part.files for part in image_folder.load(root, 8)] == plain
+    shutil.copy(root / 'ant' / '1.png', root / 'ant' / '1-Copy1.png')  # a person made it
+    assert sum(map(len, image_folder.load(root, 8))) == 21
+
+
+# ---------------------------------------------------------------- pictures of any mode
+
+
+def ramp(mode, n=16):
+    "A ramp from black to white in a mode."
+    if mode == 'I;16B':
+        return Image.frombytes(mode, (n, n), np.linspace(0, 65535, n * n).astype('>u2').tobytes())
+    top = {'F': 1.0, 'I;16': 65535, 'I': 65535}.get(mode)
+    if top is not None:
+        kind = {'F': np.float32, 'I;16': np.uint16, 'I': np.int32}[mode]
+        return Image.fromarray(np.linspace(0, top, n * n).reshape(n, n).astype(kind))
+    grey = Image.fromarray(np.linspace(0, 255, n * n).reshape(n, n).astype(np.uint8))
+    if mode == 'P':
+        return grey.convert(mode)
+    return grey.convert('RGB').convert(mode) if mode != 'LAB' else lab(grey)
+
+
+def lab(grey):
+    return Image.merge('LAB', (grey, *[Image.new('L', grey.size, 128)] * 2))
+
+
+@pytest.mark.parametrize(
+    'mode, suffix',
+    [('L', 'png'), ('RGB', 'webp'), ('I;16', 'png'), ('I;16', 'tif'), ('I;16B', 'tif'), ('I', 'tif'), ('F', 'tif')]
+    + [('P', 'gif'), ('LA', 'png'), ('RGBA', 'png'), ('CMYK', 'tif'), ('YCbCr', 'jpg'), ('LAB', 'tif'), ('HSV', None)],
+)
+def test_a_ramp_of_any_mode_is_a_ramp(tmp_path, mode, suffix):
+    image = ramp(mode)
+    sources = [image]
+    if suffix is not None:
+        image.save(tmp_path / f'x.{suffix}')
+        sources.append(tmp_path / f'x.{suffix}')
+    for source in sources:
+        for read in (lambda s: read_picture(s, 3), lambda s: read_picture(s, 1), as_picture):
+            found = np.asarray(read(source)).astype(float)
+            wanted = np.linspace(0, 255, 256).reshape(16, 16)
+            if found.ndim == 3:
+                wanted = wanted[..., None]
+            assert abs(found - wanted).max() <= (12 if mode in ('LAB', 'P', 'YCbCr', 'RGB') else 2), (mode, source)
+
+
+def as_picture(source):
+    "What the reader of segmentation gives, as bytes."
+    return (255 * read_image(source)).round().permute(1, 2, 0).numpy()
+
+
+def see_through(mode):
+    image = Image.new('RGBA', (4, 4), (10, 20, 30, 0))
+    image.paste((200, 100, 50, 255), (0, 0, 2, 4))
+    if mode == 'P':
+        palette = Image.new('P', (4, 4), 1)
+        palette.putpalette([200, 100, 50, 10, 20, 30])
+        palette.paste(0, (0, 0, 2, 4))
+        palette.info['transparency'] = 1
+        return palette
+    if mode == 'RGB':
+        image = image.convert('RGB')
+        image.info['transparency'] = (10, 20, 30)
+    return image if mode == 'RGB' else image.convert(mode)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', 'RGB'])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    image = see_through(mode)
+    image.save(tmp_path / 'x.png', **{k: v for k, v in image.info.items() if k == 'transparency'})
+    for source in (image, tmp_path / 'x.png'):
+        seen = np.asarray(read_picture(source))
+        assert (seen[:, 2:] == 255).all() and (seen[:, :2] < 255).all()
+    for name in 'ab':
+        (tmp_path / 'f' / name).mkdir(parents=True)
+        for i in range(3):
+            shutil.copy(tmp_path / 'x.png', tmp_path / 'f' / name / f'{i}.png')
+    with pytest.warns(LeftOut, match='6 images may be transparent.*laid on white'):
+        image_folder.load(tmp_path / 'f', 4)
+
+
+def test_pictures_are_upright_for_every_task(tmp_path):
+    image, exif = np.zeros((32, 24, 3), np.uint8), Image.Exif()
+    image[:16] = 255  # upright its right half is white
+    exif[0x112] = 6
+    Image.fromarray(image).save(tmp_path / 'x.jpg', exif=exif)
+    for seen in (np.asarray(read_picture(tmp_path / 'x.jpg')), as_picture(tmp_path / 'x.jpg')):
+        assert seen.shape == (24, 32, 3) and seen[:, 20:].min() > 240 and seen[:, :12].max() < 15
+
+
+@pytest.mark.parametrize('values', [[[-1, 5]], [[0, 70000]], [[np.nan, 1.0]], [[0.0, 1e6]]])
+def test_values_without_a_scale_are_refused(tmp_path, values):
+    image = Image.fromarray(np.array(values, np.float32 if isinstance(values[0][1], float) else np.int32))
+    image.save(tmp_path / 'x.tif')
+    with pytest.raises(ValueError, match='x.tif has values'):
+        read_picture(tmp_path / 'x.tif')
+
+
+# ---------------------------------------------------------------- lists
+
+
+@pytest.mark.parametrize('code', ['utf-8', 'utf-8-sig', 'utf-16', 'cp1252'])
+@pytest.mark.parametrize('end', ['\n', '\r\n'])
+def test_lists_in_any_encoding(tmp_path, code, end):
+    path = tmp_path / 'classes.txt'
+    path.write_bytes(end.join(['Straße', '', ' Fußgänger ']).encode(code))
+    assert segmentation_folders.class_list(path) == ['Straße', 'Fußgänger']
+
+
+@pytest.mark.parametrize(
+    'line, ways',
+    [
+        ('1 a/0.wav b/1.wav', 1),
+        ('1\tJohn Smith/0.wav\tAnn Lee/1.wav', 1),
+        ('1 "John Smith/0.wav" "Ann Lee/1.wav"', 1),
+        ('1,"Smith, John/0.wav","Ann Lee/1.wav"', 1),
+        ('1,John Smith/0.wav,Ann Lee/1.wav', None),
+        ('1 John Smith/0.wav Ann Lee/1.wav', None),
+        ('John Smith/0.wav Ann Lee/1.wav target', None),
+        ('1;John Smith/0.wav;Ann Lee/1.wav', None),
+    ],
+)
+def test_trials_with_blanks_in_their_paths(tmp_path, line, ways):
+    for name in ('a/0.wav', 'b/1.wav', 'John Smith/0.wav', 'Ann Lee/1.wav', 'Smith, John/0.wav'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'x')
+    (tmp_path / 't.txt').write_text(line + '\n')
+    ((same, a, b),) = speaker_folders.read_trials(tmp_path / 't.txt', tmp_path)
+    assert same is True and all((tmp_path / file).is_file() for file in (a, b)) and a != b
+    assert ways is None or len(fields_of(line, 3)) == ways
 
 
 def test_imagenet_is_read_and_checked(tmp_path):
@@ -127,6 +312,18 @@ def test_halves_are_disjoint_and_balanced():
         and a.tensors[1].bincount().tolist() == [10, 5, 3] == b.tensors[1].bincount().tolist()
     )
     assert not torch.equal(halves(d, seed=1)[0].tensors[0], a.tensors[0]) and len(halves(d, 0.25)[1]) == 5 + 2 + 2
+
+
+@pytest.mark.parametrize('n, wanted', [(80, 40), (400, 40), (2000, 100), (400_000, 10_000)])
+def test_weights_that_are_kept_learn_from_nearly_all(n, wanted):
+    "A twentieth is held back: at least ten items a class, up to half of it, and at most 10,000 in all."
+    data = TensorDataset(torch.arange(n), torch.arange(n) % 4)
+    first, second = parted(data, shared=True)
+    assert len(second) == wanted and len(first) + len(second) == n
+    assert second.tensors[1].bincount().tolist() == pytest.approx([wanted / 4] * 4, abs=1)
+    assert not set(first.tensors[0].tolist()) & set(second.tensors[0].tolist())
+    assert [len(part) for part in parted(data)] == [n / 2] * 2  # who trains anew may choose by half
+    assert len(parted(data, 0.25, shared=True)[1]) == n / 4  # what is said holds
 
 
 def test_task_of_each_form_of_data(tmp_path):

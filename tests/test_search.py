@@ -395,7 +395,7 @@ def test_a_damaged_file_is_named(copy, name):
     folder = copy('result.json', 'report.html')
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=f'{name}.* is (not a checkpoint, or is )?damaged .*: delete it'):
+    with pytest.raises(ValueError, match=f'{name}.* is (not a checkpoint, or is )?damaged .*: move it away'):
         go(folder)
 
 

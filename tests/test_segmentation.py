@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from data_recipes import camvid, cityscapes, digit_scenes
+from data_recipes.files import LeftOut
 from data_recipes.segmentation_folders import ignored
 from nas_suite import cli, search
 from nas_suite.report import figures, page, read
@@ -268,8 +269,6 @@ def text(name, content):
         (text('classes.txt', 'sky\n'), r'classes\.txt names 1 classes; there are at least two'),
         (text('classes.txt', 'sky\nroad\nsky'), r"'sky' twice"),
         (hidden('classes.txt'), r'there is no class list .*classes\.txt'),
-        (text('images/3.jpg', 'no picture'), r'images/3\.jpg cannot be read as an image'),
-        (text('masks/3.png', 'no picture'), r'masks/3\.png cannot be read as an image'),
         (lambda root: [p.unlink() for p in (root / 'images').iterdir()], r'images holds no images'),
         (
             lambda root: [p.unlink() for n in range(3) for p in (root / f'images/{n}.jpg', root / f'masks/{n}.png')],
@@ -284,12 +283,23 @@ def test_one_clear_error(tmp_path, change, what):
     assert e.value.__cause__ is None and '\n' not in str(e.value)
 
 
-def test_a_picture_that_ends_too_early(tmp_path):
-    root = folders(tmp_path / 'a')
-    p = root / 'masks' / '2.png'
-    p.write_bytes(p.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r'masks/2\.png cannot be read'):
-        segmentation(root)
+def test_pairs_that_cannot_be_read_are_left_out(tmp_path):
+    "A mask that ends too early, an image that is none: one note that lists both; the rest is as without them."
+    root = folders(tmp_path / 'a', 9)
+    mask, image = root / 'masks' / '2.png', root / 'images' / '3.jpg'
+    mask.write_bytes(mask.read_bytes()[:-30])
+    image.write_text('no picture')
+    with pytest.warns(LeftOut, match=r'2 left out: .*images/3\.jpg cannot be read.*masks/2\.png cannot be read'):
+        task = segmentation(root)
+    assert len(task.full) + len(task.test) == 7
+    for name in ('masks/2.png', 'images/2.jpg', 'masks/3.png', 'images/3.jpg'):
+        (root / name).unlink()
+    assert segmentation(root).test.files == task.test.files
+    bad = task.test.files[0][0]
+    bad.write_text('gone')
+    task.test.kept.clear()
+    with pytest.raises(ValueError, match='none of 1 pairs'), pytest.warns(LeftOut, match='another pair takes its place'):
+        task.test[0]
 
 
 def data(x=torch.zeros(4, 3, 16, 16), y=torch.arange(4).remainder(2)[:, None, None].expand(4, 16, 16)):

@@ -16,7 +16,10 @@ from nas_suite.strategies.evolution import (
     random_search,
     successive_halving,
 )
+from nas_suite.strategies.fronts import pareto
+from nas_suite.strategies.steps import finalists
 from nas_suite.strategies.supernet import Stage, Supernet, progressive, sandwich, sort_channels
+from nas_suite.tasks.base import Metric
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import Loop
 
@@ -395,3 +398,55 @@ def test_accuracy_is_that_of_the_calibrated_network_and_is_computed_once(monkeyp
 def test_bad_settings(make, what):
     with pytest.raises(ValueError, match=what):
         make()
+
+
+# ---------------------------------------------------------------- scores that are no number
+
+
+@pytest.mark.parametrize('value', [torch.nan, torch.inf])
+def test_what_is_no_score_never_wins(value):
+    space = Net()
+    cost = macs(space, space.input_shape)
+    rows = sample(space, 60, torch.Generator().manual_seed(0))
+    first = int(rows[:, 0].max())
+    score = lambda rows: torch.where(rows[:, 0] == first, value, rows.double().sum(1))
+    most = cost(largest(space))
+    found = evolve(space, score, [cost], [most], population=20, generations=5, parents=5)
+    best, top = random_search(space, score, [cost], [most], n=100)
+    halved = successive_halving(rows, lambda rows, effort: score(rows))
+    front = pareto(space, score, [cost], population=12, generations=3)
+    last = finalists(space, rows, torch.zeros(60), score, n=60)
+    for row in (found.rows[0, 0], best[0], halved.row, *front.rows):
+        assert int(row[0]) != first
+    assert encode(space, last.arch)[0, 0] != first and last.score == float(score(rows)[score(rows).isfinite()].max())
+    assert all(torch.as_tensor(v).isfinite().all() for v in (found.scores[0, 0], top, halved.score, front.scores))
+
+
+def test_no_score_at_all_is_an_error():
+    space = Net()
+    cost = macs(space, space.input_shape)
+    rows, none = sample(space, 9, torch.Generator().manual_seed(0)), lambda rows, *_: torch.full((len(rows),), torch.nan)
+    most = [cost(largest(space))]
+    for fails in (
+        lambda: evolve(space, none, [cost], most, population=10, generations=2, parents=4),
+        lambda: random_search(space, none, [cost], most, n=20),
+        lambda: successive_halving(rows, none),
+        lambda: pareto(space, none, [cost], population=8, generations=2),
+        lambda: finalists(space, rows, torch.zeros(9), none),
+    ):
+        with pytest.raises(ValueError, match='networks that were judged has a score'):
+            fails()
+
+
+@pytest.mark.parametrize('larger', [True, False])
+def test_a_diverged_network_is_the_worst_whatever_the_metric(larger, monkeypatch):
+    task, space = task_for(), Net()
+    monkeypatch.setattr(type(task), 'metric', Metric('m', larger))
+    accuracy = Accuracy(space, task, uncalibrated=True)
+    monkeypatch.setattr(type(accuracy), 'network', lambda self, arch: NotANumber())
+    assert accuracy(encode(space, largest(space))).tolist() == [-torch.inf]
+
+
+class NotANumber(nn.Module):
+    def forward(self, x):
+        return torch.full((len(x), 3), torch.nan)

@@ -5,12 +5,15 @@ from copy import deepcopy
 import numpy as np, pytest, torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, TensorDataset
-from nas_suite.choices import one_of
+from torch.utils.data import Dataset, Subset, TensorDataset
+from nas_suite.choices import largest, one_of, selected
+from nas_suite.front.export import export
 from nas_suite.layers import ElasticConv2d
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import (
     Calibration,
+    Loop,
+    NotFinite,
     batches,
     cosine,
     evaluate,
@@ -278,3 +281,112 @@ def test_a_checkpoint_is_never_unpickled(tmp_path):
     with pytest.raises(ValueError, match='c.pt'):
         load_checkpoint(tmp_path / 'c.pt')
     assert not (tmp_path / 'evil').exists()
+
+
+# ---------------------------------------------------------------- numbers that are none
+
+
+class Indexed(Dataset):
+    "Items that are made one by one."
+
+    def __init__(self, *tensors):
+        self.data, self.labels = TensorDataset(*tensors), tensors[1]
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        return self.data[i]
+
+
+@pytest.mark.parametrize('kind', [TensorDataset, Indexed])
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_one_number_in_the_data_stops_training_and_evaluation(kind, value):
+    x, y = torch.randn(40, 1, 6, 6), torch.arange(40) % 3
+    x[17, 0, 2, 3] = value
+    task, data = problem(), kind(x, y)
+    half = Subset(data, range(10, 40))
+    model = net()
+    with pytest.raises(NotFinite, match=r'in step [0-4]: item 17 of the data') as error:
+        fit(model, task, 2, batch_size=8, data=half, progress=False)
+    assert error.value.of_data and all(p.isfinite().all() for p in model.parameters())  # it stops in time
+    with pytest.raises(NotFinite, match='item 17 of the data') as error:
+        evaluate(net().eval(), half, task, batch_size=4)
+    assert error.value.of_data
+
+
+def test_a_network_that_diverges_is_named_and_nothing_is_saved(tmp_path):
+    model, path = net(), tmp_path / 'fit.pt'
+    with pytest.raises(NotFinite, match=r'in step \d+: the first layer whose output is not is \d') as error:
+        fit(model, problem(), 4, lr=1e30, batch_size=8, progress=False, checkpoint=path, save_s=-1)
+    assert not error.value.of_data and all(v.isfinite().all() for v in load_checkpoint(path)['opt']['state'][0].values())
+    model = net()
+    model[6].weight.data[0] = np.nan
+    with pytest.raises(NotFinite, match=r'is 6 \(Linear\), whose weights are not finite'):
+        evaluate(model, problem().test, problem())
+    with pytest.raises(NotFinite, match=r'NaN or infinite: the first layer .* 6 \(Linear\)'):
+        export(model, (1, 6, 6), tmp_path / 'out')
+
+
+def test_a_loss_that_is_looked_at_later_stops_before_it_is_saved(tmp_path):
+    "As on a GPU, where no step waits for its loss."
+    loop, data = Loop(checkpoint=tmp_path / 'x.pt', progress=False, save_s=1e9), problem().train
+    model = loop.place(net())
+    train = loop.stream(data, 8)
+    loop.resume(dict(net=model))
+    loop.watch = lambda loss: loop.unread.append((loop.step, loss.detach()))
+    with pytest.raises(NotFinite, match='the loss is nan in step 3: outputs are finite, what is made of them is not'):
+        for step in loop.steps(6):
+            x, _ = next(train)
+            loop.backward(loop.run(x, model).mean() * (np.nan if step == 3 else 1))
+    assert not (tmp_path / 'x.pt').exists()
+
+
+def test_layers_are_named_also_in_a_space():
+    space = nn.Sequential(ElasticConv2d(1, one_of(2, 4), 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    loop = Loop(progress=False)
+    loop.place(space)
+    nn.init.constant_(space[0].weight, np.inf)
+    with pytest.raises(NotFinite, match=r'is 0 \(ElasticConv2d\), whose weights are not finite'):
+        with selected(space, largest(space)):
+            loss = loop.run(torch.ones(2, 1, 6, 6), space).mean()
+        loop.backward(loss)  # where nothing is selected any more
+
+
+# ---------------------------------------------------------------- checkpoints that are sound
+
+
+def test_a_sound_checkpoint_is_never_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / 'c.pt'
+    torch.save(dict(kind=F.relu), path)  # whole, but not to be read as numbers and names
+    with pytest.raises(ValueError, match='c.pt is no checkpoint of this program: it is whole') as error:
+        load_checkpoint(path)
+    assert 'delete' not in str(error.value)
+
+    def no_memory(*args, **more):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, 'load', no_memory)
+    with pytest.raises(ValueError, match='c.pt cannot be read now .MemoryError'):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_device_goes_on_here(tmp_path, monkeypatch):
+    "Weights and the state of optimizers, written where a GPU is."
+    task, path = problem(), tmp_path / 'fit.pt'
+    whole, model = net(), net()
+    history = fit(whole, task, 4, batch_size=8, progress=False)
+
+    def stop(step):
+        if step == 7:
+            raise Cut
+
+    with pytest.raises(Cut):
+        fit(model, task, 4, batch_size=8, progress=False, checkpoint=path, save_s=-1, on_step=stop)
+    state = load_checkpoint(path)
+    with monkeypatch.context() as there:
+        there.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:1')
+        torch.save(state, path)
+    model = net(1)
+    assert fit(model, task, 4, batch_size=8, progress=False, checkpoint=path) == history
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in whole.state_dict().items())

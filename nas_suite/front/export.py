@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['leaves', 'exported', 'lengths', 'write_onnx', 'parity', 'write_description', 'export']
 
-# %% ../../nbs/front/01_export.ipynb #a8015ce1
+# %% ../../nbs/front/01_export.ipynb #baaee229
 import json, warnings
 from contextlib import suppress
 from copy import deepcopy
@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from ..files import write, writing
 from ..networks import describe
+from ..training import finite, not_finite
 
 # %% ../../nbs/front/01_export.ipynb #9d869f2f
 def leaves(output) -> dict:
@@ -83,7 +84,7 @@ def write_onnx(
             onnx.helper.set_model_props(graph, {key: str(value) for key, value in metadata.items()})
             onnx.save(graph, draft)
 
-# %% ../../nbs/front/01_export.ipynb #0ae3a2c4
+# %% ../../nbs/front/01_export.ipynb #7e975a45
 def _other_sizes(x: Tensor, free: dict) -> list:
     "Inputs like `x` (B, ...), shorter and longer along each free dimension."
     out = []
@@ -107,6 +108,7 @@ def parity(
         theirs = session.run(None, {name: x.numpy()})
         for (leaf, ours), other in zip(leaves(model(x)).items(), theirs, strict=True):
             off = (ours.double() - torch.from_numpy(other).double()).abs()
+            off = off.nan_to_num(torch.inf, torch.inf) # or NaN, which is no number, would be less than any
             worst[leaf] = max(worst.get(leaf, 0.), float(off.max()) if off.numel() else 0.)
     return worst
 
@@ -118,7 +120,7 @@ def write_description(model: nn.Module, path) -> bool:
     write(path, json.dumps(description))
     return True
 
-# %% ../../nbs/front/01_export.ipynb #8cfe0288
+# %% ../../nbs/front/01_export.ipynb #5db0989a
 def export(
     model: nn.Module, # Plain PyTorch
     input_shape: tuple, # Of one sample
@@ -126,7 +128,7 @@ def export(
     metadata: dict = None # For the ONNX file: name -> text
 ) -> float:
     """Write a network in all formats; the largest difference of ONNX Runtime's outputs from PyTorch's.
-    RuntimeError above 1e-3."""
+    RuntimeError above 1e-3, NotFinite for a network that gives no numbers."""
     folder, model = Path(folder), deepcopy(model).cpu().eval()
     write_description(model, folder/'network.json')
     x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
@@ -135,8 +137,9 @@ def export(
     program = exported(model, x)
     with writing(folder/'model.pt2') as draft:
         torch.export.save(program, str(draft))
-    with torch.no_grad(): names = list(leaves(model(x)))
-    write_onnx(program, folder/'model.onnx', names, metadata)
+    with torch.no_grad(): output = model(x)
+    if not finite(output): raise not_finite('the network gives numbers that are NaN or infinite', x, model)
+    write_onnx(program, folder/'model.onnx', list(leaves(output)), metadata)
     worst = parity(model, folder/'model.onnx', [x, *_other_sizes(x, lengths(program))])
     if off := {leaf: value for leaf, value in worst.items() if not value <= 1e-3}:
         raise RuntimeError(f"ONNX Runtime's outputs differ by {off}: {folder/'model.onnx'} is not the network "

@@ -13,7 +13,7 @@ import typer
 
 import nas_suite
 
-# %% ../../nbs/front/30_launch.ipynb #94dde678
+# %% ../../nbs/front/30_launch.ipynb #5fca7787
 def one_line(error) -> str:
     "What an error says, in one line."
     return ' '.join(str(error).split()) or type(error).__name__
@@ -28,7 +28,7 @@ def notes(debug: bool = False):
     with warnings.catch_warnings():
         usual = warnings.showwarning
         def show(message, category, filename, *rest, **more):
-            if category.__module__.startswith('nas_suite'): note(f'note: {one_line(message)}')
+            if category.__module__.startswith(('nas_suite', 'data_recipes')): note(f'note: {one_line(message)}')
             elif debug: usual(message, category, filename, *rest, **more)
         warnings.showwarning = show
         yield

@@ -159,7 +159,7 @@ def begun(self: Run, config: dict):
     self.compare(config)
     yield self
 
-# %% ../../nbs/front/00_runs.ipynb #bbbd58f2
+# %% ../../nbs/front/00_runs.ipynb #a6232933
 @patch
 def read(self: Run, name: str, kind=None):
     "What `name`.json says, as a dataclass `kind` where one is given. ValueError that names a damaged file."
@@ -167,7 +167,7 @@ def read(self: Run, name: str, kind=None):
     data = read_json(path, finite=False) # what has diverged is no damage
     if kind is None: return data
     try: return kind(**data)
-    except TypeError as e: raise ValueError(f"{path} is damaged ({e}): delete it to compute it again") from None
+    except TypeError as e: raise ValueError(f"{path} is damaged ({e}): move it away to compute it again") from None
 
 @patch
 def write(self: Run, name: str, data):

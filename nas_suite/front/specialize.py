@@ -29,7 +29,7 @@ from ..tasks.base import Task
 from ..tasks.classification import classification as classification_task
 from ..training import Loop, calibrated, fit, seed_of
 
-# %% ../../nbs/front/06_specialize.ipynb #cc006ca5
+# %% ../../nbs/front/06_specialize.ipynb #0c18f571
 def train_supernet(
     task: Task, # Or data as of `search.classification`
     run_dir, # Folder to write to and to go on from
@@ -43,7 +43,7 @@ def train_supernet(
     strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
     how = dict(run_dir=run_dir, device=device, precision=precision, loggers=loggers, progress=progress)
     seed = How(seed=seed, **how).seed # before data are read
-    task = task if isinstance(task, Task) else classification_task(task, seed=seed)
+    task = task if isinstance(task, Task) else classification_task(task, seed=seed, shared=True)
     if space is None: space = task.default_space({}, shared=True, seed=seed)
     search = Search(space, task, strategy, {}, seed=seed, **how)
     if not search.run.has('history.json'):

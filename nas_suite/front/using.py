@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['listed', 'run_folder', 'task_facts', 'using', 'jsonable', 'answers']
 
-# %% ../../nbs/front/32_using.ipynb #4f14ca6e
+# %% ../../nbs/front/32_using.ipynb #e76ee502
 from pathlib import Path
 
+from data_recipes.files import files_below
 from ..files import read_json
 from .runs import Run
 from .launch import note
 from .options import imported
 
-# %% ../../nbs/front/32_using.ipynb #32e5251b
+# %% ../../nbs/front/32_using.ipynb #48776779
 def listed(
     places: list, # Paths of files and folders
     suffixes: tuple = (), # Of the files that count in a folder; default: all
@@ -22,13 +23,7 @@ def listed(
     "Files, and those in folders, by a name for each without its suffix. ValueError for none, and for two of one name."
     found = {}
     for place in map(Path, places):
-        inside = (
-            [path for path in sorted(place.rglob('*')) if path.is_file() and path.name[0] != '.']
-            if place.is_dir()
-            else [place]
-        )
-        for path in inside:
-            if place.is_dir() and suffixes and path.suffix.lower() not in suffixes: continue
+        for path in files_below(place, suffixes) if place.is_dir() else [place]:
             name = str((path.relative_to(place) if place.is_dir() else Path(path.name)).with_suffix(''))
             if name in found:
                 raise ValueError(f"{found[name]} and {path} have the same name: give their folder, or one at a time")

@@ -907,7 +907,7 @@ def get(self:Cache,
         if entry["signature"] != signature: raise ValueError(f"it is about {entry['signature']}")
         if not entry["median_ms"] > 0: raise ValueError(f"its median is {entry['median_ms']}")
     except (ValueError, KeyError, TypeError) as e:
-        remedy = "delete the file and it is measured again"
+        remedy = "move it away and it is measured again"
         raise ValueError(f"the cached latency in {path} cannot be used ({e}); {remedy}") from e
     return entry
 

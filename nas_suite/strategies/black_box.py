@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['supernet_of', 'BlackBox', 'Told', 'Sampler', 'sampler', 'best_of']
 
-# %% ../../nbs/strategies/08_black_box.ipynb #13fc1bc7
+# %% ../../nbs/strategies/08_black_box.ipynb #2f43de32
 import math, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
@@ -16,7 +16,7 @@ from ..choices import decode, encode
 from ..costs import feasible
 from .base import Strategy, Trained
 from .fronts import spent
-from .scores import Accuracy
+from .scores import Accuracy, ranked
 from .supernet import Supernet
 from ..training import Loop
 
@@ -77,7 +77,7 @@ def sampler(space: nn.Module, strategy: BlackBox,
     "Put a strategy to work on a space; TypeError for one that has no ask and tell, ValueError for limits out of reach."
     return Sampler(space, strategy, limits, seed)
 
-# %% ../../nbs/strategies/08_black_box.ipynb #22676c27
+# %% ../../nbs/strategies/08_black_box.ipynb #91147d7c
 @patch
 def ask(self: Sampler, n: int = 1) -> list:
     "Up to `n` architectures to be judged; fewer, or none, if the strategy has nothing left to ask."
@@ -89,11 +89,11 @@ def ask(self: Sampler, n: int = 1) -> list:
 
 @patch
 def tell(self: Sampler, archs: list, scores):
-    "What architectures scored, larger is better; NaN counts as the worst."
+    "What architectures scored, larger is better; NaN, and what is infinite, counts as the worst."
     scores = [float(score) for score in scores]
     if len(archs) != len(scores):
         raise ValueError(f"each architecture has one score; found {len(archs)} and {len(scores)}")
-    scores = [-math.inf if math.isnan(score) else score for score in scores]
+    scores = ranked(scores).tolist()
     self.told += [Told(arch, score) for arch, score in zip(archs, scores)]
     if archs: self.strategy.tell(archs, scores)
 

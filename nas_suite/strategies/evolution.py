@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Population', 'Evolved', 'evolve', 'random_search', 'Halved', 'successive_halving', 'Evolution']
 
-# %% ../../nbs/strategies/09_evolution.ipynb #3c2e2cf5
+# %% ../../nbs/strategies/09_evolution.ipynb #ee594697
 import math, torch
 from dataclasses import dataclass
 from einops import rearrange, repeat
@@ -20,7 +20,7 @@ from ..costs import cheapest, feasible
 from .base import Trained
 from .black_box import BlackBox, supernet_of
 from .fronts import dominated, hypervolume, pareto, spent
-from .scores import Accuracy, AccuracyPredictor
+from .scores import Accuracy, AccuracyPredictor, check_ranked, ranked
 from .steps import Finalist, finalists
 from .supernet import Supernet
 from ..training import Loop, seed_of, seeded
@@ -97,7 +97,7 @@ class Population:
         self._life = self._live()
         self._wait_for(next(self._life))
 
-# %% ../../nbs/strategies/09_evolution.ipynb #0bba8d39
+# %% ../../nbs/strategies/09_evolution.ipynb #92ebbee4
 @patch
 def _live(self: Population):
     "All that happens between two scores: yields rows, and is sent their scores."
@@ -114,7 +114,7 @@ def _scored(self: Population, rows: Tensor, at: Tensor):
     found = torch.full(at.shape, -torch.inf, dtype=torch.float64)
     if (at >= 0).any():
         scores = yield rows[at >= 0]
-        found[at >= 0] = scores.masked_fill(scores.isnan(), -torch.inf)
+        found[at >= 0] = ranked(scores)
     return found
 
 @patch
@@ -241,7 +241,7 @@ def tell(self: Population, rows: Tensor, scores):
         self._life = None
         self._wait_for(self.waiting[:0])
 
-# %% ../../nbs/strategies/09_evolution.ipynb #91d96d73
+# %% ../../nbs/strategies/09_evolution.ipynb #62f82636
 class Evolved(NamedTuple):
     "What evolution ends with."
     rows: Tensor    # LongTensor[G, population, D], best first
@@ -255,27 +255,29 @@ def evolve(space: nn.Module,
     population: int = 100, generations: int = 500, parents: int = 25,
     mutation: float = .1, patience: int = 15, seed: int = 0 # As of `Population`
 ) -> Evolved:
-    "The best architectures within each budget. ValueError if a budget is infeasible."
+    "The best architectures within each budget. ValueError if a budget is infeasible, or no network has a score."
     people = Population(space, costs, budgets, population, parents, mutation, patience, generations, seed)
     while not people.done:
         rows = people.ask()
         people.tell(rows, score(rows))
     rows, scores = people.best()
+    for best in scores: check_ranked(best)
     return Evolved(rows, scores, [*people.history, scores[:, 0].tolist()])
 
-# %% ../../nbs/strategies/09_evolution.ipynb #d857fc63
+# %% ../../nbs/strategies/09_evolution.ipynb #9959eb48
 @dataclass
 class _Luck:
     "The best of random networks within a budget, while they are drawn."
     left: int  # Networks that may still be scored
+    scored: int = 0
     best: Tensor = None
     top: float = -math.inf
 
     def take(self, rows, score):
         rows = rows[:self.left]
-        scores = score(rows).double() if len(rows) else torch.zeros(0, dtype=torch.float64)
-        scores = scores.masked_fill(scores.isnan(), -torch.inf)
+        scores = ranked(score(rows) if len(rows) else [])
         self.left -= len(rows)
+        self.scored += len(rows)
         if len(rows) and scores.max() > self.top: self.best, self.top = rows[scores.argmax()], float(scores.max())
 
 def random_search(space: nn.Module, score, costs: list, budgets, n: int = 10000, seed: int = 0) -> tuple:
@@ -289,10 +291,11 @@ def random_search(space: nn.Module, score, costs: list, budgets, n: int = 10000,
             if luck.left <= 0: break
             drawn = sample(s, max(1000, n // 4), generator)
             luck.take(drawn[(spent(drawn, costs) <= budget).all(1)], score)
+        if luck.best is None: check_ranked(torch.full((luck.scored,), -torch.inf))
         found.append(luck)
     return torch.stack([luck.best for luck in found]), torch.tensor([luck.top for luck in found], dtype=torch.float64)
 
-# %% ../../nbs/strategies/09_evolution.ipynb #c2e6aef6
+# %% ../../nbs/strategies/09_evolution.ipynb #5d83b8ba
 class Halved(NamedTuple):
     "What successive halving ends with."
     row: Tensor    # The best, (D,)
@@ -308,8 +311,8 @@ def successive_halving(rows: Tensor,
     if not 0 < keep < 1: raise ValueError(f"keep is between 0 and 1; found {keep}")
     rounds = []
     while True:
-        scores = score(rows, effort).double()
-        scores = scores.masked_fill(scores.isnan(), -torch.inf)
+        scores = ranked(score(rows, effort))
+        check_ranked(scores)
         rounds.append((effort, len(rows)))
         if len(rows) == 1: return Halved(rows[0], float(scores[0]), rounds)
         better = scores.argsort(dim=0, descending=True, stable=True)[:max(1, int(len(rows) * keep))]
@@ -346,7 +349,7 @@ class Evolution(BlackBox):
         "What `evolve` is called with."
         return {name: getattr(self, name) for name in ('population', 'generations', 'parents', 'mutation')}
 
-# %% ../../nbs/strategies/09_evolution.ipynb #d8047c9c
+# %% ../../nbs/strategies/09_evolution.ipynb #512cec0a
 def _some(s, n: int, seed: int) -> Tensor:
     "Up to `n` different networks, (n, D)."
     rows = sample(s, 4 * n, seeded(seed, 'predictor')).unique(dim=0)
@@ -368,6 +371,7 @@ def prepare(self: Evolution, space: nn.Module, task, seed: int = 0, device='cpu'
     for row in tqdm(rows, desc='evaluate', unit='network', disable=not progress): self.accuracy(row[None])
     if known is not None: self.accuracy.save(known)
     scores = self.accuracy(rows)
+    check_ranked(scores)
     self.predictor = AccuracyPredictor(space)
     self.predictor.fit(rows[scores.isfinite()], scores[scores.isfinite()], seed=seed)
 
@@ -379,7 +383,7 @@ def search(self: Evolution, space: nn.Module, task, limits: list, loop: Loop) ->
     self.prepare(space, task, loop.seed, loop.device, known, loop.progress)
     return trained
 
-# %% ../../nbs/strategies/09_evolution.ipynb #746415c5
+# %% ../../nbs/strategies/09_evolution.ipynb #bb9847c3
 @patch
 def _guess(self: Evolution): return self.accuracy if self.score == 'accuracy' else self.predictor
 
@@ -395,7 +399,8 @@ def derive(self: Evolution, space: nn.Module, limits: list) -> dict:
     "The best network within all limits; without any, the best that was evaluated."
     if limits: return self.specialize(space, [cost for cost, _ in limits], [[most for _, most in limits]])[0].arch
     rows = torch.tensor(list(self.accuracy.known))
-    return decode(space, rows[self.accuracy(rows).argmax()])[0]
+    check_ranked(scores := self.accuracy(rows))
+    return decode(space, rows[scores.argmax()])[0]
 
 # %% ../../nbs/strategies/09_evolution.ipynb #2ec10488
 @patch

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['spent', 'dominated', 'Nondominated', 'pareto', 'hypervolume']
 
-# %% ../../nbs/strategies/07_fronts.ipynb #4f0d8b5f
+# %% ../../nbs/strategies/07_fronts.ipynb #9df9c78c
 import torch
 from dataclasses import dataclass, field
 from fastcore.basics import patch
@@ -13,6 +13,7 @@ from torch import nn, Tensor
 from typing import NamedTuple
 from ..choices import Structure, canonical, crossover, encode, largest, mutate, sample, structure
 from ..costs import cheapest
+from .scores import check_ranked, ranked
 from ..training import seed_of, seeded
 
 # %% ../../nbs/strategies/07_fronts.ipynb #55cff5af
@@ -37,7 +38,7 @@ def _undominated(values: Tensor, generator) -> Tensor:
         at = at[~beaten.any(0)]
     return at[~dominated(values[at])]
 
-# %% ../../nbs/strategies/07_fronts.ipynb #b8858935
+# %% ../../nbs/strategies/07_fronts.ipynb #a6b1d25e
 @dataclass
 class _Breeding:
     "What NSGA-II asks of a space: rows to start from, mutated, crossed, and evaluated. All that was evaluated is kept."
@@ -48,14 +49,18 @@ class _Breeding:
     generator: torch.Generator
     rows: list = field(default_factory=list)
     values: list = field(default_factory=list)
+    asked: int = 0 # Networks that were scored, or were to be
 
 @patch
 def evaluate(self: _Breeding, rows: Tensor) -> Tensor:
-    "Minus the score, and every cost: (N, 1 + costs), all to be small."
-    values = torch.cat([-self.score(rows).double()[:, None], spent(rows, self.costs)], 1)
-    self.rows.append(rows)
-    self.values.append(values)
-    return values
+    "Minus the score, and every cost: (N, 1 + costs), all to be small. Without a score they are beyond all others."
+    scores = ranked(self.score(rows))
+    values, there = torch.cat([-scores[:, None], spent(rows, self.costs)], 1), scores > -torch.inf
+    self.rows.append(rows[there])
+    self.values.append(values[there])
+    self.asked += len(rows)
+    beyond = torch.cat([*self.values, values.new_zeros(1, values.shape[1])]).amax(0) + 1
+    return torch.where(there[:, None], values, beyond)
 
 @patch
 def start(self: _Breeding, n: int) -> Tensor:
@@ -105,7 +110,7 @@ def _classes(breeding: _Breeding) -> tuple:
 
     return Networks(), Start(), Cross(), Mutate()
 
-# %% ../../nbs/strategies/07_fronts.ipynb #be57fc3a
+# %% ../../nbs/strategies/07_fronts.ipynb #5bf25a4c
 class Nondominated(NamedTuple):
     "A front, cheapest first."
     rows: Tensor    # LongTensor[N, D]
@@ -116,6 +121,7 @@ class Nondominated(NamedTuple):
 def front(self: _Breeding) -> Nondominated:
     "Of all that was evaluated, what nothing beats."
     rows, values = torch.cat(self.rows), torch.cat(self.values)
+    if not len(rows): check_ranked(torch.full((self.asked,), -torch.inf))
     rows, at = canonical(self.structure, rows).unique(dim=0, return_inverse=True)
     values = torch.zeros(len(rows), values.shape[1], dtype=torch.float64).index_put((at,), values)
     best = _undominated(values, self.generator)
@@ -127,7 +133,8 @@ def pareto(space: nn.Module,
     costs: list, # Cost models, one or more
     population: int = 100, generations: int = 100, mutation: float = .1, seed: int = 0
 ) -> Nondominated:
-    "The Pareto front of score and costs. ImportError that names the extra if pymoo is not installed."
+    """The Pareto front of score and costs; networks whose score is NaN or infinite are in none.
+    ImportError that names the extra if pymoo is not installed."""
     if not costs: raise ValueError("a front needs at least one cost; found none")
     breeding = _Breeding(structure(space), score, costs, mutation, seeded(seed, 'pareto'))
     problem, start, cross, mutation = _classes(breeding)

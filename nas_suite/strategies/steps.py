@@ -6,7 +6,7 @@
 __all__ = ['scatter', 'weight_step', 'architecture_gradients', 'added_gradients', 'reinforce_gradients', 'derive', 'fitting',
            'Finalist', 'finalists']
 
-# %% ../../nbs/strategies/01_steps.ipynb #3e93cf11
+# %% ../../nbs/strategies/01_steps.ipynb #365e21cd
 import torch
 from dataclasses import dataclass
 from einops import rearrange
@@ -17,6 +17,7 @@ from ..choices import Selection, Structure, active, decode, selecting, structure
 from ..costs import minimise
 from ..layers import still
 from ..relaxation import draw_path, probabilities
+from .scores import check_ranked, ranked
 from ..training import seeded
 
 # %% ../../nbs/strategies/01_steps.ipynb #96fed11a
@@ -47,7 +48,7 @@ def weight_step(space: nn.Module, selection: Selection,
         optimizer.step()
     return out.detach()
 
-# %% ../../nbs/strategies/01_steps.ipynb #a7fd7d5d
+# %% ../../nbs/strategies/01_steps.ipynb #2eb9f810
 def architecture_gradients(space: nn.Module, selection: Selection,
     loss, # function() -> Tensor that runs the space
     loop=None # Default: one process, 32 bits
@@ -61,6 +62,7 @@ def architecture_gradients(space: nn.Module, selection: Selection,
     try:
         with still(space), selecting(selection):
             out = loss()
+        if loop is not None: loop.watch(out)
         grads = [None] * len(logits) if not out.requires_grad else _gradients(out, logits, loop)
     finally:
         for p in frozen:
@@ -280,7 +282,7 @@ def fitting(space: nn.Module, limits: list) -> Tensor | None: # limits: pairs (c
     if not limits or market.fits(row)[0]: return row
     return next(iter(market.bargains()), None) if len(limits) > 1 else None
 
-# %% ../../nbs/strategies/01_steps.ipynb #986568b6
+# %% ../../nbs/strategies/01_steps.ipynb #95c7a1b2
 @dataclass
 class Finalist:
     "The best of some networks that were judged for real."
@@ -294,9 +296,9 @@ def finalists(space: nn.Module,
     judge, # function(rows) -> Tensor (N,), larger is better
     n: int = 10
 ) -> Finalist:
-    "Judge the first `n` networks of a ranking; the best of them."
+    "Judge the first `n` networks of a ranking; the best of them. ValueError if none has a score."
     there = guesses[:n] > -torch.inf
     rows, guesses = rows[:n][there], guesses[:n][there]
-    scores = judge(rows)
+    check_ranked(scores := ranked(judge(rows)))
     best = int(scores.argmax())
     return Finalist(decode(space, rows[best])[0], float(scores[best]), float(guesses[best]))

@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #2c2a4986
+# %% ../../nbs/strategies/03_supernet.ipynb #9809a625
 import torch
 from bisect import bisect_right
 from copy import deepcopy
@@ -22,7 +22,8 @@ from ..choices import choices, decode, largest, restrict, roles, sample, selecte
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
-from ..training import Calibration, Loop, cosine, head_of, optimizer_named, recalibrate, seeded, set_rate
+from ..training import (
+    Calibration, Loop, NotFinite, cosine, head_of, optimizer_named, recalibrate, seeded, set_rate)
 
 # %% ../../nbs/strategies/03_supernet.ipynb #f68192ab
 @dataclass
@@ -243,7 +244,7 @@ def _by_batches(network):
     for m in network.modules():
         if isinstance(m, _BatchNorm): m.train()
 
-# %% ../../nbs/strategies/03_supernet.ipynb #791aaf49
+# %% ../../nbs/strategies/03_supernet.ipynb #ecbe6b3e
 def probes(space: nn.Module, n: int = 4, seed: int = 0) -> dict:
     "A fixed set of networks to watch: name -> architecture."
     role, big, found = roles(space), largest(space), dict(largest=largest(space), smallest=smallest(space))
@@ -255,11 +256,13 @@ def probes(space: nn.Module, n: int = 4, seed: int = 0) -> dict:
 
 @patch
 def report(self: Supernet, space: nn.Module, task, seed: int = 0, device='cpu', calibrate: int = 8) -> dict:
-    "The metric of the probes on validation data, batch norm re-calibrated."
+    "The metric of the probes on validation data, batch norm re-calibrated; None of one whose outputs are not finite."
     data = Calibration(task, seed=seed, device=device, n=calibrate)
     def judged(arch):
         net = recalibrate(extract(space, arch), data, len(data))
-        return task.evaluate(net, task.valid, device)[task.metric.name]
+        try: return task.evaluate(net, task.valid, device)[task.metric.name]
+        except NotFinite as error:
+            if error.of_data: raise
     return {name: judged(arch) for name, arch in probes(space, seed=seed).items()}
 
 # %% ../../nbs/strategies/03_supernet.ipynb #a2edf0a1

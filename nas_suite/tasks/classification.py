@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier']
 
-# %% ../../nbs/tasks/01_classification.ipynb #9a3457d9
+# %% ../../nbs/tasks/01_classification.ipynb #e80ee980
 import json, numpy as np, torch
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,15 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import functional as T
-from data_recipes import cifar10, digits, image_folder
+from data_recipes import cifar10, digits, image_folder, pictures
+from data_recipes.files import digest_of
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless
-from .base import Metric, Task, Use, halves, labels_of, seeded_weights, windows
+from .base import (
+    Metric, Task, Use, check_share, halves, labels_of, parted, seeded_weights, windows) # noqa: F401
+from ..training import check_data
 
 # %% ../../nbs/tasks/01_classification.ipynb #c89c152f
 @dataclass(frozen=True)
@@ -34,12 +37,13 @@ class Preparation:
         "The fields as JSON; `Preparation(**facts)` does the same."
         return dict(size=list(self.size), channels=self.channels, mean=list(self.mean), std=list(self.std))
 
-# %% ../../nbs/tasks/01_classification.ipynb #bb301c8e
+# %% ../../nbs/tasks/01_classification.ipynb #045a43d3
 def read_picture(source, channels: int = 3):
     "A picture as a PIL image, or as a tensor (C, H, W) of values from 0 to 1 if it was one. Or a ValueError."
     if isinstance(source, np.ndarray): source = Image.fromarray(source)
-    if isinstance(source, Image.Image): return source.convert('RGB' if channels == 3 else 'L')
-    if not isinstance(source, Tensor): return image_folder.opened(source, 'RGB' if channels == 3 else 'L')
+    mode = 'RGB' if channels == 3 else 'L'
+    if isinstance(source, Image.Image): return pictures.normal(source, mode)
+    if not isinstance(source, Tensor): return pictures.opened(source, mode)
     if source.ndim != 3 or len(source) != channels:
         raise ValueError(f"a picture for this network is a tensor ({channels}, H, W); found {tuple(source.shape)}")
     if source.dtype == torch.uint8: return T.to_pil_image(source)
@@ -110,7 +114,7 @@ def augment(self: Classification, x: Tensor, y: Tensor, generator: torch.Generat
         x = torch.where(rearrange(mirrored, 'b -> b 1 1 1'), x.flip(3), x)
     return x, y
 
-# %% ../../nbs/tasks/01_classification.ipynb #b34b84b2
+# %% ../../nbs/tasks/01_classification.ipynb #00c218f6
 def _shape_of(item, part: str) -> tuple:
     "The shape of an item's image; ValueError for what is no item."
     if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -136,9 +140,11 @@ def _checked(train, test) -> tuple:
     if int(asked.max()) >= classes:
         raise ValueError(f"the test data has label {int(asked.max())}; the training data has {classes} classes")
     if classes < 2: raise ValueError("classification needs at least two classes")
+    for part, data in (('training', train), ('test', test)):
+        if isinstance(data, TensorDataset): check_data(data.tensors[:1], part)
     return classes, shape
 
-# %% ../../nbs/tasks/01_classification.ipynb #91e2f1e4
+# %% ../../nbs/tasks/01_classification.ipynb #d6d8a9c6
 comes_with_us = dict(digits=digits.load, cifar10=cifar10.load)  # data sets by name
 
 def _known(data, image_size, seed) -> tuple:
@@ -153,29 +159,34 @@ def _known(data, image_size, seed) -> tuple:
     if isinstance(data, (str, Path)) and Path(data).is_dir():
         train, test = image_folder.load(data, image_size, seed)
         prepared = Preparation((image_size, image_size))
-        return train, test, Path(data).name, dict(names=train.classes, preparation=prepared, shift=4, flip=True)
+        known = dict(names=train.classes, preparation=prepared, shift=4, flip=True)
+        files = digest_of(file.relative_to(data) for part in (train, test) for file in part.files)
+        return train, test, Path(data).name, known | dict(made=dict(files=files))
     raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class folders"
                      ", or a (train, test) pair of data sets")
 
-# %% ../../nbs/tasks/01_classification.ipynb #d30cd63f
+# %% ../../nbs/tasks/01_classification.ipynb #58ae3f6e
 def classification(
     data,  # "digits", "cifar10", a folder of images in class folders, or a (train, test) pair of data sets
-    valid: float = .5,      # Share of the training data for architecture parameters
+    valid: float = None,    # Share of the training data that networks are chosen by; default: as of `parted`
     image_size: int = None, # Images of a folder are resized to it; default 64
     seed: int = 0,          # Of the split
     name: str = None,       # Default: the folder's
     mean: tuple = None, std: tuple = None,  # What images of one's own data sets were normalised by, by channel
+    shared: bool = False,   # Are the weights of the search handed out? Then they learn from all data but a twentieth
     **settings              # smoothing, shift, flip, names
 ) -> Classification:
     "An image classification task. ValueError for data that is missing or not of this form."
-    if not 0 < valid < 1: raise ValueError(f"valid is a share of the training data between 0 and 1; found {valid}")
+    check_share(valid)
     train, test, label, known = _known(data, image_size or 64, seed)
     classes, shape = _checked(train, test)
     if mean is not None: known['preparation'] = Preparation(shape[1:], shape[0], tuple(mean), tuple(std))
     if (names := settings.get('names')) and known.get('names', names) != names:
         raise ValueError(f"the classes of the data are {', '.join(known['names'])}; found {names=}: leave them out")
-    made = dict(data=label if label in comes_with_us else None, share=valid, image_size=image_size, seed=seed)
-    first, second = halves(train, valid, seed)
+    made = dict(data=label if label in comes_with_us else None, image_size=image_size, seed=seed)
+    made['share'] = .5 if valid is None and not shared else valid
+    made |= known.pop('made', {}) | (dict(shared=True) if shared else {})
+    first, second = parted(train, valid, shared, seed)
     return Classification(name or label, first, second, test, classes, shape, made=made, **known | settings)
 
 # %% ../../nbs/tasks/01_classification.ipynb #fd6d9cfa
@@ -185,7 +196,7 @@ def facts(self: Classification) -> dict:
     settings = {name: getattr(self, name) for name in ('classes', 'names', 'smoothing', 'shift', 'flip')}
     return Task.facts(self) | settings | dict(preparation=self.preparation and self.preparation.facts()) | self.made
 
-# %% ../../nbs/tasks/01_classification.ipynb #3a0fa6e4
+# %% ../../nbs/tasks/01_classification.ipynb #6e2c3ec1
 @patch(cls_method=True)
 def from_facts(cls: Classification, facts: dict, data=None, **settings) -> Classification:
     "The task that a folder's facts describe. ValueError where its data must be given."
@@ -194,6 +205,7 @@ def from_facts(cls: Classification, facts: dict, data=None, **settings) -> Class
     prepared = facts['preparation'] or {}
     known = {name: facts[name] for name in ('name', 'names', 'smoothing', 'shift', 'flip', 'image_size', 'seed')}
     known |= {name: prepared.get(name) for name in ('mean', 'std')}
+    known['shared'] = facts.get('shared', False)
     return classification(source, facts['share'], **known | settings)
 
 # %% ../../nbs/tasks/01_classification.ipynb #b2793ab5

@@ -1,9 +1,11 @@
 "Data that begins anywhere, the loop that everything trains in, and evaluation with batch norm put right."
 from .data import Stream, batches, image_format, seed_of, seeded
 from .evaluation import Calibration, calibrated, evaluate, recalibrate
+from .finite import NotFinite, check_data, finite, first_layer, not_finite
 from .loop import (Loop, adam, averaged, cosine, fit, head_of, launched, load_checkpoint, log_functions, optimizer_named,
     optimizers, precisions, save_checkpoint, set_rate, sgd)
 
-__all__ = ['Calibration', 'Loop', 'Stream', 'adam', 'averaged', 'batches', 'calibrated', 'cosine', 'evaluate', 'fit',
-    'head_of', 'image_format', 'launched', 'load_checkpoint', 'log_functions', 'optimizer_named', 'optimizers',
-    'precisions', 'recalibrate', 'save_checkpoint', 'seed_of', 'seeded', 'set_rate', 'sgd']
+__all__ = ['Calibration', 'Loop', 'NotFinite', 'Stream', 'adam', 'averaged', 'batches', 'calibrated', 'check_data',
+    'cosine', 'evaluate', 'finite', 'first_layer', 'fit', 'head_of', 'image_format', 'launched', 'load_checkpoint',
+    'log_functions', 'not_finite', 'optimizer_named', 'optimizers', 'precisions', 'recalibrate', 'save_checkpoint',
+    'seed_of', 'seeded', 'set_rate', 'sgd']

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'image_format', 'Stream']
 
-# %% ../../nbs/training/00_data.ipynb #94d99946
+# %% ../../nbs/training/00_data.ipynb #0d5f0472
 import hashlib, random
 import numpy as np, torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from .finite import finite, number_of
 
 # %% ../../nbs/training/00_data.ipynb #09abf9e0
 def seeded(*parts) -> torch.Generator:
@@ -21,7 +22,7 @@ def seed_of(*parts) -> int:
     "The seed of `seeded(*parts)`."
     return seeded(*parts).initial_seed()
 
-# %% ../../nbs/training/00_data.ipynb #b1c6cc37
+# %% ../../nbs/training/00_data.ipynb #dc5d1754
 def _order(n, batch_size, seed, start, draw):
     "Pairs (epoch, indices) from step `start` on, for ever; `draw(generator)` gives the order of an epoch."
     steps = n // batch_size
@@ -31,6 +32,12 @@ def _order(n, batch_size, seed, start, draw):
         for i in range(step, steps):
             yield epoch, order[i*batch_size:(i + 1)*batch_size].tolist()
         epoch, step = epoch + 1, 0
+
+def _batches_of(dataset, batch_size, seed, start):
+    "Pairs (epoch, indices) of a data set, in the order that it wants."
+    n = len(dataset)
+    draw = getattr(dataset, 'order', lambda generator: torch.randperm(n, generator=generator))
+    return _order(n, min(batch_size, n), seed, start, draw)
 
 # %% ../../nbs/training/00_data.ipynb #28c471e9
 class _Items(Dataset):
@@ -50,17 +57,15 @@ class _Items(Dataset):
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
 
-# %% ../../nbs/training/00_data.ipynb #3a034ba4
+# %% ../../nbs/training/00_data.ipynb #94a0f67e
 def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     augment=None, # function(x, y, generator) -> (x, y), applied to the batch on the device
     device='cpu', workers: int = 0
 ):
     """Endless pairs (x, y) on `device`, the same from step `start` on whether the steps before it were taken or not.
     A data set smaller than a batch is one batch. ValueError if it is empty."""
-    n = len(dataset)
-    if not n: raise ValueError("the data set is empty")
-    draw = getattr(dataset, 'order', lambda generator: torch.randperm(n, generator=generator))
-    order = _order(n, min(batch_size, n), seed, start, draw)
+    if not len(dataset): raise ValueError("the data set is empty")
+    order = _batches_of(dataset, batch_size, seed, start)
     if isinstance(dataset, TensorDataset):
         found = (tuple(t[index] for t in dataset.tensors) for _,index in order)
     else:
@@ -77,7 +82,7 @@ def image_format(module: nn.Module):
     dims = {p.ndim for p in module.parameters()} # PyTorch refuses that format for weights over volumes
     return torch.channels_last if 4 in dims and 5 not in dims else torch.contiguous_format
 
-# %% ../../nbs/training/00_data.ipynb #16ce70a3
+# %% ../../nbs/training/00_data.ipynb #daa655ee
 class Stream:
     "Batches (x, y) without end, of which `taken` were taken so far. ValueError for no data, or unequal parts."
     def __init__(self, dataset, batch_size: int, seed: int = 0,
@@ -90,6 +95,7 @@ class Stream:
         self.size, self.form, self.part = min(batch_size, len(dataset)), form, part
         if self.size % part[1]: raise ValueError(f"a batch of {self.size} does not divide into {part[1]} processes")
         self.begin = lambda start: batches(dataset, self.size, seed, start, augment, device)
+        self.dataset, self.seed = dataset, seed
         self.per_epoch = len(dataset) // self.size
         self.seek(0)
 
@@ -104,3 +110,8 @@ class Stream:
             x, y = x.chunk(parts)[which], y.chunk(parts)[which]
         self.taken += 1
         return (x.to(memory_format=self.form) if x.ndim == 4 else x), y
+
+    def faulty(self, at: int) -> list:
+        "The items of batch `at` that have values that are not finite, by their numbers in the data of their owner."
+        _, items = next(_batches_of(self.dataset, self.size, self.seed, at))
+        return [number_of(self.dataset, i) for i in items if not finite(list(self.dataset[i]))]

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['evaluate', 'recalibrate', 'Calibration', 'calibrated']
 
-# %% ../../nbs/training/02_evaluation.ipynb #65fd206d
-import torch
+# %% ../../nbs/training/02_evaluation.ipynb #8f8a727a
+import math, torch
 from itertools import islice
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from .data import batches
+from .finite import not_finite
 
-# %% ../../nbs/training/02_evaluation.ipynb #c65806a1
+# %% ../../nbs/training/02_evaluation.ipynb #17b6b9ab
 def _modes(model): return {m: m.training for m in model.modules()}
 
 def _restore(modes):
@@ -23,15 +24,18 @@ def _restore(modes):
 @torch.inference_mode()
 def evaluate(model: nn.Module, dataset, task, device='cpu', batch_size: int = 256) -> dict:
     """Metric and loss of a network in eval mode over a data set, each item once; the mode of every module is restored.
-    It is what a task's `evaluate` does where the task says nothing else."""
-    modes, metric, total = _modes(model), task.meter().to(device), 0.
+    It is what a task's `evaluate` does where the task says nothing else. NotFinite for a loss that is not finite."""
+    modes, metric, total, seen = _modes(model), task.meter().to(device), 0., 0
     model.eval()
     try:
         for x,y in DataLoader(dataset, batch_size):
             x, y = task.prepare(x.to(device), y.to(device))
             out = model(x)
             metric.update(out, y)
-            total += float(task.score(out, y)) * len(x)
+            loss = float(task.score(out, y))
+            if not math.isfinite(loss):
+                raise not_finite(f"the loss of a network is {loss}", x, model, dataset=dataset, first=seen)
+            total, seen = total + loss * len(x), seen + len(x)
     finally:
         _restore(modes)
     return {task.metric.name: float(metric.compute()), 'loss': total / len(dataset), 'n': len(dataset)}

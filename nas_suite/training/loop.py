@@ -6,8 +6,8 @@
 __all__ = ['optimizers', 'precisions', 'sgd', 'adam', 'optimizer_named', 'cosine', 'set_rate', 'save_checkpoint',
            'load_checkpoint', 'launched', 'averaged', 'log_functions', 'Loop', 'head_of', 'fit']
 
-# %% ../../nbs/training/01_loop.ipynb #a6fb2c6a
-import math, os, time, torch
+# %% ../../nbs/training/01_loop.ipynb #1f82fc10
+import math, os, time, torch, zipfile
 from fastcore.basics import patch
 from lightning_fabric import Fabric
 from pathlib import Path
@@ -15,9 +15,10 @@ from torch import nn, Tensor
 from torch.utils._pytree import tree_map
 from tqdm.auto import tqdm
 from ..arguments import among, positive, whole
-from ..choices import Choice
+from ..choices import Choice, selecting, selection
 from ..files import writing
 from .data import Stream, image_format, seed_of
+from .finite import NotFinite, not_finite
 
 # %% ../../nbs/training/01_loop.ipynb #a398e7c5
 def _groups(model, weight_decay) -> list:
@@ -54,21 +55,29 @@ def set_rate(optimizer, lr: float):
     for group in optimizer.param_groups:
         group['lr'] = lr
 
-# %% ../../nbs/training/01_loop.ipynb #d0405e95
+# %% ../../nbs/training/01_loop.ipynb #456f8e73
 def save_checkpoint(path, state: dict):
     "Write a checkpoint so that it is there whole or not at all."
     with writing(path) as draft, open(draft, 'wb') as file:
         torch.save(state, file)
 
-def load_checkpoint(path) -> dict:
-    "Read a checkpoint; ValueError naming the file if it is damaged."
+def _is_whole(path) -> bool:
+    "Whether a file is an archive, as PyTorch writes it, none of whose parts is damaged."
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"there is no checkpoint {path}") from None
+        with zipfile.ZipFile(path) as archive: return archive.testzip() is None
+    except Exception: return False # an archive may be damaged in many ways
+
+def load_checkpoint(path) -> dict:
+    "Read a checkpoint, onto the CPU. ValueError that names a file that is damaged, or cannot be read here."
+    try: return torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError: raise ValueError(f"there is no checkpoint {path}") from None
+    except (OSError, MemoryError) as e: raise ValueError(f"{path} cannot be read now ({type(e).__name__})") from None
     except Exception as e:
+        if _is_whole(path):
+            why = f"it is whole, but PyTorch {torch.__version__} does not read it as one ({type(e).__name__})"
+            raise ValueError(f"{path} is no checkpoint of this program: {why}") from None
         what = f"{path} is not a checkpoint, or is damaged ({type(e).__name__})"
-        raise ValueError(f"{what}: delete it to begin again") from None
+        raise ValueError(f"{what}: move it away to begin again") from None
 
 # %% ../../nbs/training/01_loop.ipynb #bb977b14
 def launched(device='cpu', precision: str = '32-true') -> Fabric:
@@ -90,7 +99,7 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     parts = flat.split([t.numel() for t in tensors])
     return [new.view_as(t).to(t.dtype) for t,new in zip(tensors, parts)]
 
-# %% ../../nbs/training/01_loop.ipynb #d01362ba
+# %% ../../nbs/training/01_loop.ipynb #01c95cb2
 precisions = '32-true', 'bf16-mixed', '16-mixed'
 
 def log_functions(loggers) -> list:
@@ -123,6 +132,7 @@ class Loop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=halves)
         self.step, self.total, self.history, self.spent = 0, 1, [], dict(seconds=0., cpu_seconds=0.)
         self.network, self.streams, self.parts, self.values = None, [], {}, {}
+        self.ran, self.unread = None, [] # What ran last, and losses that were not looked at, with their steps
 
     def __repr__(self): return f"Loop(seed={self.seed}, {self.device}, {self.precision}, {self.step} steps done)"
     @property
@@ -145,7 +155,7 @@ def stream(self: Loop, dataset, batch_size: int, augment=None, # As of `batches`
     self.streams.append(found)
     return found
 
-# %% ../../nbs/training/01_loop.ipynb #b4e281da
+# %% ../../nbs/training/01_loop.ipynb #606f9f89
 _halves = torch.bfloat16, torch.float16
 
 def _single(t): return t.float() if isinstance(t, Tensor) and t.dtype in _halves else t
@@ -153,12 +163,42 @@ def _single(t): return t.float() if isinstance(t, Tensor) and t.dtype in _halves
 @patch
 def run(self: Loop, x, *modules):
     "What modules, one after the other, make of `x` in the loop's precision; 16 bits that come out are brought to 32."
+    self.ran = x, modules, selection()
     with self.fabric.autocast():
         for m in modules:
             x = m(x)
     return x if self.precision == '32-true' else tree_map(_single, x)
 
-# %% ../../nbs/training/01_loop.ipynb #5b9aab0e
+# %% ../../nbs/training/01_loop.ipynb #d0959a15
+@patch
+def lost(self: Loop, step: int, loss: float) -> NotFinite:
+    "The error for a step whose loss is not finite: an item of its batch, or the first layer whose output is not."
+    said = f"the loss is {loss} in step {step}"
+    for stream in self.streams:
+        at = stream.taken - 1 - (self.step - step)
+        if at >= 0 and (bad := stream.faulty(at)):
+            text = f"{said}: item {bad[0]} of the data, in its batch, has values that are NaN or infinite"
+            return NotFinite(text, of_data=True)
+    if self.ran is None: return NotFinite(said)
+    x, modules, chosen = self.ran
+    with selecting(chosen), self.fabric.autocast(): return not_finite(said, x, *modules)
+
+@patch
+def watch(self: Loop, loss: Tensor):
+    "NotFinite for a loss that is not finite; on a GPU it is looked at later."
+    if loss.device.type != 'cpu': self.unread.append((self.step, loss.detach()))
+    elif not math.isfinite(value := loss.detach().item()): raise self.lost(self.step, value)
+
+@patch
+def look(self: Loop):
+    "NotFinite if one of the losses that were not looked at is not finite."
+    if not self.unread: return
+    steps, losses = zip(*self.unread)
+    self.unread = []
+    for step, loss in zip(steps, torch.stack(losses).tolist()):
+        if not math.isfinite(loss): raise self.lost(step, loss)
+
+# %% ../../nbs/training/01_loop.ipynb #7e97ec04
 @patch
 def mean(self: Loop, tensors: list) -> list:
     "The mean of each tensor over all processes, in one message; None stays None."
@@ -167,7 +207,8 @@ def mean(self: Loop, tensors: list) -> list:
 
 @patch
 def backward(self: Loop, loss: Tensor):
-    "Add the gradients of a loss."
+    "Add the gradients of a loss. NotFinite, saying where it comes from, for one that is not finite."
+    self.watch(loss)
     self.scaler.scale(loss).backward()
 
 @patch
@@ -206,7 +247,7 @@ def load(self: Loop, state: dict):
         stream.seek(taken)
     self.scaler.load_state_dict(state['scaler'])
 
-# %% ../../nbs/training/01_loop.ipynb #301ded09
+# %% ../../nbs/training/01_loop.ipynb #3c4e37d6
 def _on_cpu(t): return t.cpu() if isinstance(t, Tensor) else t
 
 @patch
@@ -226,10 +267,11 @@ def resume(self: Loop,
 @patch
 def save(self: Loop):
     "Write the checkpoint, where there is to be one; the first process does."
+    self.look()
     if self.checkpoint is not None and self.rank == 0:
         save_checkpoint(self.checkpoint, self.state())
 
-# %% ../../nbs/training/01_loop.ipynb #d270d49b
+# %% ../../nbs/training/01_loop.ipynb #3942ec7a
 @patch
 def due(self: Loop, times: int) -> bool:
     "Is this step one of about `times` to be noted? They are evenly spaced, and the last one is among them."
@@ -246,6 +288,7 @@ def _flat(row, prefix=''):
 @patch
 def note(self: Loop, row: dict):
     "Add a row to the history. Tensors in it become numbers, or lists of numbers: means over all processes."
+    self.look()
     tensors = [name for name,value in row.items() if isinstance(value, Tensor)]
     means = self.mean([row[name].detach() for name in tensors])
     row = row | {name: value.tolist() for name,value in zip(tensors, means)}
@@ -269,7 +312,7 @@ def _random_states():
             torch.cuda.set_rng_state_all(gpu)
     return restore
 
-# %% ../../nbs/training/01_loop.ipynb #9c713005
+# %% ../../nbs/training/01_loop.ipynb #7c052b96
 @patch
 def steps(self: Loop, total: int, label: str = 'search'):
     "The numbers of the steps that are left of `total`. A checkpoint is written every `save_s` seconds, and at the end."
@@ -290,6 +333,7 @@ def steps(self: Loop, total: int, label: str = 'search'):
             if self.on_step is not None:
                 self.on_step(self.step)
     restore()
+    self.ran = None # what it held may be freed
     if self.network is not None:
         self.network.to(memory_format=torch.contiguous_format)
 

@@ -46,7 +46,7 @@ def _trainer(task, schedule: str, epochs: float, batch_size: int, seed: int):
     for stage in stages: stage.epochs *= epochs/whole
     return Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #64faefd9
+# %% ../../../nbs/front/commands/00_classification.ipynb #cd503b7b
 @app.command('train-supernet')
 def train_supernet_command(
     data: Data,
@@ -81,7 +81,7 @@ def train_supernet_command(
     positive('--epochs', epochs)
     whole('--batch-size', batch_size, 1)
     How(run_dir, seed, device, **more)
-    task = classification(data, seed=seed)
+    task = classification(data, seed=seed, shared=True)
     strategy = Evolution(_trainer(task, schedule, epochs, batch_size, seed))
     search.train_supernet(task, run_dir, strategy=strategy, seed=seed, device=device, progress=not quiet, **more)
     if int(os.environ.get('RANK', 0)): return

@@ -13,7 +13,7 @@ from ..found import Found
 from ...tasks.base import Task
 from ...tasks.classification import classification as classification_task
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #96ab00d3
+# %% ../../../nbs/front/doors/01_classification.ipynb #2245d98f
 def classification(
     data, # "digits", "cifar10", a folder of images in class folders, a (train, test) pair of data sets, or a task
     latency_ms: float = None, macs=None, params=None, # The budget: one or more
@@ -28,5 +28,5 @@ def classification(
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     seed = wish.how.seed
-    task = data if isinstance(data, Task) else classification_task(data, seed=seed)
+    task = data if isinstance(data, Task) else classification_task(data, seed=seed, shared=wish.shares_weights)
     return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)

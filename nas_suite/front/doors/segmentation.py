@@ -15,7 +15,7 @@ from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #7f8ad8aa
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #d6075e57
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
@@ -31,7 +31,8 @@ def segmentation(
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     seed, task = wish.how.seed, data
-    if not isinstance(data, Task): task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed)
+    if not isinstance(data, Task):
+        task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed, shared=wish.shares_weights)
     if isinstance(strategy, str): more = dict(batch_size=task.batch_size) | more
     if strategy == 'evolution':
         supernet = Supernet(sandwich(wish.epochs or 40), batch_size=more.pop('batch_size'))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_image', 'segment', 'coloured', 'overlay', 'mask_picture', 'Masks']
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #49b77b35
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #8c639f91
 import numpy as np, torch
 from pathlib import Path
 from einops import rearrange
@@ -15,13 +15,13 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import normalize
 from data_recipes.image_folder import mean, std
-from data_recipes.segmentation_folders import read, upright
+from data_recipes.pictures import normal, opened
 from ...latency.measuring import evaluating
 from ..base import Metric, Use
 from .metrics import fitted
 from .task import Segmentation
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #fa058ea2
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #d5e556fe
 def _of_values(image: Tensor) -> Tensor:
     "A tensor (3, H, W) of bytes or of values 0 to 1, as the latter. ValueError for what is none."
     floats = image.is_floating_point()
@@ -39,7 +39,7 @@ def read_image(
     "An image as a float tensor (3, H, W) of values 0 to 1, upright. ValueError naming a file that cannot be read."
     if isinstance(source, Tensor): return _of_values(source)
     if isinstance(source, np.ndarray): source = Image.fromarray(source)
-    picture = upright(source).convert('RGB') if isinstance(source, Image.Image) else read(source, 'RGB')
+    picture = normal(source) if isinstance(source, Image.Image) else opened(source)
     return rearrange(torch.from_numpy(np.array(picture)), 'h w c -> c h w').float() / 255
 
 # %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #47d9545b

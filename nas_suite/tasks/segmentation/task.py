@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #dc557f85
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #dc4feba0
 import json, math, warnings, torch
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored
 from ...latency.measuring import evaluating
 from ...spaces.segmenter import small_segmenter, ssr_segmenter
-from ..base import Metric, Task, halves, seeded_weights, windows
+from ..base import Metric, Task, check_share, parted, seeded_weights, windows
+from ...training import not_finite
 from .metrics import class_weights, confusion, fitted, scores
 
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #bf621a71
@@ -116,17 +117,20 @@ def alike(dataset: Dataset, batch_size: int = 256, pixels: int = 2**19):
         part.append((x, y))
     if part: yield tuple(map(torch.stack, zip(*part)))
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #be9ffe21
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #60aaaac3
 @patch
 def evaluate(self: Segmentation, model: nn.Module, dataset: Dataset, device='cpu', batch_size: int = 256) -> dict:
     "What `scores` says of a network in eval mode, the confusion matrix, the loss, and the number of images `n`."
-    counted, total, weight = confusion(self.classes).to(device), 0., 1e-6
+    counted, total, weight, seen = confusion(self.classes).to(device), 0., 1e-6, 0
     with evaluating([model]), torch.inference_mode():
         for x, y in alike(dataset, batch_size):
             x, y = x.to(device), y.to(device)
             logits = fitted(model(x), y)
             counted.update(logits, y)
             more, heavier = self.summed(logits, y)
+            if not more.isfinite():
+                raise not_finite(f"the loss of a network is {float(more)}", x, model, dataset=dataset, first=seen)
+            seen += len(x)
             total, weight = total + float(more), weight + float(heavier)
     matrix = counted.compute().cpu()
     return scores(matrix) | dict(loss=total / weight, n=len(dataset), confusion=matrix.tolist())
@@ -212,10 +216,10 @@ def _checked_size(image_size) -> tuple:
         raise ValueError(f"images have a height and a width of at least 16 pixels; found {size}")
     return size
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #44942d64
-def _halves(dataset, share: float, seed: int) -> tuple:
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #63664d05
+def _parted(dataset, share: float, shared: bool, seed: int) -> tuple:
     "Images for weights and images for the architecture."
-    first, second = halves(dataset, share, seed, labels=torch.zeros(len(dataset), dtype=torch.long))
+    first, second = parted(dataset, share, shared, seed, labels=torch.zeros(len(dataset), dtype=torch.long))
     if min(len(first), len(second)) >= 2: return first, second  # batch norm needs two
     raise ValueError(f"both parts of the training data need at least 2 images; found {len(first)} and {len(second)}, "
                      f"{len(dataset)} in all")
@@ -230,18 +234,19 @@ def _shape_of(train, test, held: str, crop) -> tuple:
         raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     return shape
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #df86100c
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #0fadb678
 def segmentation(
     data,  # "digit scenes", a folder, a pair of folders, what a recipe returned, or a (train, test) pair of data sets
-    valid: float = .5,          # Share of the training data for architecture parameters
+    valid: float = None,        # Share of the training data that networks are chosen by; default: as of `parted`
     image_size: tuple = None,   # (H, W) that images are resized to; default: as they are, Cityscapes (512, 1024)
     classes=None,               # Names of the classes, or a file with one a line, where the data does not say
     weighted: bool = True,      # Do rare classes count more in the loss?
     seed: int = 0, name: str = None,
+    shared: bool = False,       # Are the weights of the search handed out? Then they learn from all but a twentieth
     **settings                  # shift, crop, flip, palette, batch_size, mean, std
 ) -> Segmentation:
     "A segmentation task. ValueError, naming the file, for data that is missing or not of this form."
-    if not 0 < valid < 1: raise ValueError(f"valid is a share of the training data between 0 and 1; found {valid}")
+    check_share(valid)
     found, label = _parts(data, _checked_size(image_size), classes, seed)
     held, names = 'test' if 'test' in found else 'val', found['classes']
     given = None if classes is None else segmentation_folders.class_list(classes)
@@ -256,11 +261,12 @@ def segmentation(
                  weights=class_weights(pixels[:len(names)]) if weighted else None,
                  batch_size=16 if math.prod(shape[1:]) < 2**17 else 6,
                  made=dict(data='digit scenes' if isinstance(data, str) and data == 'digit scenes' else None,
-                           share=valid, weighted=weighted, seed=seed))
-    first, second = _halves(found['train'], valid, seed)
+                           share=.5 if valid is None and not shared else valid, weighted=weighted, seed=seed))
+    known['made'] |= found.get('made', {}) | (dict(shared=True) if shared else {})
+    first, second = _parted(found['train'], valid, shared, seed)
     return Segmentation(name or label, first, second, found[held], names, shape, **known | settings)
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #68261ec9
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #7bef87a3
 @patch
 def facts(self: Segmentation) -> dict:
     "The task as JSON: sizes, settings, names and colours of the classes, what images were normalised by."
@@ -277,7 +283,8 @@ def from_facts(cls: Segmentation, facts: dict, data=None, **settings) -> Segment
     if source is None: raise ValueError("the data of this run was given as objects or a folder: give the task")
     names = 'name', 'shift', 'crop', 'flip', 'batch_size', 'mean', 'std', 'weighted', 'seed'
     known = {name: facts[name] for name in names}
-    known |= dict(valid=facts['share'], image_size=tuple(facts['input_shape'][1:]), classes=facts['names'])
+    known |= dict(valid=facts['share'], shared=facts.get('shared', False))
+    known |= dict(image_size=tuple(facts['input_shape'][1:]), classes=facts['names'])
     return segmentation(source, **known | settings)
 
 @patch(cls_method=True)

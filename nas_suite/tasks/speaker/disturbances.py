@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['levels', 'recordings_of', 'Disturb', 'drawn', 'coloured_noise', 'made_room']
 
-# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #6d1e6354
+# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #b7cb3674
 import torch, torchaudio
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from torch import Tensor
 from data_recipes import speaker_folders
+from data_recipes.files import files_below
 from .audio import read_part, read_wave, usable, wrapped
 
-# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #23a42e65
+# %% ../../../nbs/tasks/speaker/02_disturbances.ipynb #bd447763
 levels = dict(music=(5, 15), speech=(13, 20), noise=(0, 15))  # dB that a kind of noise is below the speech
 
 def _kind_of(path: Path, folder: Path) -> str:
@@ -24,7 +25,7 @@ def _kind_of(path: Path, folder: Path) -> str:
 def recordings_of(folder) -> dict:
     "Recordings below a folder, by kind of noise; none where there is no folder. ValueError for one without any."
     if folder is None: return {}
-    files = [file for file in sorted(Path(folder).rglob('*')) if file.suffix.lower() in speaker_folders.suffixes]
+    files = files_below(folder, speaker_folders.suffixes)
     if not files: raise ValueError(f"{folder} holds no recordings")
     found = {}
     for file in files: found.setdefault(_kind_of(file, Path(folder)), []).append(file)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trials', 'by_length', 'embeddings', 'embed_files']
 
-# %% ../../../nbs/tasks/speaker/05_embedding.ipynb #137e60b9
+# %% ../../../nbs/tasks/speaker/05_embedding.ipynb #7a8673d5
 import torch
 from copy import copy
 from itertools import chain
@@ -14,6 +14,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from ...latency.measuring import evaluating
+from ...training import finite, not_finite
 from .audio import read_wave
 from .features import LogMel, features_of
 
@@ -77,7 +78,7 @@ def features(self: Trials, front: LogMel):
         yield x
     if room >= 0: self.kept = front, kept
 
-# %% ../../../nbs/tasks/speaker/05_embedding.ipynb #242f7b32
+# %% ../../../nbs/tasks/speaker/05_embedding.ipynb #03e32376
 def by_length(features, batch_size: int, room: int):  # room: bytes of features that wait
     "Batches of (position, features) with features of one length."
     waiting, held = {}, 0
@@ -105,7 +106,10 @@ def embeddings(
     with evaluating([network]):
         for batch in by_length(features, batch_size, room):
             positions, x = zip(*batch)
-            found.update(zip(positions, F.normalize(network(torch.stack(x).to(device))).cpu()))
+            x = torch.stack(x).to(device)
+            embedded = F.normalize(network(x)).cpu()
+            if not finite(embedded): raise not_finite('an embedding is not finite', x, network)
+            found.update(zip(positions, embedded))
     return torch.stack([found[position] for position in range(len(found))])
 
 # %% ../../../nbs/tasks/speaker/05_embedding.ipynb #60969406

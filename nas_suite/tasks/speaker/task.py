@@ -23,7 +23,7 @@ from .features import LogMel
 from .losses import CosineHead, margin_loss
 from .trials import check_costs, equal_error_rate, interval, min_dcf, outline
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #cb69ff49
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #e084cdfe
 @dataclass
 class Speaker(Task):
     "Speaker verification: training speakers, trials of others, features, loss and metrics."
@@ -55,6 +55,11 @@ class Speaker(Task):
     def input_shape(self) -> tuple:
         "Bands, and frames of a training crop; networks take any length."
         return self.front.config['bands'], self.front.frames(self.train.n)
+
+    @property
+    def held_back(self) -> float:
+        "None of the training recordings: others speak in the validation trials."
+        return 0.
 
     @cached_property
     def whole(self) -> Trials:
