@@ -114,7 +114,7 @@ def read_as(self: Choice,
         self.role = role
     return self
 
-# %% ../nbs/core/00_choices.ipynb #0f405fea
+# %% ../nbs/core/00_choices.ipynb #deb9f6c2
 class Gates(NamedTuple):
     "Several options of a choice selected at once: the sum of `weight[i] * option[index[i]]`."
     index: tuple       # Which options
@@ -130,8 +130,8 @@ class Selection(dict):
         self.names = dict(names)
     def __missing__(self, choice):
         if choice not in self.names:
-            raise RuntimeError(f"a choice between {choice.options} is read, but belongs to another space than the one "
-                               "selected")
+            raise RuntimeError(f"a choice between {choice.options} is read that is in no module of the selected space: "
+                               "it belongs to another one, or to a Python list (nn.ModuleList holds modules)")
         raise RuntimeError(f"{self.names[choice]} is read, but is inactive in this architecture: hold it in the module "
                            "that reads it, and set reads_choices = True on the class of a module that reads one shared "
                            "with layers")

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['space_checks', 'relaxation_checks', 'toy_spaces', 'shaken', 'spaces_are_made_anew', 'every_row',
-           'architectures_are_data', 'every_network_runs', 'extraction_is_exact', 'training_mode_is_extracted',
-           'networks_are_data', 'costs_are_those_of_networks', 'parts_are_spaces', 'copies_are_whole',
-           'precision_is_kept', 'stages_follow_roles', 'check_space', 'relaxed_networks_run',
+           'architectures_are_data', 'every_network_runs', 'choices_are_read', 'extraction_is_exact',
+           'training_mode_is_extracted', 'networks_are_data', 'costs_are_those_of_networks', 'parts_are_spaces',
+           'copies_are_whole', 'precision_is_kept', 'stages_follow_roles', 'check_space', 'relaxed_networks_run',
            'certain_beliefs_are_hard', 'check_relaxation', 'check_cost', 'check_task', 'check_strategy']
 
-# %% ../nbs/core/11_testing.ipynb #b4854b88
+# %% ../nbs/core/11_testing.ipynb #7f49d807
 import copy, inspect, io, json, math, tempfile, torch, traceback
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -21,24 +21,8 @@ from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
-from nas_suite.choices import (
-    canonical,
-    choices,
-    count,
-    decode,
-    encode,
-    is_complete,
-    largest,
-    restrict,
-    roles,
-    sample,
-    selected,
-    selecting,
-    selection,
-    smallest,
-    structure,
-    weights,
-)
+from .choices import Selection, canonical, choices, count, decode, encode, is_complete, largest, restrict
+from .choices import roles, sample, selected, selecting, selection, smallest, structure, weights
 from .costs import CostModel, count_macs, count_params, macs, params
 from .extraction import check, extract
 from .latency.tables import takes_indices, units
@@ -253,7 +237,7 @@ def _option_by_option(space, name, choice, archs):
     wrong = {n: c.options[c.survivors[0]] for n, c in choices(space).items()} | {name: 'nonsense'}
     _refuses(lambda: encode(space, wrong), ValueError, f"{name} takes an option that it does not have")
 
-# %% ../nbs/core/11_testing.ipynb #3dd5ca21
+# %% ../nbs/core/11_testing.ipynb #ac8b23f2
 def every_network_runs(make):
     "Each architecture runs, each sample by itself, and nothing is left behind."
     space = _made(make)
@@ -267,10 +251,11 @@ def every_network_runs(make):
             [t.shape for t in output] == [t.shape for t in outputs[0]],
             "networks of one space give outputs of different shapes",
         )
-        alone = _run(space, x[1:], arch)
-        _owes(
-            _close(alone, [t[1:] for t in output], 1e-3), "in eval mode a sample's output depends on the other samples"
-        )
+    again = _run(space, x, largest(space))
+    _owes(_same(again, outputs[0]), "in eval mode a network gives something else each time: what is random is a module")
+    for arch, output in zip(_some(space), outputs):
+        alone = _close(_run(space, x[1:], arch), [t[1:] for t in output], 1e-3)
+        _owes(alone, "in eval mode a sample's output depends on the other samples")
     _owes(selection() is None, "something is selected after the call")
     _owes(
         all(torch.equal(t, before[name]) for name, t in space.state_dict().items()),
@@ -280,6 +265,31 @@ def every_network_runs(make):
         return
     _owes(not _same(outputs[0], outputs[1]), "the largest and the smallest network give the same output")
     _refuses(lambda: space(x), RuntimeError, "a space runs although nothing is selected")
+
+# %% ../nbs/core/11_testing.ipynb #13ad26ac
+class _Noting(Selection):
+    "A selection that notes which choices are read."
+
+    def __init__(self, now: Selection, read: set):
+        super().__init__(now, now.names)
+        self.read = read
+
+    def __getitem__(self, choice):
+        self.read.add(choice)
+        return super().__getitem__(choice)
+
+
+def choices_are_read(make):
+    "Each choice is read in a network in which it is said to matter."
+    space, read = _made(make), set()
+    x = _inputs(space, 1)
+    for arch in _some(space, 40):
+        with selected(space, arch):
+            now = _Noting(selection(), read)
+        with torch.no_grad(), _running(space, f"the network {arch}"), selecting(now):
+            space(x)
+    unread = [name for name, choice in choices(space).items() if choice not in read]
+    _owes(not unread, f"no layer reads {', '.join(unread)}: all of its options are the same network")
 
 # %% ../nbs/core/11_testing.ipynb #22599539
 def extraction_is_exact(make):
@@ -438,11 +448,12 @@ def stages_follow_roles(make):
             )
             _owes(schedule is five_stages or kept[-1] == options, words + f"the last stage has {kept[-1]}, not all")
 
-# %% ../nbs/core/11_testing.ipynb #ba55559c
+# %% ../nbs/core/11_testing.ipynb #6c6e6df6
 space_checks = (
     spaces_are_made_anew,
     architectures_are_data,
     every_network_runs,
+    choices_are_read,
     extraction_is_exact,
     training_mode_is_extracted,
     networks_are_data,
@@ -459,7 +470,7 @@ def check_space(make):  # function() -> a new space
     for kept in space_checks:
         kept(make)
 
-# %% ../nbs/core/11_testing.ipynb #81369b80
+# %% ../nbs/core/11_testing.ipynb #e568d3f2
 def _mixtures(space) -> dict:
     "What differentiable strategies select, by how it is called: blocks in which it is selected."
     found = {'a relaxed network (relaxation.soften)': selecting(soften(space))}
@@ -474,7 +485,11 @@ def _gradients(space, x, block, what: str) -> set:
     "Run forward and backward in a block that selects: the names of the choices whose alpha has a gradient."
     space.zero_grad()
     with _running(space, what), block:
-        sum(t.square().mean() for t in _outputs(space, x) if t.is_floating_point()).backward()
+        outputs = _outputs(space, x)
+        _owes(all(bool(t.isfinite().all()) for t in outputs), f"{what} gives values that are no finite numbers")
+        loss = sum(t.square().mean() for t in outputs if t.is_floating_point())
+        _owes(loss.requires_grad, f"no gradient reaches the output of {what}: something detaches it")
+        loss.backward()
     for name, p in space.named_parameters():
         words = f"{what}: the gradient of {name} is no finite number"
         _owes(p.grad is None or bool(p.grad.isfinite().all()), f"{words} (the root or logarithm of a masked channel?)")

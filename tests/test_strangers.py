@@ -57,6 +57,20 @@ def with_norm(dims):
     return space
 
 
+def unread():
+    space = Small()
+    space.unread = one_of(1, 2)
+    return space
+
+
+def unregistered():
+    space = Small()
+    layers = [ElasticLinear(3, one_of(2, 3))]
+    space.head = nn.Sequential(space.head)
+    space.head.forward = lambda x: layers[0](space.head[0](x))
+    return space
+
+
 kept = Small()
 
 
@@ -79,6 +93,11 @@ kept = Small()
         (lambda: with_norm(2), r'in norm \(ElasticBatchNorm\): batch norm over 2 dimensions'),
         (changed(lambda self, x: None), 'forward of Changed gives no tensors'),
         (changed(lambda self, x: self.norm(self.conv(x)).mean()), 'one entry a sample'),
+        (changed(lambda self, x: Small.forward(self, x) * torch.nan), 'gives values that are no finite numbers'),
+        (changed(lambda self, x: Small.forward(self, x) + torch.rand(3)), 'gives something else each time'),
+        (changed(lambda self, x: Small.forward(self, x - x.mean(0))), "a sample's output depends on the other samples"),
+        (unregistered, 'is in no module of the selected space: .* to a Python list'),
+        (unread, 'no layer reads unread: all of its options are the same network'),
     ],
 )
 def test_what_is_no_space(make, words):
@@ -144,6 +163,7 @@ class Detached(Small):
         (Looped, r'loop over `.steps\(\)`'),
         (Deviation, 'the gradient of .* is no finite number'),
         (Detached, 'scale.choice has no gradient'),
+        (changed(lambda self, x: Small.forward(self, x).detach()), 'no gradient reaches the output'),
         (Small(), 'give a function that makes a space'),
     ],
 )
