@@ -104,7 +104,7 @@ def _owes_json(value, at: str, words: str):
     wrong = _no_json(value, at)
     _owes(wrong is None, f"{words}: {wrong}; JSON has texts, numbers, lists of them, and dicts with texts as keys")
 
-# %% ../nbs/core/11_testing.ipynb #eb116b8e
+# %% ../nbs/core/11_testing.ipynb #886e5615
 def shaken(space: nn.Module, seed: int = 0) -> nn.Module:
     "The space in eval mode, norms and their statistics at random values, so that nothing is equal by chance."
     generator = torch.Generator().manual_seed(seed)
@@ -118,7 +118,7 @@ def shaken(space: nn.Module, seed: int = 0) -> nn.Module:
             nn.init.normal_(module.bias, 0.0, 0.5, generator=generator)
     return space.eval()
 
-
+# %% ../nbs/core/11_testing.ipynb #6df4f4c9
 def _is_shape(shape) -> bool:
     "Whether something is the shape of an input: a tuple or list of sizes."
     return isinstance(shape, (tuple, list)) and all(isinstance(n, Integral) and n > 0 for n in shape)
