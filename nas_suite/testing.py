@@ -9,7 +9,7 @@ __all__ = ['space_checks', 'relaxation_checks', 'toy_spaces', 'shaken', 'spaces_
            'copies_are_whole', 'precision_is_kept', 'stages_follow_roles', 'check_space', 'relaxed_networks_run',
            'certain_beliefs_are_hard', 'check_relaxation', 'check_cost', 'check_task', 'check_strategy']
 
-# %% ../nbs/core/11_testing.ipynb #7f49d807
+# %% ../nbs/core/11_testing.ipynb #827cbc85
 import copy, inspect, io, json, math, tempfile, torch, traceback
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 from .choices import Selection, canonical, choices, count, decode, encode, is_complete, largest, restrict
-from .choices import roles, sample, selected, selecting, selection, smallest, structure, weights
+from .choices import random_input, roles, sample, selected, selecting, selection, smallest, structure, weights
 from .costs import CostModel, count_macs, count_params, macs, params
 from .extraction import check, extract
 from .latency.tables import takes_indices, units
@@ -118,7 +118,7 @@ def shaken(space: nn.Module, seed: int = 0) -> nn.Module:
             nn.init.normal_(module.bias, 0.0, 0.5, generator=generator)
     return space.eval()
 
-# %% ../nbs/core/11_testing.ipynb #6df4f4c9
+# %% ../nbs/core/11_testing.ipynb #f0664bcb
 def _is_shape(shape) -> bool:
     "Whether something is the shape of an input: a tuple or list of sizes."
     return isinstance(shape, (tuple, list)) and all(isinstance(n, Integral) and n > 0 for n in shape)
@@ -139,10 +139,6 @@ def _made(make, seed=0):
     space = _new(make, nn.Module, 'space')
     _is_a_space(space)
     return shaken(space, seed)
-
-
-def _inputs(space, n=3, dtype=torch.float32) -> Tensor:
-    return torch.randn(n, *space.input_shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def _some(space, n=4) -> list:
@@ -237,11 +233,11 @@ def _option_by_option(space, name, choice, archs):
     wrong = {n: c.options[c.survivors[0]] for n, c in choices(space).items()} | {name: 'nonsense'}
     _refuses(lambda: encode(space, wrong), ValueError, f"{name} takes an option that it does not have")
 
-# %% ../nbs/core/11_testing.ipynb #ac8b23f2
+# %% ../nbs/core/11_testing.ipynb #18eccebe
 def every_network_runs(make):
     "Each architecture runs, each sample by itself, and nothing is left behind."
     space = _made(make)
-    x, before = _inputs(space), {name: t.clone() for name, t in space.state_dict().items()}
+    x, before = random_input(space, 3), {name: t.clone() for name, t in space.state_dict().items()}
     outputs = [_run(space, x, arch) for arch in _some(space)]
     for arch, output in zip(_some(space), outputs):
         _owes(
@@ -266,7 +262,7 @@ def every_network_runs(make):
     _owes(not _same(outputs[0], outputs[1]), "the largest and the smallest network give the same output")
     _refuses(lambda: space(x), RuntimeError, "a space runs although nothing is selected")
 
-# %% ../nbs/core/11_testing.ipynb #13ad26ac
+# %% ../nbs/core/11_testing.ipynb #bacc4f00
 class _Noting(Selection):
     "A selection that notes which choices are read."
 
@@ -282,7 +278,7 @@ class _Noting(Selection):
 def choices_are_read(make):
     "Each choice is read in a network in which it is said to matter."
     space, read = _made(make), set()
-    x = _inputs(space, 1)
+    x = random_input(space, 1)
     for arch in _some(space, 40):
         with selected(space, arch):
             now = _Noting(selection(), read)
@@ -291,7 +287,7 @@ def choices_are_read(make):
     unread = [name for name, choice in choices(space).items() if choice not in read]
     _owes(not unread, f"no layer reads {', '.join(unread)}: all of its options are the same network")
 
-# %% ../nbs/core/11_testing.ipynb #22599539
+# %% ../nbs/core/11_testing.ipynb #00c1c03a
 def extraction_is_exact(make):
     "An extracted network is the network that was selected, bit for bit, and an ordinary one."
     space = _made(make)
@@ -317,7 +313,7 @@ def extraction_is_exact(make):
 def training_mode_is_extracted(make):
     "In training too the extracted network does what the space does, and learns the same statistics."
     space = _made(make).train()
-    x, arch = _inputs(space), largest(space)
+    x, arch = random_input(space, 3), largest(space)
     net = extract(space, arch)
     torch.manual_seed(0)
     expected = _run(space, x, arch)
@@ -332,11 +328,11 @@ def training_mode_is_extracted(make):
         "in training mode the extracted network learns other statistics",
     )
 
-# %% ../nbs/core/11_testing.ipynb #3fdf8029
+# %% ../nbs/core/11_testing.ipynb #69e90f54
 def networks_are_data(make):
     "An extracted network is written as JSON and weights, and comes back the same."
     space = _made(make)
-    x = _inputs(space)
+    x = random_input(space, 3)
     for arch in _some(space, 1):
         net = extract(space, arch)
         again = build(json.loads(json.dumps(describe(net))))
@@ -362,11 +358,11 @@ def costs_are_those_of_networks(make):
         dtype = torch.long if takes_indices(net) else torch.float32
         net.eval()(*(torch.empty(s, device='meta', dtype=dtype) for s in shapes))
 
-# %% ../nbs/core/11_testing.ipynb #463a16de
+# %% ../nbs/core/11_testing.ipynb #54c135f0
 def parts_are_spaces(make):
     "A restricted space has the networks that fit, over the same weights; a partial architecture gives a smaller space."
     space, networks = _made(make), count(_made(make))
-    x, arch = _inputs(space), sample(space, generator=torch.Generator().manual_seed(2))
+    x, arch = random_input(space, 3), sample(space, generator=torch.Generator().manual_seed(2))
     half = {name: arch[name] for name in list(arch)[::2]}
     view = restrict(space, half)
     _owes(
@@ -388,11 +384,11 @@ def parts_are_spaces(make):
     for arch in fitting:
         _owes(_close(_run(small, x, arch), _run(space, x, arch), 1e-5), "a network of a smaller space is another one")
 
-# %% ../nbs/core/11_testing.ipynb #1077d924
+# %% ../nbs/core/11_testing.ipynb #0ddbaa3d
 def copies_are_whole(make):
     "A copy and a loaded state are the same space, survivors and all."
     space = _made(make)
-    x, archs = _inputs(space), _some(space, 2)
+    x, archs = random_input(space, 3), _some(space, 2)
     expected = [_run(space, x, arch) for arch in archs]
     with selected(space, archs[0]):
         twin = copy.deepcopy(space)
@@ -416,15 +412,16 @@ def copies_are_whole(make):
 def precision_is_kept(make):
     "A space runs in float64 and bfloat16, and extraction keeps the type."
     space = _made(make)
-    x = _inputs(space)
+    x = random_input(space, 3)
     for dtype, most in (torch.float64, 1e-4), (torch.bfloat16, 0.5):
         converted = copy.deepcopy(space).to(dtype)
+        same = x.to(dtype) if x.is_floating_point() else x
         for arch in _some(space, 1):
-            output, net = _run(converted, x.to(dtype), arch), extract(converted, arch)
+            output, net = _run(converted, same, arch), extract(converted, arch)
             _owes(
                 {p.dtype for p in net.parameters() if p.is_floating_point()} <= {dtype}, f"extraction changes {dtype}"
             )
-            _owes(_same(tree_leaves(net(x.to(dtype))), output), f"extraction is not exact in {dtype}")
+            _owes(_same(tree_leaves(net(same)), output), f"extraction is not exact in {dtype}")
             _owes(
                 all(t.dtype == dtype for t in output if t.is_floating_point()), f"a space of {dtype} gives another type"
             )
@@ -496,7 +493,7 @@ def _gradients(space, x, block, what: str) -> set:
     alphas = {name: choice.alpha for name, choice in choices(space).items()}
     return {name for name, alpha in alphas.items() if alpha.grad is not None and bool(alpha.grad.any())}
 
-# %% ../nbs/core/11_testing.ipynb #f316683c
+# %% ../nbs/core/11_testing.ipynb #2ac2eb21
 def _decides(space, x, name: str, tries: int = 12) -> bool:
     "Whether the options of a choice give different outputs in some networks."
     space, generator, found = space.eval(), torch.Generator().manual_seed(0), choices(space)
@@ -512,7 +509,7 @@ def _decides(space, x, name: str, tries: int = 12) -> bool:
 def relaxed_networks_run(make):
     "With several options at once a space runs, and every choice that decides something has a finite gradient."
     space = _made(make)
-    x, learned = _inputs(space), None
+    x, learned = random_input(space, 3), None
     if not undecided(space): return
     for what, block in _mixtures(space).items():
         with_gradient = _gradients(space.train(), x, block, what)
@@ -521,11 +518,11 @@ def relaxed_networks_run(make):
     words = "has no gradient in a relaxed network: something detaches it, or takes it as a number"
     _owes(not without, f"{', '.join(without)} {words}")
 
-# %% ../nbs/core/11_testing.ipynb #ad8049aa
+# %% ../nbs/core/11_testing.ipynb #bf0a9aa3
 def certain_beliefs_are_hard(make):
     "A relaxed network whose beliefs are one-hot gives what the hard one gives, in float64 to rounding."
     space = _made(make).double()
-    x = _inputs(space, dtype=torch.float64)
+    x = random_input(space, 3)
     for arch in _some(space):
         hard = _run(space, x, arch)
         what = f"the relaxed network that is certain of {arch}"

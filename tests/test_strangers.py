@@ -10,7 +10,8 @@ from nas_suite.choices import Space, decode, largest, one_of, sample
 from nas_suite.costs import cost_of, macs
 from nas_suite.front.budgets import amounts
 from nas_suite.front.export import export
-from nas_suite.layers import ElasticBatchNorm, ElasticConv1d, ElasticDepth, ElasticLinear, MixedOp
+from nas_suite.layers import ElasticBatchNorm, ElasticConv1d, ElasticDepth, ElasticEmbedding, ElasticLayerNorm, ElasticLinear
+from nas_suite.layers import MixedOp
 from nas_suite.strategies.base import Strategy, Trained
 from nas_suite.strategies.black_box import BlackBox
 from nas_suite.tasks.base import Metric, Task
@@ -174,6 +175,35 @@ def test_what_gradients_cannot_search(make, words):
 def test_what_gradients_can_search():
     testing.check_relaxation(Small)
     testing.check_relaxation(lambda: Small((2, 1)))  # kernels of 3 and 5 are the same network on one frame
+
+
+class Words(Space):
+    "Numbers of words (B, T)."
+
+    input_shape, input_dtype = (5,), torch.long
+
+    def __init__(self):
+        super().__init__()
+        width = one_of(4, 6)
+        self.embed, self.norm, self.head = ElasticEmbedding(7, width), ElasticLayerNorm(width), ElasticLinear(width, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.embed(x)).mean(1))
+
+
+@pytest.mark.parametrize(
+    'kept',
+    [
+        testing.every_network_runs,
+        testing.choices_are_read,
+        testing.extraction_is_exact,
+        testing.precision_is_kept,
+        testing.check_relaxation,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_spaces_of_integers(kept):
+    kept(Words)
 
 
 # ---------------------------------------------------------------- costs
