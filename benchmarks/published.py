@@ -157,7 +157,7 @@ def nasbench201():
     z, sub = data('latency/help/nb201.npz'), data('latency/oneproxy/nb201_subset.npz')
     latency = {str(d): l.astype(float) for d, l in zip(z['devices'], z['latency_ms'].T)}
     for d, l in zip(sub['devices'], sub['latency_ms'].T):
-        if str(d).startswith(('eagle', 'true')):
+        if str(d).startswith(('eagle', 'true', 'rice_edge')):
             latency[str(d)] = np.full(len(z['arch_ops']), np.nan)
             latency[str(d)][sub['nb201_index']] = l
     return dict(

@@ -174,8 +174,107 @@ def test_a_known_device_is_learned(sources):
     )
     assert 0.8 < cover <= 1
     low, median, high = (p.quantile(F, q) for q in (0.05, 0.5, 0.95))
-    assert (low < median).all() and (median < high).all() and (median < mean).all()  # log-normal: skewed to the right
-    np.testing.assert_allclose(mean, median * np.exp(np.log(high / low) ** 2 / (2 * (2 * 1.6448536) ** 2)))
+    assert (low < median).all() and (median < high).all() and p.scale == 'ms'
+    np.testing.assert_allclose(mean, median, rtol=1e-6)  # normal, far from zero
+    np.testing.assert_allclose((high - low) / (2 * 1.6448536), sd, rtol=1e-6)
+
+
+def of_macs(kind, noise=0.03, seed=0, n=500):
+    "Features with MACs among them, and a device: a sum of them in ms, or a product of their powers."
+    g = np.random.default_rng(seed)
+    size = g.uniform(0, np.log(30), n)
+    F = np.exp(size[:, None] + 0.3 * g.standard_normal((n, 6))) * [1, 10, 100, 1, 3, 1e6]
+    names = [*(f'live.kind{i}' for i in range(5)), 'live.macs_dense']
+    if kind == 'product':
+        ms = F[:, 5] ** 0.4 * np.prod((F[:, :5] / F[:, :5].mean(0)) ** g.uniform(-0.4, 0.4, 5), 1)
+    else:
+        ms = 2 + F[:, 5] / F[:, 5].mean() * 10
+    return F, names, ms * np.exp(noise * g.standard_normal(n))
+
+
+@pytest.mark.parametrize('k', [10, 20])
+def test_a_device_that_is_linear_in_macs_is_no_worse_than_a_line(k):
+    "In ms, over devices whose latencies lie within a factor of thirty; in logarithms the line is far off."
+    ours, line = [], []
+    for seed in range(5):
+        F, names, ms = of_macs('sum', seed=seed)
+        p = FewShotPredictor(names=names).fit(F)
+        rows = p.suggest(k)
+        p.update({i: ms[i] for i in rows})
+        assert p.scale == 'ms' and p.suggest(1)[0] not in rows
+        ours.append(np.median(abs(p.quantile(F, 0.5) / ms - 1)))
+        line.append(np.median(abs(np.polyval(np.polyfit(F[rows, 5], ms[rows], 1), F[:, 5]) / ms - 1)))
+    assert np.mean(ours) <= 1.02 * np.mean(line) < 0.05, (ours, line)
+
+
+def test_a_device_whose_latency_is_a_product_is_learned_in_logarithms():
+    for seed in range(3):
+        F, names, ms = of_macs('product', seed=seed)
+        p = FewShotPredictor(names=names).fit(np.log(F))  # what multiplies is a sum of these
+        p.update({i: ms[i] for i in p.suggest(20)})
+        assert p.scale == 'log' and spearmanr(p.predict(np.log(F))[0], ms).statistic > 0.95
+        assert 'logarithms' in repr(p)
+
+
+@pytest.mark.parametrize('k', [1, 2, 10, 20])
+@pytest.mark.parametrize('kind', ['sum', 'product'])
+def test_latencies_are_positive_and_ordered(kind, k):
+    "Also far below and above all that was measured, and where nothing but the slowest was."
+    F, names, ms = of_macs(kind)
+    slow = np.argsort(ms)[-k:]
+    p = FewShotPredictor(names=names).fit(F).update({int(i): ms[i] for i in slow})
+    far = np.concatenate([F, F * 1e-3, F.min(0)[None] * 0, F * 10])
+    mean, sd = p.predict(far)
+    low, median, high = (p.quantile(far, q) for q in (0.001, 0.5, 0.999))
+    assert (0 < low).all() and (low < median).all() and (median < high).all() and (mean > 0).all() and (sd > 0).all()
+    assert all(np.isfinite(v).all() for v in (mean, sd, high))
+
+
+@pytest.mark.parametrize('noise', [0.003, 0.03, 0.15])
+@pytest.mark.parametrize('chosen', [True, False])
+def test_nine_of_ten_latencies_lie_in_the_interval(noise, chosen):
+    "Whatever the noise is: the prior of the noise knows of one in thirty only."
+    inside = []
+    for seed in range(8):
+        F, names, ms = of_macs('sum', noise, seed)
+        p = FewShotPredictor(names=names).fit(F)
+        rows = p.suggest(20) if chosen else np.random.default_rng(seed).permutation(len(F))[:20]
+        low, high = p.update({int(i): ms[i] for i in rows}).interval(F)
+        inside.append(np.mean((low <= ms) & (ms <= high)))
+    assert 0.85 < np.mean(inside) < 0.96, inside
+
+
+def test_suggestions_are_spread_over_the_cost():
+    "Of eight, one lies in or beside each eighth of the candidates by MACs, and by what is predicted once it is known."
+    F, names, ms = of_macs('sum')
+    p = FewShotPredictor(names=names).fit(F)
+    of = lambda rows, cost: np.sort(cost.argsort().argsort()[rows]) / len(cost)
+    due = np.sort([0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875, 0.0625])
+    assert (abs(of(p.suggest(8), F[:, 5]) - due) < 0.26).all()
+    p.update({i: ms[i] for i in p.suggest(8)})
+    assert np.ptp(of(p.suggest(8), p.predict(F)[0])) > 0.5
+
+
+def test_what_source_devices_say_is_worked_out_once(monkeypatch):
+    "Of each network: intervals, bounds and updates ask again, new networks alone are new."
+    F, ms = world()
+    new, asked = ms.pop('d3'), []
+    own = FewShotPredictor._worked_out
+    monkeypatch.setattr(
+        FewShotPredictor, '_worked_out', lambda self, parts: asked.append(len(parts[0][1])) or own(self, parts)
+    )
+    p = FewShotPredictor().fit(F[:300], {k: v[:300] for k, v in ms.items()})
+    asked.clear()
+    p.update({i: new[i] for i in p.suggest(20)})
+    p.predict(F[:300]), p.interval(F[:300]), p.update({0: new[0]}).quantile(F[:300], 0.9)
+    assert sum(asked) == 0
+    first = p.predict(F[250:])
+    assert asked == [100]
+    np.testing.assert_allclose(p.predict(F[250:]), first)
+    other = FewShotPredictor().fit(F, ms).update(dict(zip(p.rows, p.measured[1])))
+    assert asked == [100, 400] and spearmanr(other.predict(F)[0], p.predict(F)[0]).statistic > 0.99
+    monkeypatch.setattr('nas_suite.latency.fewshot._KEPT', 50)
+    np.testing.assert_allclose(p.predict(F[250:]), first)  # what is too much to remember is right too
 
 
 def test_more_measurements_and_chosen_ones_tell_more():
@@ -239,6 +338,7 @@ def test_predictors_say_what_is_wrong(tmp_path):
         (lambda: p.suggest(61), 'k is 1 to 60'),
         (lambda: p.suggest(0), 'k is 1 to 60'),
         (lambda: p.suggest(2, near_ms=1.0), 'nothing is measured'),
+        (lambda: p.interval(F), 'nothing is measured'),
         (lambda: p.update({}), 'found none'),
         (lambda: p.update({0: 0.0}), 'above 0 ms; found 0'),
         (lambda: p.update({0: math.nan}), 'above 0 ms; found nan'),
@@ -253,6 +353,9 @@ def test_predictors_say_what_is_wrong(tmp_path):
     for call, words in (
         (lambda: p.predict(F[:, :3]), '6 columns'),
         (lambda: p.quantile(F, 1.0), 'between 0 and 1'),
+        (lambda: p.interval(F, 90), 'between 0 and 1; found 90'),
+        (lambda: p.suggest(2, near_ms=0), 'above 0 ms; found 0'),
+        (lambda: p.suggest(2, near_ms=math.nan), 'above 0 ms; found nan'),
         (lambda: p.suggest(59), 'k is 1 to 58'),
         (lambda: p.cost_model(), 'FewShotPredictor\\(space\\)'),
         (lambda: p.save(tmp_path / 'a.pt'), 'ends in .npz'),
@@ -343,7 +446,7 @@ def test_a_predictor_survives_its_file(phone, tmp_path):
     q, F, _ = learned()
     back = load_predictor(q.save(tmp_path / 'q.npz'))
     np.testing.assert_allclose(back.predict(F)[1], q.predict(F)[1], rtol=1e-5)
-    assert back.priors == q.priors and back.stretch == q.stretch
+    assert back.priors == q.priors and back.scale == q.scale
 
 
 def test_a_predictor_is_the_cost_of_a_device(phone, tmp_path):

@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['Predictor', 'FewShotPredictor', 'PredictedCost', 'load_predictor', 'saved_cost', 'load_cost', 'device_cost']
 
-# %% ../../nbs/latency/03_few_shot.ipynb #f34435c6
+# %% ../../nbs/latency/03_few_shot.ipynb #6967a8e1
 import hashlib, json, math, os, torch
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
+from einops import rearrange
 from fastcore.basics import patch
 from scipy.optimize import minimize
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm, spearmanr
 from torch import nn
 from ..choices import active, check_rows, encode, sample, structure
@@ -44,20 +47,74 @@ class Predictor:
     def save(self, path):
         "Write the predictor to a file; None where there is no such file"
 
-# %% ../../nbs/latency/03_few_shot.ipynb #ff61f084
+# %% ../../nbs/latency/03_few_shot.ipynb #7c026716
+_LEAST = .1 # of the median: what is faster counts as this
+
+class _Milliseconds:
+    "Latencies, in medians, as they are"
+    name = 'ms'
+    def targets(self, ratio): return ratio
+    def density(self, ratio): return np.zeros(len(ratio))
+    def noise(self, expected): return np.maximum(expected, _LEAST)**2
+
+class _Logarithms:
+    "Logarithms of latencies"
+    name = 'log'
+    def targets(self, ratio): return np.log(ratio)
+    def density(self, ratio): return -np.log(ratio) # the logarithm of the derivative of `targets`
+    def noise(self, expected): return np.ones(len(expected))
+
+_MS, _LOG = _Milliseconds(), _Logarithms()
+_DOUBT = 2. # by so much must the logarithm of the evidence of _LOG be larger
+
+# %% ../../nbs/latency/03_few_shot.ipynb #a3418328
+@patch
+def positive(self:_Milliseconds, mean)->np.ndarray:
+    "Expected values, those below the least bent towards zero: with the slope 1 there, and never at zero"
+    return np.where(mean < _LEAST, _LEAST * np.exp(np.minimum(mean/_LEAST - 1, 0)), mean)
+
+@patch
+def moments(self:_Milliseconds, mean, deviation)->tuple:
+    "Mean and standard deviation of the latency"
+    mean = self.positive(mean)
+    z = mean / deviation
+    cut = norm.pdf(z) / ndtr(z)
+    return mean + deviation*cut, deviation * np.sqrt(np.maximum(1 - z*cut - cut*cut, 1e-12))
+
+@patch
+def quantile(self:_Milliseconds, mean, deviation, q)->np.ndarray:
+    "The latency that is not exceeded with probability `q`"
+    mean = self.positive(mean)
+    below = ndtr(-mean / deviation) # half at most
+    return mean - deviation * ndtri((1 - q) * (1 - below))
+
+@patch
+def moments(self:_Logarithms, mean, deviation)->tuple:
+    "Mean and standard deviation of the latency"
+    ms = np.exp(mean + deviation**2/2)
+    return ms, ms * np.sqrt(np.expm1(deviation**2))
+
+@patch
+def quantile(self:_Logarithms, mean, deviation, q)->np.ndarray:
+    "The latency that is not exceeded with probability `q`"
+    return np.exp(mean + norm.ppf(q) * deviation)
+
+# %% ../../nbs/latency/03_few_shot.ipynb #998eebf9
 def _prior(count, choice, smooth):
     "Mean and standard deviation of the logarithms of all amplitudes"
-    return dict(features=(0., 1.5), count=count, choice=choice, smooth=smooth, sources=(-1.2, 2.))
+    sources = -1.2, 2.
+    return dict(macs=(0., 2.), features=(0., 1.5), count=count, choice=choice, smooth=smooth,
+                ms_sources=sources, log_sources=sources)
 
 _PRIORS = dict( # among which `fit` chooses
     plain=_prior((-2.3, 1.5), (-4.6, 1.), (-3., 1.)),
     counting=_prior((0., 1.5), (-4.6, 1.), (-3., 1.)),
     smoother=_prior((-2.3, 1.5), (-3.5, 1.), (-1.6, 1.)))
-_NOISE = -2.3, 1.  # likewise
+_NOISE = -3., 1.5  # likewise
 _LENGTH = 2.       # of the smooth part; typical squared distances are one
 _TINY = 1e-8       # added to the noise, or a matrix could not be inverted
 
-# %% ../../nbs/latency/03_few_shot.ipynb #bd7324cf
+# %% ../../nbs/latency/03_few_shot.ipynb #7146d426
 def _squares(array): return (array * array).sum(1)
 
 def _gram(parts, others)->list:
@@ -76,59 +133,104 @@ def _diagonal(parts)->list:
     "The diagonals of the covariances of networks with themselves"
     return [np.ones(len(A)) if kind == 'smooth' else _squares(A) for kind,A in parts]
 
+def _on(scale, parts)->list:
+    "The parts that a scale uses"
+    return [(kind, A) for kind,A in parts if not kind.endswith('sources') or kind.startswith(scale.name)]
+
 def _weighted(amplitudes, grams):
     "The covariance of the whole model: one, for the unknown mean, and all parts"
     return 1. + sum(a * gram for a,gram in zip(amplitudes, grams))
 
-def _evidence(theta, grams, targets, mean, deviation):
+def _noisy(amplitudes, grams, noise):
+    "The covariance of measurements, whose noise is `noise` (n,) times the last amplitude"
+    return _weighted(amplitudes, grams) + np.diag(amplitudes[-1] * noise + _TINY)
+
+def _evidence(theta, grams, targets, noise, mean, deviation):
     "Minus the log evidence of standardised targets and its gradient; `theta`: logarithms of amplitudes and noise"
-    amplitudes, n = np.exp(theta), len(targets)
-    noise = amplitudes[-1]
-    covariance = _weighted(amplitudes, grams) + (noise + _TINY) * np.eye(n)
+    amplitudes = np.exp(theta)
+    covariance = _noisy(amplitudes, grams, noise)
     root, inverse = np.linalg.cholesky(covariance), np.linalg.inv(covariance)
     alpha = inverse @ targets
     slope = inverse - np.outer(alpha, alpha)
     z = (theta - mean) / deviation
-    slopes = [a * (slope * gram).sum() for a,gram in zip(amplitudes, grams)] + [noise * np.trace(slope)]
+    slopes = [a * (slope * gram).sum() for a,gram in zip(amplitudes, grams)]
+    slopes.append(amplitudes[-1] * (np.diag(slope) * noise).sum())
     value = .5 * targets @ alpha + np.log(np.diag(root)).sum() + .5 * z @ z
     return value, .5 * np.array(slopes) + z / deviation
 
-# %% ../../nbs/latency/03_few_shot.ipynb #7f228596
-def _log_ms(ms, middle):
-    "Logarithms of latencies, of which none is far below the middle"
-    return np.log(np.maximum(ms, middle / 10))
-
+# %% ../../nbs/latency/03_few_shot.ipynb #90d86d12
 class _GP:
-    "The model given measurements: parts at the measured networks, and their latencies"
-    def __init__(self, parts, ms, prior):
-        y, grams, n = _log_ms(ms, np.median(ms)), _gram(parts, parts), len(ms)
-        mean, deviation = (np.array([*(prior[kind][i] for kind,_ in parts), _NOISE[i]]) for i in (0, 1))
-        self.parts, self.centre = parts, y.mean()
-        self.scale = math.sqrt((y.var() * n + .1) / (n + 1))
-        targets = (y - self.centre) / self.scale
-        bounds = [(m - 7, m + 7) for m in mean]
-        best = minimize(_evidence, mean, (grams, targets, mean, deviation), jac=True, method='L-BFGS-B', bounds=bounds)
-        self.v = np.exp(best.x) # amplitudes, and the noise
-        self.inverse = np.linalg.inv(_weighted(self.v, grams) + (self.v[-1] + _TINY) * np.eye(n))
+    "The model given measurements: parts at the measured networks, their latencies, and a scale"
+    def __init__(self, parts, ms, prior, scale):
+        self.scale, self.parts, self.unit = scale, _on(scale, parts), np.median(ms)
+        ratio, n = np.maximum(ms / self.unit, _LEAST), len(ms)
+        y, grams = scale.targets(ratio), _gram(self.parts, self.parts)
+        self.centre, self.spread = y.mean(), math.sqrt((y.var() * n + .1) / (n + 1))
+        targets = (y - self.centre) / self.spread
+        fitted = self._fit(grams, targets, prior)
+        self.evidence = scale.density(ratio).sum() - n * math.log(self.spread) - fitted
+        self.inverse = np.linalg.inv(_noisy(self.v, grams, self.noise))
         self.alpha = self.inverse @ targets
+        self.stretch = _stretch(self.alpha, self.inverse)
+
+    def _fit(self, grams, targets, prior)->float:
+        "Find amplitudes and noise `v`; what is left of the evidence"
+        mean, deviation = (np.array([*(prior[kind][i] for kind,_ in self.parts), _NOISE[i]]) for i in (0, 1))
+        theta, self.noise, bounds = mean, np.ones(len(targets)), [(m - 7, m + 7) for m in mean]
+        for _ in range(2):
+            amplitudes = np.exp(theta)
+            alpha = np.linalg.solve(_noisy(amplitudes, grams, self.noise), targets)
+            expected = self.centre + self.spread * (_weighted(amplitudes, grams) @ alpha)
+            self.noise = self.scale.noise(expected)
+            given = grams, targets, self.noise, mean, deviation
+            best = minimize(_evidence, theta, given, jac=True, method='L-BFGS-B', bounds=bounds)
+            theta = best.x
+        self.v = np.exp(theta)
+        return best.fun
 
     def __call__(self, parts)->tuple:
-        "Mean and standard deviation of the logarithm of what would be measured"
+        "Mean and standard deviation of what would be measured, in medians, on the model's scale"
+        parts = _on(self.scale, parts)
         k = _weighted(self.v, _gram(parts, self.parts))
+        mean = k @ self.alpha * self.spread + self.centre
         variance = _weighted(self.v, _diagonal(parts)) - ((k @ self.inverse) * k).sum(1)
-        return k @ self.alpha * self.scale + self.centre, np.sqrt(np.maximum(variance, 0) + self.v[-1]) * self.scale
+        noise = self.v[-1] * self.scale.noise(mean)
+        return mean, self.stretch * self.spread * np.sqrt(np.maximum(variance, 0) + noise)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #40801cb7
-def _greedy(parts, v, k, done=(), free=None, weight=None)->list:
-    "Indices of `k` networks, each the most uncertain one given those before it and `done`. `v`: amplitudes and noise"
+def _model(parts, ms, prior)->_GP:
+    "The model on the scale that the measurements speak for"
+    linear, logarithms = (_GP(parts, ms, prior, scale) for scale in (_MS, _LOG))
+    return logarithms if logarithms.evidence > linear.evidence + _DOUBT else linear
+
+# %% ../../nbs/latency/03_few_shot.ipynb #44862963
+def _stretch(alpha, inverse)->float:
+    "The factor of standard deviations by which nine of ten measurements, left out, lie in their 90 % interval"
+    n = len(alpha)
+    off = np.sort(np.abs(alpha) / np.sqrt(np.diag(inverse)))
+    found = off[min(math.ceil(.9 * (n + 1)), n) - 1] / norm.ppf(.95)
+    return max(found, .1) ** (n / (n + 4))
+
+# %% ../../nbs/latency/03_few_shot.ipynb #07b1fa43
+def _halving(i)->float:
+    "The i-th number of 1/2, 1/4, 3/4, 1/8, 5/8, ...: as spread over 0 to 1 as so many can be"
+    place, step, i = 0., .5, i + 1
+    while i:
+        place, step, i = place + step*(i % 2), step/2, i//2
+    return place
+
+def _greedy(parts, v, k, done=(), wanted=None)->list:
+    """Indices of `k` networks, each the most uncertain one given those before it and `done`. `v`: amplitudes and noise.
+
+    `wanted(i, free)`: a weight for each network as the i-th choice."""
     left, rows, out = _weighted(v, _diagonal(parts)), [], []
-    free = np.ones(len(left), bool) if free is None else free.copy()
+    free = np.ones(len(left), bool)
+    free[list(done)] = False
     for step in range(len(done) + k):
         if step < len(done):
             i = done[step]
         else:
-            wanted = left if weight is None else left * weight
-            i = int(np.where(free, wanted, -np.inf).argmax())
+            worth = left if wanted is None else left * wanted(step, free)
+            i = int(np.where(free, worth, -np.inf).argmax())
             out.append(i)
         free[i] = False
         covariance = _weighted(v, _gram(parts, [(kind, A[[i]]) for kind,A in parts]))[:, 0]
@@ -137,7 +239,15 @@ def _greedy(parts, v, k, done=(), free=None, weight=None)->list:
         left = left - rows[-1]**2
     return out
 
-# %% ../../nbs/latency/03_few_shot.ipynb #98cc6a11
+def _spread(cost):
+    "For `_greedy`: candidates whose rank by cost is within an eighth of the one that is due, or the nearest left"
+    rank = (cost.argsort(kind='stable').argsort() + .5) / len(cost)
+    def wanted(i, free):
+        apart = np.abs(rank - _halving(i))
+        return apart <= max(1/8, apart[free].min())
+    return wanted
+
+# %% ../../nbs/latency/03_few_shot.ipynb #7fd6d465
 def _alike(s)->dict:
     "Choices with the same options: options -> columns of the choices that have them"
     out = {}
@@ -159,7 +269,7 @@ class FewShotPredictor(Predictor):
         names:list=None, # of the columns; 'choice....' are of options one by one, 'count....' of their numbers
         seed:int=0,
     ):
-        self.space, self.seed, self.priors, self.stretch, self.report = space, seed, 'plain', 1., {}
+        self.space, self.seed, self.priors, self.report = space, seed, 'plain', {}
         self.table, self.names = None, None if names is None else list(names)
         self.pool = None # features of the candidates
         if space is None: return
@@ -168,8 +278,14 @@ class FewShotPredictor(Predictor):
 
     def __repr__(self):
         if self.pool is None: return "FewShotPredictor(not fitted)"
+        scale = '' if self.model is None else f" in {'ms' if self.scale == 'ms' else 'logarithms'}"
         return (f"FewShotPredictor({len(self.pool):,} candidates, {len(self.sources)} source devices, "
-                f"{len(self.measured[1])} measured)")
+                f"{len(self.measured[1])} measured{scale})")
+
+    @property
+    def scale(self)->str:
+        "'ms' or 'log': on which scale the model is that the measurements speak for; None before any"
+        return None if self.model is None else self.model.scale.name
 
 # %% ../../nbs/latency/03_few_shot.ipynb #8cac0264
 @patch
@@ -197,7 +313,7 @@ def _raw(self:FewShotPredictor, archs)->np.ndarray:
     counts = [sum(hot[d] for d in columns) for columns in _alike(s).values()]
     return np.concatenate([self.table(rows), *hot, *counts], 1)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #93ac472d
+# %% ../../nbs/latency/03_few_shot.ipynb #76c46d1b
 @patch
 def _scaling(self:FewShotPredictor):
     "How columns are standardised, and which part of the model each belongs to"
@@ -211,34 +327,57 @@ def _scaling(self:FewShotPredictor):
     mine |= {k: np.flatnonzero(kind == k) for k in ('count', 'choice')}
     self.columns = [(k, np.flatnonzero(varies)[i]) for k,i in mine.items() if len(i)]
     self.centre, self.spread = mean, np.where(varies, deviation, 1.)
+    self.macs = [i for i,name in enumerate(self.names) if name.startswith('live.macs_')]
+    self.macs_spread = self.pool[:, self.macs].sum(1).std()
 
-# %% ../../nbs/latency/03_few_shot.ipynb #5d2d97fb
+# %% ../../nbs/latency/03_few_shot.ipynb #faf3dee0
 @patch
 def _parts(self:FewShotPredictor, raw, sources=True)->list:
     "The parts of the model at networks"
     centred, out = raw - self.centre, []
     Z = centred / self.spread
+    if self.macs_spread > 0:
+        out.append(('macs', centred[:, self.macs].sum(1, keepdims=True) / self.macs_spread))
     for kind,at in self.columns:
         if kind == 'features':
             out += [(kind, Z[:, at] / math.sqrt(len(at))), ('smooth', Z[:, at] / math.sqrt(2*len(at)))]
         else:
             out.append((kind, centred[:, at] / math.sqrt((self.spread[at]**2).sum())))
     if sources and len(self.sources):
-        out.append(('sources', self._sourced(out) / math.sqrt(len(self.sources))))
+        found = self._sourced(raw, out) / math.sqrt(len(self.sources))
+        out += [(f'{scale.name}_sources', found[:, :, i]) for i,scale in enumerate((_MS, _LOG))]
     return out
 
-# %% ../../nbs/latency/03_few_shot.ipynb #2e9daf5a
+# %% ../../nbs/latency/03_few_shot.ipynb #547987c4
 _ROWS = 900 # of a source device that are used
-_SOURCE = dict(features=1., count=.3, choice=.3, smooth=1.) # amplitudes of the model of a source device
+_SOURCE = dict(macs=1., features=1., count=.3, choice=.3, smooth=1.) # amplitudes of the model of a source device
+_KEPT = 50_000 # networks of which it is remembered what source devices say
 
 @patch
-def _sourced(self:FewShotPredictor, parts)->np.ndarray:
-    "Standardised log latencies of source devices, predicted for networks (N, devices)"
-    amplitudes, out = [_SOURCE[kind] for kind,_ in parts], []
-    for at in range(0, len(parts[0][1]), 4096):
-        some = [(kind, A[at:at+4096]) for kind,A in parts]
-        out.append(_weighted(amplitudes, _gram(some, self.known)) @ self.weights)
-    return (np.concatenate(out) - self.level) / self.swing
+def _worked_out(self:FewShotPredictor, parts)->np.ndarray:
+    "Latencies of source devices, standardised, predicted for networks (N, devices, 2 scales)"
+    out = self.weights.sum(0)
+    for (kind, A), (_, known), linear in zip(parts, self.known, self.linear):
+        if kind == 'smooth':
+            gram, = _gram([(kind, A)], [(kind, known)])
+            out = out + _SOURCE[kind] * gram @ self.weights
+        else:
+            out = out + A @ linear
+    out = rearrange(out, 'network (scale device) -> network device scale', scale=2)
+    return (out - self.level) / self.swing
+
+@patch
+def _sourced(self:FewShotPredictor, raw, parts)->np.ndarray:
+    "As `_worked_out`, of networks with columns `raw`; each network once"
+    keys = [hashlib.blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(raw)]
+    new = [i for i,key in enumerate(keys) if key not in self.memory]
+    if len(self.memory) + len(new) > _KEPT:
+        self.memory, new = {}, range(len(keys))
+    for at in range(0, len(new), 4096):
+        some = new[at:at+4096]
+        found = self._worked_out([(kind, A[some]) for kind,A in parts])
+        self.memory.update(zip([keys[i] for i in some], found))
+    return np.stack([self.memory[key] for key in keys])
 
 def _alike_devices(there)->dict:
     "Devices that were measured on the same networks: those networks (a tuple of truths) -> columns of the devices"
@@ -255,50 +394,53 @@ def _rows_of_sources(self:FewShotPredictor, there)->np.ndarray:
     rows = np.unique(np.concatenate(drawn))
     return rows if len(rows) <= 2*_ROWS else np.sort(draw.permutation(rows)[:2*_ROWS])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #535524e4
+# %% ../../nbs/latency/03_few_shot.ipynb #869b33c9
 @patch
 def _learn_sources(self:FewShotPredictor):
-    "A Gaussian process with fixed amplitudes for each source device"
-    logs = np.stack([_log_ms(ms, np.nanmedian(ms)) for ms in self.sources.values()], 1)
-    rows = self._rows_of_sources(~np.isnan(logs))
-    logs, self.known = logs[rows], self._parts(self.pool[rows], sources=False)
-    amplitudes = [_SOURCE[kind] for kind,_ in self.known]
+    "A Gaussian process with fixed amplitudes for each source device on each scale"
+    ratio = np.stack([ms / np.nanmedian(ms) for ms in self.sources.values()], 1)
+    rows = self._rows_of_sources(~np.isnan(ratio))
+    ratio, parts = np.maximum(ratio[rows], _LEAST), self._parts(self.pool, sources=False)
+    y = np.concatenate([scale.targets(ratio) for scale in (_MS, _LOG)], 1)
+    self.known = [(kind, A[rows]) for kind,A in parts]
+    amplitudes = [_SOURCE[kind] for kind,_ in parts]
     covariance = _weighted(amplitudes, _gram(self.known, self.known)) + .01*np.eye(len(rows))
-    self.weights = np.zeros(logs.shape)
-    for there,devices in _alike_devices(~np.isnan(logs)).items():
+    self.weights = np.zeros(y.shape)
+    for there,columns in _alike_devices(~np.isnan(y)).items():
         networks = np.flatnonzero(there)
-        y = logs[np.ix_(networks, devices)]
-        targets = (y - y.mean(0)) / np.maximum(y.std(0), 1e-9)
-        self.weights[np.ix_(networks, devices)] = np.linalg.solve(covariance[np.ix_(networks, networks)], targets)
-    self.level, self.swing = 0., 1.
-    found = self._sourced(self._parts(self.pool, sources=False))
+        mine = y[np.ix_(networks, columns)]
+        targets = (mine - mine.mean(0)) / np.maximum(mine.std(0), 1e-9)
+        found = np.linalg.solve(covariance[np.ix_(networks, networks)], targets)
+        self.weights[np.ix_(networks, columns)] = found
+    self.linear = [a * (A.T @ self.weights) for a,(_,A) in zip(amplitudes, self.known)]
+    self.memory, self.level, self.swing = {}, 0., 1.
+    found = self._sourced(self.pool, parts)
     self.level, self.swing = found.mean(0), np.maximum(found.std(0), 1e-9)
+    self.memory = {key: (said - self.level) / self.swing for key,said in self.memory.items()}
 
-# %% ../../nbs/latency/03_few_shot.ipynb #1e62fd5d
-def _rehearsed(parts, ms, k, prior)->tuple:
-    "A source device as if it were new: the rank correlation from `k` of its latencies, and how far off the rest are"
-    rows = _greedy(parts, np.exp([*(prior[kind][0] for kind,_ in parts), _NOISE[0]]), k)
-    mean, deviation = _GP([(kind, A[rows]) for kind,A in parts], ms[rows], prior)(parts)
-    rest = np.setdiff1d(np.arange(len(ms)), rows)
-    off = np.quantile(np.abs(mean - np.log(ms))[rest] / deviation[rest], .9)
-    return spearmanr(mean, ms).statistic, off
+# %% ../../nbs/latency/03_few_shot.ipynb #262d8586
+def _rehearsed(parts, ms, k, prior)->float:
+    "A source device as if it were new: the rank correlation from `k` of its latencies"
+    parts = _on(_MS, parts)
+    v = np.exp([*(prior[kind][0] for kind,_ in parts), _NOISE[0]])
+    rows = _greedy(parts, v, k, wanted=_spread(_cost(parts)))
+    model = _GP([(kind, A[rows]) for kind,A in parts], ms[rows], prior, _MS)
+    return spearmanr(model(parts)[0], ms).statistic
 
 @patch
 def _choose(self:FewShotPredictor, counts=(10, 20)):
-    "Priors and stretch by which source devices, each as if it were new, are predicted best from the others"
+    "The priors by which source devices, each as if it were new, are predicted best from the others"
     draw, found = np.random.default_rng(self.seed), {name: [] for name in _PRIORS}
     for j,ms in enumerate(self.sources.values()):
         at = draw.permutation(np.flatnonzero(~np.isnan(ms)))[:1000]
-        parts = [(kind, A[at] if kind != 'sources' else np.delete(A[at], j, 1)) for kind,A in self.all]
+        parts = [(kind, np.delete(A[at], j, 1) if kind.endswith('sources') else A[at]) for kind,A in self.all]
         for name,prior in _PRIORS.items():
             found[name] += [_rehearsed(parts, ms[at], k, prior) for k in counts if len(at) >= 2*k]
     if not found['plain']: return
-    self.report = {name: float(np.mean([ranks for ranks,_ in v])) for name,v in found.items()}
+    self.report = {name: float(np.mean(ranks)) for name,ranks in found.items()}
     self.priors = max(self.report, key=self.report.get)
-    off = np.exp(np.mean(np.log([off for _,off in found[self.priors]])))
-    self.stretch = float(np.clip(off / norm.ppf(.95), 1., 2.5))
 
-# %% ../../nbs/latency/03_few_shot.ipynb #41fc318f
+# %% ../../nbs/latency/03_few_shot.ipynb #f52ca116
 def _latencies(ms, n, what)->np.ndarray:
     "The latencies of a source device as they must be, or a ValueError"
     ms = np.asarray(ms, float)
@@ -335,7 +477,7 @@ def fit(self:FewShotPredictor,
     self.sources = {name: _latencies(ms, len(self.pool), name) for name,ms in sources.items()}
     self.measured, self.rows, self.model = (np.zeros((0, self.pool.shape[1])), np.zeros(0)), [], None
     self._prepare()
-    self.priors, self.stretch, self.report = 'plain', 1., {}
+    self.priors, self.report = 'plain', {}
     if len(self.sources) > 2:
         self._choose()
     return self
@@ -349,7 +491,13 @@ def _prepare(self:FewShotPredictor):
         self._learn_sources()
     self.all = self._parts(self.pool)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #cf16e9e4
+# %% ../../nbs/latency/03_few_shot.ipynb #c894da95
+def _cost(parts)->np.ndarray:
+    "What is expected of networks before anything is measured; only the order counts"
+    given = dict(parts)
+    kind = next((kind for kind in ('ms_sources', 'macs', 'features') if kind in given), parts[0][0])
+    return given[kind].mean(1)
+
 @patch
 def _fitted(self:FewShotPredictor):
     if self.pool is None: raise ValueError("the predictor knows no candidates: call fit first")
@@ -361,11 +509,16 @@ def _ready(self:FewShotPredictor):
         raise ValueError("nothing is measured yet: measure what suggest(k) gives, and call update with it")
 
 @patch
-def _nearness(self:FewShotPredictor, near_ms):
-    "A weight for each candidate: how likely it takes about so many ms"
+def _wanted(self:FewShotPredictor, near_ms):
+    "How much each candidate is wanted: of the cost that is due, or, with a budget, by how likely it takes so many ms"
+    if near_ms is None: return _spread(_cost(self.all) if self.model is None else self.model(self.all)[0])
     self._ready()
+    good = isinstance(near_ms, (int, float, np.number)) and near_ms > 0 and math.isfinite(near_ms)
+    if not good: raise ValueError(f"near_ms is a latency above 0 ms; found {near_ms!r}")
     mean, deviation = self.model(self.all)
-    return np.exp(-.5 * ((math.log(near_ms) - mean) / (2*deviation))**2)
+    due = self.model.scale.targets(near_ms / self.model.unit)
+    weight = np.exp(-.5 * ((due - mean) / (2*deviation))**2)
+    return lambda step, free: weight
 
 @patch
 def suggest(self:FewShotPredictor,
@@ -375,13 +528,13 @@ def suggest(self:FewShotPredictor,
     "What to measure next. ValueError if so many are not left"
     self._fitted()
     done = [i for i in self.rows if i is not None]
-    free = np.ones(len(self.pool), bool)
-    free[done] = False
-    if not isinstance(k, int) or not 1 <= k <= free.sum():
-        raise ValueError(f"k is 1 to {free.sum()}, the candidates that are not measured; found {k!r}")
-    prior, weight = _PRIORS[self.priors], None if near_ms is None else self._nearness(near_ms)
-    v = np.exp([*(prior[kind][0] for kind,_ in self.all), _NOISE[0]]) if self.model is None else self.model.v
-    picks = _greedy(self.all, v, k, done, free, weight)
+    left = len(self.pool) - len(set(done))
+    if not isinstance(k, int) or not 1 <= k <= left:
+        raise ValueError(f"k is 1 to {left}, the candidates that are not measured; found {k!r}")
+    scale, prior = _MS if self.model is None else self.model.scale, _PRIORS[self.priors]
+    parts = _on(scale, self.all)
+    v = np.exp([*(prior[kind][0] for kind,_ in parts), _NOISE[0]]) if self.model is None else self.model.v
+    picks = _greedy(parts, v, k, done, self._wanted(near_ms))
     return picks if self.archs is None else [self.archs[i] for i in picks]
 
 # %% ../../nbs/latency/03_few_shot.ipynb #f66debf5
@@ -395,7 +548,7 @@ def _place(self:FewShotPredictor, what)->tuple:
     raw = self._raw([what] if isinstance(what, dict) else what)[0]
     return self.archs.index(what) if known else None, raw
 
-# %% ../../nbs/latency/03_few_shot.ipynb #edd5aba8
+# %% ../../nbs/latency/03_few_shot.ipynb #7c2bfbae
 @patch
 def update(self:FewShotPredictor,
     measured, # {position among the candidates: ms}, or pairs (architecture or position, ms)
@@ -418,32 +571,58 @@ def update(self:FewShotPredictor,
 def _learn(self:FewShotPredictor):
     "Fit the model to what is measured"
     raw, ms = self.measured
-    self.model = _GP(self._parts(raw), ms, _PRIORS[self.priors])
+    self.model = _model(self._parts(raw), ms, _PRIORS[self.priors])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #da8acc16
+# %% ../../nbs/latency/03_few_shot.ipynb #3f298016
+@dataclass
+class _Latencies:
+    "What is known of the latencies of networks"
+    scale: object # _MS or _LOG
+    unit: float   # ms
+    mean: np.ndarray      # (N,) on the scale, in units
+    deviation: np.ndarray # likewise
+
+    def moments(self)->tuple: # two arrays (N,), ms
+        "Means and standard deviations"
+        return tuple(self.unit * v for v in self.scale.moments(self.mean, self.deviation))
+
+    def quantile(self, q)->np.ndarray: # (N,), ms
+        "What is not exceeded with probability `q`"
+        return self.unit * self.scale.quantile(self.mean, self.deviation, q)
+
 @patch
-def _log(self:FewShotPredictor, archs):
-    "Mean and (stretched) standard deviation of the logarithm of the latency"
+def _known(self:FewShotPredictor, parts)->_Latencies:
+    "What is known of networks, given their parts"
+    self._ready()
+    return _Latencies(self.model.scale, self.model.unit, *self.model(parts))
+
+@patch
+def _known_of(self:FewShotPredictor, archs)->_Latencies:
+    "What is known of networks"
     self._ready()
     raw = self._raw(archs)
     found = [self.model(self._parts(raw[i:i+4096])) for i in range(0, len(raw), 4096)]
-    return np.concatenate([m for m,_ in found]), self.stretch * np.concatenate([s for _,s in found])
+    return _Latencies(self.model.scale, self.model.unit, *map(np.concatenate, zip(*found)))
 
 @patch
 def predict(self:FewShotPredictor,
     archs, # architectures, rows of option indices (N, D), or features (N, columns)
 )->tuple: # two arrays (N,), ms
     "The mean and the standard deviation of the latency of networks"
-    m, s = self._log(archs)
-    mean = np.exp(m + s*s/2)
-    return mean, mean * np.sqrt(np.expm1(s*s))
+    return self._known_of(archs).moments()
 
 @patch
 def quantile(self:FewShotPredictor, archs, q)->np.ndarray: # (N,), ms
     "The latency that a network stays below with probability `q`: .5 is the median, .95 an upper bound"
     if not 0 < q < 1: raise ValueError(f"a probability is between 0 and 1; found {q!r}")
-    m, s = self._log(archs)
-    return np.exp(m + norm.ppf(q) * s)
+    return self._known_of(archs).quantile(q)
+
+@patch
+def interval(self:FewShotPredictor, archs, level:float=.9)->tuple: # two arrays (N,), ms
+    "Between which latencies a measurement lies with probability `level`"
+    if not 0 < level < 1: raise ValueError(f"a probability is between 0 and 1; found {level!r}")
+    known = self._known_of(archs)
+    return known.quantile((1 - level) / 2), known.quantile((1 + level) / 2)
 
 # %% ../../nbs/latency/03_few_shot.ipynb #bc2e027b
 def _surrogate(features, targets)->tuple:
@@ -547,13 +726,13 @@ def save(self:PredictedCost, folder): # path of predictor.npz, or None where the
     "Keep the predictor in a folder, as `predictor.npz`"
     return self.predictor.save(Path(folder)/'predictor.npz')
 
-# %% ../../nbs/latency/03_few_shot.ipynb #151356d1
+# %% ../../nbs/latency/03_few_shot.ipynb #4f610f0a
 _FORMAT = 'nas_suite few-shot predictor 1'
 
 @patch
 def _about(self:FewShotPredictor)->dict:
     "All but the arrays, as JSON data"
-    return dict(format=_FORMAT, names=self.names, sources=list(self.sources), priors=self.priors, stretch=self.stretch,
+    return dict(format=_FORMAT, names=self.names, sources=list(self.sources), priors=self.priors,
         report=self.report, seed=self.seed, rows=self.rows if len(self.measured[1]) else [], archs=self.archs)
 
 @patch
@@ -577,7 +756,7 @@ def identity(self:FewShotPredictor)->dict:
         digest.update(array.tobytes())
     return dict(table=digest.hexdigest()[:16])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #b2296a2f
+# %% ../../nbs/latency/03_few_shot.ipynb #83dd734c
 def _stored(path)->tuple:
     "The arrays and facts of a predictor's file"
     try:
@@ -601,7 +780,7 @@ def load_predictor(
     if p.names != about['names']: raise ValueError(f"{path} is a predictor of another space")
     p.archs, p.pool, p.measured, p.model = about['archs'], data['pool'], (data['measured'], data['ms']), None
     p.sources, p.rows = dict(zip(about['sources'], data['latencies'])), about['rows']
-    p.priors, p.stretch, p.report = about['priors'], about['stretch'], about['report']
+    p.priors, p.report = about['priors'], about['report']
     p._prepare()
     if len(p.measured[1]):
         p._learn()
