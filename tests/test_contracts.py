@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat, pytest, torch
 from torch.utils.data import TensorDataset
 from nas_suite import testing
-from nas_suite.choices import count, decode, encode, restrict, sample
+from nas_suite.choices import choices, count, decode, encode, restrict, sample
 from nas_suite.costs import macs, params
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
@@ -16,6 +16,7 @@ from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
+from nas_suite.strategies.steps import _market, derive
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, segmentation
 from nas_suite.tasks.speaker import speaker
@@ -214,6 +215,32 @@ def limits_of(space, share=0.4):
         out.append((cost, float(spent.min() + share * (spent.max() - spent.min()))))
     joint = torch.stack([cost.batch(rows) <= bound for cost, bound in out]).all(0)
     return out if joint.any() else out[:1]
+
+
+def best_that_uses(market, rows):
+    "What is worth most within all budgets, of those networks that use one, or nearly as much of one as any."
+    fits, used = market.fits(rows), market.used(rows)
+    most = float(used[fits].max())
+    least = 0.98 if most >= 0.98 else 0.98 * most
+    return float(market.worth(rows)[fits & (used >= least - 1e-9)].max())
+
+
+@pytest.mark.parametrize('name', SPACES)
+def test_what_is_derived_is_the_most_probable_that_uses_a_budget(name):
+    "Against all networks, one budget and two, beliefs that are equal and random ones."
+    space = SPACES[name][0]()
+    rows = testing.every_row(space)
+    if rows is None:
+        pytest.skip('too many networks to list')
+    for seed, share in enumerate((0.3, 0.5, 0.2, 0.8)):
+        g = torch.Generator().manual_seed(seed)
+        probs = {n: (seed * torch.randn(len(c), generator=g)).softmax(0) for n, c in choices(space).items()}
+        probs = {n: p * choices(space)[n].alive for n, p in probs.items()}
+        limits = limits_of(space, share)[: 1 + seed % 2]
+        market = _market(space, limits, probs)
+        found = encode(space, derive(space, limits, probs))
+        assert market.fits(found)[0]
+        assert float(market.worth(found)[0]) == pytest.approx(best_that_uses(market, rows), abs=1e-5)
 
 
 @pytest.mark.parametrize('name', SPACES)

@@ -220,8 +220,9 @@ def test_it_ends_as_one_network(make, tmp_path):
         last['discrete']['macs']
     )  # the mixture is its network
     assert [h['undecided'] for h in history] == sorted((h['undecided'] for h in history), reverse=True)
-    arch = s.derive(space, limits)
-    assert arch == largest(left) and cost(arch) <= limits[0][1]
+    arch, found = largest(left), s.derive(space, limits)
+    assert max(cost(arch), cost(found)) <= limits[0][1]
+    assert found == arch or cost(arch) < 0.98 * cost(found)  # what is left, unless it leaves some of the budget unused
     x = task.test[:4][0]
     with torch.no_grad(), selecting(soften(left.eval(), 'sigmoid')):
         assert torch.equal(left(x), extract(space.eval(), arch)(x))

@@ -2,6 +2,7 @@
 from .counts import cost_of, count_macs, count_params, counted, is_fixed, is_unit, macs, params, plain, weight_bytes
 from .loss import LatencyAwareLoss
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
+from .programme import Best, Programme, TooLarge
 from .probing import tabulate
 from .survey import Record, aligned, is_elastic, on_meta, only_options, survey
 from .tables import Term, distribution, merged, sizes, term
@@ -10,7 +11,7 @@ from .tables import Term, distribution, merged, sizes, term
 named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
 __all__ = [
-    'CostModel', 'LatencyAwareLoss', 'Reading', 'Record', 'Term', 'aligned', 'amount',
+    'Best', 'CostModel', 'LatencyAwareLoss', 'Programme', 'Reading', 'Record', 'Term', 'TooLarge', 'aligned', 'amount',
     'cheapest', 'cost_of', 'count_macs', 'count_params', 'counted', 'distribution', 'feasible', 'is_elastic', 'is_fixed',
     'is_unit', 'macs', 'merged', 'minimise', 'named', 'on_meta', 'only_options', 'params', 'plain', 'sizes', 'survey',
     'tabulate', 'term', 'weight_bytes']

@@ -137,7 +137,7 @@ def _hindsight(space, weights) -> dict:
         c.alpha[gone[n]] += _removed
     return {n: p.where(~gone[n], 1e-6 * p) for n,p in probabilities(whole, weights).items()}
 
-# %% ../../nbs/strategies/05_regularized.ipynb #c73bac13
+# %% ../../nbs/strategies/05_regularized.ipynb #dce646dd
 @dataclass
 class Regularized(Strategy):
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
@@ -174,12 +174,9 @@ class Regularized(Strategy):
         self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
-        "The network that is left; where it is not within the limits, or several are, the likeliest one within them."
-        left = remaining(space)
-        try:
-            return derive(left, limits, probabilities(left, self.weights))
-        except ValueError:
-            return derive(space, limits, _hindsight(space, self.weights))
+        """The network that is left; where it is not within the limits, or leaves them unused, the likeliest one that
+        does, with as few of the options that were removed as that takes."""
+        return derive(space, limits, _hindsight(space, self.weights))
 
 # %% ../../nbs/strategies/05_regularized.ipynb #3a183aa6
 @patch

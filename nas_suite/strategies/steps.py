@@ -6,15 +6,14 @@
 __all__ = ['scatter', 'weight_step', 'architecture_gradients', 'added_gradients', 'reinforce_gradients', 'derive', 'fitting',
            'Finalist', 'finalists']
 
-# %% ../../nbs/strategies/01_steps.ipynb #365e21cd
-import torch
+# %% ../../nbs/strategies/01_steps.ipynb #8cb38ded
+import torch, warnings
 from dataclasses import dataclass
 from einops import rearrange
 from fastcore.basics import patch
-from scipy.optimize import linprog
 from torch import nn, Tensor
 from ..choices import Selection, Structure, active, decode, selecting, structure, weights
-from ..costs import minimise
+from ..costs import Best, Programme, TooLarge, minimise
 from ..layers import still
 from ..relaxation import draw_path, probabilities
 from .scores import check_ranked, ranked
@@ -127,7 +126,7 @@ def reinforce_gradients(space: nn.Module,
             grad[path[choice]] -= (r - baseline) / n
     return mean, grads, .9 * baseline + .1 * mean
 
-# %% ../../nbs/strategies/01_steps.ipynb #890a3989
+# %% ../../nbs/strategies/01_steps.ipynb #be86f6dc
 @dataclass
 class _Market:
     "Beliefs, and budgets as shares: what an architecture is worth, and how much of each budget it takes."
@@ -143,43 +142,67 @@ class _Market:
         "Of each budget, the part that each row takes: (N, limits)."
         return torch.stack([cost.batch(rows) / limit for cost,limit in self.limits], 1)
     def fits(self, rows) -> Tensor: return (self.shares(rows) <= 1).all(1)
+    @property
+    def sums(self) -> list: # numbers of the limits that are to be used
+        return [k for k,(cost,_) in enumerate(self.limits) if cost.reduce == 'sum']
+    def used(self, rows) -> Tensor:
+        "The largest part of a budget that each row takes: (N,); 1 where there is none to use."
+        return self.shares(rows)[:, self.sums].amax(1) if self.sums else torch.ones(len(rows)).double()
     def worth(self, rows) -> Tensor:
         "The sum of the scores of what is active in each row."
         on = active(self.space, rows)
-        return sum(score[rows[:, d]] * on[:, d] for d,score in enumerate(self.scores))
+        return sum((score[rows[:, d]] * on[:, d] for d,score in enumerate(self.scores)), torch.zeros(len(rows)))
 
 def _market(space, limits, probs) -> _Market:
     s = structure(space)
     logs = [probs[n].double().cpu().clamp_min(1e-30).log() for n in s.names]
     return _Market(s, [v - v.max() for v in logs], limits)
 
-# %% ../../nbs/strategies/01_steps.ipynb #ded6daab
-@patch
-def alike(self: _Market, price: float) -> list:
-    "The same price for each budget; below zero, where costs are sought, for sums alone: a peak is nothing to seek."
-    return [0. if price < 0 and cost.reduce == 'max' else price for cost,_ in self.limits]
+# %% ../../nbs/strategies/01_steps.ipynb #fd52cb60
+_USED = .98 # of a budget
+
+def _of_several(found) -> Best | None:
+    "The best of those that were found, which says so where a search came to no end."
+    best = max((one for one in found if one is not None), key=lambda one: one.worth, default=None)
+    if best is not None: _tell(best)
+    return best
 
 @patch
-def bracket(self: _Market, slow: bool) -> tuple:
-    "Prices on either side of the budgets, (inside, outside); None for a side that is not reached."
-    inside, outside = (None, 0.) if slow else (0., None)
-    step = 1e-3 if slow else -1e-3
-    while None in (inside, outside) and abs(step) < 1e9:
-        if self.fits(self.best(self.alike(step)))[0]:
-            inside = step
-        else:
-            outside = step
-        step *= 4
-    if None in (inside, outside): return inside, outside
+def using(self: _Market, programme: Programme, used: float) -> Best | None:
+    "What is worth most within all limits and takes at least this part of one; None where nothing does."
+    tries = [{k: used} for k in self.sums] if used else [{}]
+    return _of_several(programme.best(self.scores, least) for least in tries or [{}])
+
+@patch
+def as_full_as_can_be(self: _Market, programme: Programme, used: float) -> Best | None:
+    "What is worth most of those that take nearly as much of a budget as any; None where nothing fits."
+    fullest = [programme.fullest(k) for k in self.sums]
+    if not fullest or None in fullest: return None
+    return self.using(programme, used * max(best.worth for best in fullest))
+
+def _tell(best):
+    "Say so where the search for the best was ended."
+    if best.most > best.worth + 1e-6:
+        warnings.warn(f"the network found has a log probability of {best.worth:.3f}, another may reach {best.most:.3f}")
+
+# %% ../../nbs/strategies/01_steps.ipynb #5e9ae02d
+@patch
+def at_a_price(self: _Market) -> Tensor:
+    "A row (1, D) at the lowest price that brings it within all limits; the cheapest where none does."
+    low, high = 0., 1e-3
+    best = lambda price: self.best([price] * len(self.limits))
+    if self.fits(row := best(low))[0]: return row
+    while not self.fits(row := best(high))[0] and high < 1e9:
+        low, high = high, 4 * high
     for _ in range(40):
-        middle = (inside + outside) / 2
-        if self.fits(self.best(self.alike(middle)))[0]:
-            inside = middle
+        middle = (low + high) / 2
+        if self.fits(new := best(middle))[0]:
+            high, row = middle, new
         else:
-            outside = middle
-    return inside, outside
+            low = middle
+    return row
 
-# %% ../../nbs/strategies/01_steps.ipynb #0147ffaa
+# %% ../../nbs/strategies/01_steps.ipynb #612f8a3a
 def _neighbours(s, row) -> Tensor:
     "A row (1, D) and all that differ from it in one choice."
     rows = [row]
@@ -189,38 +212,6 @@ def _neighbours(s, row) -> Tensor:
         rows.append(changed)
     return torch.cat(rows)
 
-@patch
-def improved(self: _Market, row: Tensor, premium: float = 0., neighbours=_neighbours) -> Tensor:
-    "A row that no single change makes better while it fits."
-    while True:
-        rows = neighbours(self.space, row)
-        worth = self.worth(rows) + premium * self.shares(rows).sum(1)
-        worth = worth.masked_fill(~self.fits(rows), -torch.inf)
-        if worth.max() <= worth[0] + 1e-12: return row
-        row = rows[worth.argmax()][None]
-
-# %% ../../nbs/strategies/01_steps.ipynb #acada2f4
-def _prices(worth, excess) -> list:
-    "The prices at which the best of these networks is worth least: minimise t where t >= worth - excess @ prices."
-    n, k = excess.shape
-    sides = torch.cat([-torch.ones(n, 1, dtype=excess.dtype), -excess], 1)
-    bounds = [(None, None)] + [(0, 1e6)] * k
-    found = linprog([1.] + [0.] * k, A_ub=sides.numpy(), b_ub=-worth.numpy(), bounds=bounds)
-    return found.x[1:].tolist()
-
-@patch
-def edge(self: _Market, tries: int = 60) -> Tensor:
-    "Networks that are best at some prices, around those that meet the budgets: rows (N, D)."
-    rows = self.best([0.] * len(self.limits))
-    for k in range(len(self.limits)): # the cheapest by each cost, so that prices have an end
-        rows = torch.cat([rows, self.best([1e6 * (k == other) for other in range(len(self.limits))])])
-    for _ in range(tries):
-        new = self.best(_prices(self.worth(rows), self.shares(rows) - 1))
-        if (rows == new).all(1).any(): break
-        rows = torch.cat([rows, new])
-    return rows.unique(dim=0)
-
-# %% ../../nbs/strategies/01_steps.ipynb #1dc3cc38
 def _pairs(s, row, most: int = 100_000) -> Tensor:
     "A row and all that differ from it in up to two choices, or in one where these are too many."
     single = _neighbours(s, row)
@@ -229,58 +220,61 @@ def _pairs(s, row, most: int = 100_000) -> Tensor:
     both = torch.where(first != row, first, second) # the first change, and elsewhere the second
     return torch.cat([row, rearrange(both, 'a b d -> (a b) d').unique(dim=0)])
 
-# %% ../../nbs/strategies/01_steps.ipynb #1abf4622
 @patch
-def mended(self: _Market, row: Tensor) -> Tensor | None:
-    "A row that fits, found from one that does not by steps that exceed less and less; None where they lead nowhere."
-    exceeds = lambda rows: (self.shares(rows) - 1).clamp(min=0).sum(1)
-    while not self.fits(row)[0]:
+def improved(self: _Market, row: Tensor, used: float = _USED) -> Tensor:
+    "A row that no change of one or two choices makes better."
+    def rank(rows): # of three kinds, each above the one before
+        over, part = (self.shares(rows) - 1).clamp(min=0).sum(1), self.used(rows)
+        return torch.where(over > 0, -1e9 - over, torch.where(part < used, 1e6 * (part - 2), self.worth(rows)))
+    while True:
         rows = _pairs(self.space, row)
-        fine = self.fits(rows)
-        if fine.any(): return rows[self.worth(rows).masked_fill(~fine, -torch.inf).argmax()][None]
-        over = exceeds(rows)
-        if over.min() >= over[0] - 1e-12: return None
-        row = rows[over.argmin()][None]
-    return row
+        ranks = rank(rows)
+        if ranks.max() <= ranks[0] + 1e-12: return row
+        row = rows[ranks.argmax()][None]
 
 @patch
-def bargains(self: _Market, tries: int = 3) -> list:
-    "Networks that fit, found with a price for each budget and then by changing up to two choices at once: rows (1, D)."
-    rows = self.edge()
-    fine = self.fits(rows)
-    inside, outside = rows[fine], rows[~fine]
-    inside = inside[self.worth(inside).argsort(descending=True)[:tries]]
-    over = (self.shares(outside) - 1).clamp(min=0).sum(1)
-    mended = [self.mended(row[None]) for row in outside[over.argsort()[:tries]]]
-    found = [row[None] for row in inside] + [row for row in mended if row is not None]
-    return [self.improved(row, neighbours=_pairs) for row in found]
+def nearly(self: _Market, used: float = _USED) -> Tensor | None:
+    "A row within all limits that uses one of them, as far as small changes lead there; None where none was found."
+    row = self.improved(self.at_a_price(), used)
+    return row if self.fits(row)[0] else None
 
-# %% ../../nbs/strategies/01_steps.ipynb #d2d0f617
+# %% ../../nbs/strategies/01_steps.ipynb #49f9a420
+@patch
+def chosen(self: _Market, used: float = _USED) -> Tensor | None:
+    "The row to take; None where there is none within all limits."
+    try:
+        programme = Programme(self.space, self.limits)
+        best = self.using(programme, used) or self.as_full_as_can_be(programme, used)
+    except TooLarge as why:
+        warnings.warn(f"the network is found by changing a choice or two at a time, not by an integer programme: {why}")
+        return self.nearly(used)
+    return None if best is None else best.row
+
 @torch.no_grad()
 def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits: pairs (cost model, number)
-    "The most probable architecture at the budget, within all limits; ValueError if there is none."
+    "The most probable architecture that uses a budget, within all limits; ValueError if none is within them."
     market = _market(space, limits, probabilities(space) if probs is None else probs)
-    s, likeliest = market.space, market.best([0.] * len(limits))
-    if not limits: return decode(s, likeliest)[0]
-    slow = not bool(market.fits(likeliest)[0])
-    inside, outside = market.bracket(slow)
-    found = [] if inside is None else [market.best(market.alike(inside))]
-    if found and outside is not None:
-        found = [market.improved(found[0], 0. if slow else -2*outside)]
-    if slow and len(limits) > 1:
-        found += market.bargains()
-    if not found: raise ValueError("no architecture of this space meets every budget")
-    return decode(s, max(found, key=lambda row: float(market.worth(row)[0])))[0]
+    row = market.best([0.] * len(limits))
+    if limits and not (market.fits(row)[0] and market.used(row)[0] >= _USED):
+        row = market.chosen()
+    if row is None: raise ValueError("no architecture of this space meets every budget")
+    return decode(market.space, row)[0]
 
-# %% ../../nbs/strategies/01_steps.ipynb #0042426d
+# %% ../../nbs/strategies/01_steps.ipynb #ecefdbb2
 @torch.no_grad()
-def fitting(space: nn.Module, limits: list) -> Tensor | None: # limits: pairs (cost model, number)
+def fitting(space: nn.Module, limits: list, # Pairs (cost model, number)
+    used: float = 0. # The part of a budget that it takes at least
+) -> Tensor | None:
     "A row (1, D) of option indices that is within all limits, or None where none was found."
     s = structure(space)
-    row = minimise(s, [(cost, 1/limit) for cost,limit in limits])
     market = _Market(s, [torch.zeros(len(c)).double() for c in s.choices], limits)
-    if not limits or market.fits(row)[0]: return row
-    return next(iter(market.bargains()), None) if len(limits) > 1 else None
+    row = minimise(s, [(cost, 1/limit) for cost,limit in limits])
+    if not limits or market.fits(row)[0] and market.used(row)[0] >= used: return row
+    if len(limits) == 1 and not market.fits(row)[0]: return None # not even the cheapest
+    try: best = market.using(Programme(s, limits), used)
+    except TooLarge: row = market.nearly(used)
+    else: return None if best is None else best.row
+    return row if row is not None and market.used(row)[0] >= used else None
 
 # %% ../../nbs/strategies/01_steps.ipynb #95c7a1b2
 @dataclass
