@@ -5,7 +5,7 @@ Format: image i of a split is `jpeg_prefix + <split>_jpeg[offset[i]:offset[i+1]]
 `<split>_label[i]`; splits `train` and `test`, in a fixed shuffled order, so that any prefix is a random subset.
 Source: a public JPEG copy of CIFAR-10; no licence is stated.
 Checks: the arrays that must be there, and the size of each image."""
-import io
+import io, zipfile, zlib
 import numpy as np, torch
 from pathlib import Path
 from torch.utils.data import TensorDataset
@@ -31,5 +31,8 @@ def _part(file, path, split: str, n) -> TensorDataset:
 def load(path, train: int = None, test: int = None):
     "(train, test): TensorDatasets of float images (3, 32, 32) and labels, of at most `train` and `test` images."
     if not Path(path).exists(): raise ValueError(f"there is no file {path}")
-    file = np.load(path, allow_pickle=False)
-    return _part(file, path, 'train', train), _part(file, path, 'test', test)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _part(file, path, 'train', train), _part(file, path, 'test', test)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz file, or is damaged ({error})") from None

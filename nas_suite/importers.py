@@ -9,7 +9,7 @@ __all__ = ['published', 'read_weights', 'load_strict', 'Operator', 'Block', 'des
            'to_efficient_tdnn', 'load_efficient_tdnn_subnet']
 
 # %% ../nbs/spaces/01_importers.ipynb #1cddd409
-import json, torch
+import torch
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import nn, Tensor
 
 from .choices import Choice, choices, encode
 from .extraction import extract
+from .files import parse_json
 from .layers import make_divisible
 from .spaces.mobile import FixedBlock, GlobalMean, MBConv, OnceForAll, Proxyless, activations, mbconv_option
 from .spaces.mobile import ofa_mobilenet_v3, ofa_proxyless, proxyless
@@ -29,7 +30,7 @@ from .spaces.tdnn import EfficientTDNN, tdnn_arch
 def _read_config(config) -> dict:
     "A description: a dict as it is, or what a JSON file holds."
     if isinstance(config, dict): return config
-    try: found = json.loads(Path(config).read_text(encoding='utf-8'))
+    try: found = parse_json(Path(config).read_bytes())
     except FileNotFoundError: raise ValueError(f"there is no file {config}") from None
     except ValueError as e: raise ValueError(f"{config} is not JSON, or is damaged ({e})") from None
     if isinstance(found, dict): return found

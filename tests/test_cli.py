@@ -117,6 +117,19 @@ def test_help_needs_no_torch():
         ['search', 'classification', 'digits'],
         ['search', 'classification', 'digits', '--macs', '1M', '--fixed', 'kernel'],
         ['search', 'classification', 'digits', '--budget', 'joules=3'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--epochs', 'nan'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--epochs', 'inf'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--epochs', '0'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--seed', '-1'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--retrain-epochs', '-1'],
+        ['search', 'classification', 'digits', '--macs', '1M', '--threads', '0'],
+        ['search', 'classification', 'digits', '--latency-ms', 'inf'],
+        ['train-supernet', 'digits', '--run-dir', 'x', '--epochs', 'nan'],
+        ['train-supernet', 'digits', '--run-dir', 'x', '--batch-size', '0'],
+        ['train-supernet', 'digits', '--run-dir', 'x', '--seed', '-1'],
+        ['train-supernet', 'digits', '--run-dir', 'x', '--device', 'cuda:99'],
+        ['latency', 'pack', 'proxyless', '--out', 'x.zip', '--rounds', '0'],
+        ['latency', 'pack', 'proxyless', '--out', 'x.zip', '--networks', '-1'],
         ['search', 'classification', 'digits', '--budget', 'macs'],
         ['search', 'classification', 'digits', '--cost', 'nowhere.py:f', '--macs', '1M'],
         ['report', 'nowhere'],
@@ -259,6 +272,48 @@ def test_any_cost_is_a_budget(sh, asked, tmp_path):
     ):
         code, out, err = sh('search', 'classification', 'digits', *words)
         assert code == 2 and what in err, err
+
+
+def test_a_cost_of_ones_own_goes_by_its_own_name(sh, asked, tmp_path):
+    own = tmp_path / 'own.py'
+    own.write_text(
+        'from types import SimpleNamespace as Cost\n'
+        'def energy(space, input_shape): return Cost(name="energy_mj")\n'
+        'def area(space, input_shape): return Cost(name="area_mm2")\n'
+    )
+    costs = ['--cost', f'{own}:energy', '--cost', f'{own}:area']
+    words = ['search', 'classification', 'digits', *costs]
+    assert sh(*words, '--budget', 'area_mm2=3', '--budget', 'energy_mj=12')[0] == 0
+    ((_, given),) = asked.calls
+    assert {key('space', ()).name: most for key, most in given['budget'].items()} == dict(area_mm2='3', energy_mj='12')
+    assert str(given['run_dir']) == 'runs/digits-gated-3-area_mm2-12-energy_mj'
+    assert sh(*words, '--budget', 'area=3', '--budget', 'energy_mj=12')[0] == 0  # by the function's name too
+    *_, (_, given) = asked.calls
+    assert {key('space', ()).name for key in given['budget']} == {'area_mm2', 'energy_mj'}
+    assert sh(*words, '--budget', 'volume=3', '--budget', 'energy_mj=12')[0] == 0
+    *_, (_, given) = asked.calls
+    with pytest.raises(ValueError, match="there is no cost 'volume'; those of --cost are energy_mj, area_mm2"):
+        next(iter(given['budget']))('space', ())
+    own.write_text('def energy(')
+    code, out, err = sh(*words[:-2], '--budget', 'energy=1')
+    assert code == 2 and 'cannot be imported (SyntaxError' in err and err.count('\n') == 1
+
+
+def test_a_task_of_ones_own_is_named_by_its_file(tmp_path):
+    "Whatever module the class was in when the run was made; the run's folder names no code."
+    from nas_suite.front.using import _with_kind
+    from nas_suite.tasks.base import kind_of
+
+    (tmp_path / 'words_helper.py').write_text('name = "words"\n')
+    (tmp_path / 'words_task.py').write_text(
+        'from dataclasses import dataclass\nfrom nas_suite.tasks.base import Task\nimport words_helper\n'
+        '@dataclass\nclass Size:\n    n: "int" = 1\n'
+        'class Words(Task): name = words_helper.name\n'
+    )
+    found = _with_kind(dict(kind='__main__.Words', name='x'), str(tmp_path / 'words_task.py'))
+    assert kind_of(found).name == 'words' and found['name'] == 'x'
+    with pytest.raises(ValueError, match='words_task.py has no task Other; it has Words'):
+        _with_kind(dict(kind='mine.Other'), str(tmp_path / 'words_task.py'))
 
 
 def test_a_tasks_commands_are_a_file_of_their_own():

@@ -2,7 +2,7 @@
 
 import os, stat, subprocess, sys, threading, time
 import numpy as np, pytest, torch
-from nas_suite.files import drafts, filling, read_json, remove_drafts, write, write_json, writing
+from nas_suite.files import drafts, filling, parse_json, read_json, remove_drafts, write, write_json, writing
 
 
 def mode(path):
@@ -44,6 +44,12 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path, open_mask):
     with filling(tmp_path / 'folder') as draft:
         write(draft / 'a', 'x')
     assert mode(tmp_path / 'folder') == 0o755
+    for given in (0o644, 0o640):  # a writer that puts a file of its own in the draft's place, as safetensors does
+        with writing(tmp_path / 'b') as draft:
+            draft.unlink()
+            os.close(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600))
+        assert mode(tmp_path / 'b') == given
+        (tmp_path / 'b').chmod(0o640)
 
 
 def test_a_link_is_followed(tmp_path):
@@ -85,6 +91,28 @@ def test_damaged_json_is_named(tmp_path):
             read_json(write(tmp_path / 'a.json', damaged), 'measure again')
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / 'none.json')
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ('[' * 1_000_000, 'lie in one another'),
+        ('[' * 500 + ']' * 500, 'more than 100 lists and objects lie in one another'),
+        ('{"a":' * 200 + '1' + '}' * 200, 'more than 100 lists and objects lie in one another'),
+        ('9' * 400, 'a number has 400 digits'),
+        ('[-' + '9' * 5000 + ']', 'a number has 5001 digits'),
+        ('1e999', '1e999 is no finite number'),
+        ('[NaN]', 'NaN is no finite number'),
+        ('-Infinity', '-Infinity is no finite number'),
+        ('', 'Expecting value'),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_no_program_can_use_is_no_json(tmp_path, text, said):
+    with pytest.raises(ValueError, match=f'a.json is damaged .*{said}.*: delete it'):
+        read_json(write(tmp_path / 'a.json', text))
+    assert parse_json(f'\ufeff{{"a": "{text[:3]}"}}'.encode()) == dict(a=text[:3])  # with a mark of the byte order
+    assert str(parse_json('[NaN, 1e999, -Infinity]', finite=False)) == '[nan, inf, -inf]'
 
 
 def test_readers_see_whole_files_while_many_write(tmp_path):

@@ -211,6 +211,23 @@ def test_a_result_may_lack_any_part(tmp_path, cut):
     optional_tags_closed(report(write(tmp_path, **f)).read_text())
 
 
+def test_what_was_asked_for_is_said_in_lists_with_units(tmp_path):
+    f = facts()
+    f['config'] |= dict(
+        budget=dict(latency_ms=0.85, macs=300000.0), fixed={}, precision='32-true',
+        strategy=dict(name='evolution', supernet=dict(stages=[dict(name='all', epochs=40.0, lr=0.05)], batch_size=64)),
+    )
+    run = write(tmp_path, **f)
+    for name in ('network.json', 'model.safetensors', 'model.pt2'):
+        (run / name).write_text('{}')
+    text = report(run).read_text()
+    for name, value in {
+        'latency': '0.850 ms', 'MACs': '300 k', 'supernet · stages 1 · epochs': '40', 'supernet · batch size': '64'
+    }.items():
+        assert f'<dt>{name}</dt><dd>{value}</dd>' in text, name
+    assert '3e+05' not in text and 'export.load' not in text and 'load_model(net' in text
+
+
 def test_without_latency(tmp_path):
     run = write(tmp_path, **facts(latency=False))
     text = report(run).read_text()

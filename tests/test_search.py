@@ -3,7 +3,7 @@
 from copy import deepcopy
 import ast, json, os, random, re, shutil, signal, subprocess, sys
 from pathlib import Path
-import pytest, torch
+import numpy as np, pytest, torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 from torchmetrics import MeanMetric
@@ -632,7 +632,23 @@ REFUSED = {
     ),
     'retraining': (dict(retrain_epochs=-1), 'retrain_epochs is out of range: -1'),
     'no number of epochs': (dict(retrain_epochs=float('nan')), 'retrain_epochs is out of range: nan'),
+    'half an epoch': (dict(retrain_epochs=0.5), 'retrain_epochs is out of range: 0.5; it is a whole number, at least 0'),
     'threads': (dict(threads=0), 'threads is out of range: 0'),
+    'no space': (dict(space=[]), 'a space is an nn.Module with choices in it; found list'),
+    'no choice': (dict(space=torch.nn.Linear(3, 2)), 'there is no choice in this Linear'),
+    'seed': (dict(seed='a'), "seed is a whole number, at least 0; found 'a'"),
+    'negative seed': (dict(seed=-1), 'seed is out of range: -1'),
+    'NaN': (dict(budget=dict(macs=float('nan'))), 'the budget of macs is out of range: nan'),
+    'infinite': (dict(budget=dict(latency_ms='1e999')), 'the budget of latency_ms is out of range: inf'),
+    'zero': (dict(budget=dict(latency_ms=0)), 'the budget of latency_ms is out of range: 0'),
+    'true': (dict(budget=dict(macs=True)), 'the budget of macs is a number'),
+    'back end': (dict(backend='abacus'), "there is no back end 'abacus'; the back ends are eager"),
+    'loggers': (dict(loggers=print), 'loggers is a list of functions'),
+    'logger': (dict(loggers=[3]), r'a logger is a function\(dict, step\), or an object with log_metrics.*; found 3'),
+    'fixed': (dict(fixed='kernel=3'), "fixed is a dict of choices and their options; found 'kernel=3'"),
+    'table': (dict(table=3), 'a table is a latency table, its file, or a predictor; found 3'),
+    'a device without memory': (dict(device='meta'), 'there is no device meta here'),
+    'supernet': (dict(supernet='nowhere'), 'there is no trained supernet in nowhere'),
     'batch': (dict(batch=0), 'batch is out of range: 0'),
     'no such device': (dict(device='mps'), r'there is no device mps here \([^\n]{,120}\)$'),
     'choice': (dict(fixed={'nothing': 1}), "this space has no choice 'nothing'; its choices are blocks.0.mix.choice"),
@@ -658,6 +674,45 @@ def test_what_cannot_be_is_refused_before_anything_is_written(what, tmp_path):
     with pytest.raises(ValueError, match=said):
         go(tmp_path / 'a' / 'run', **more)
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    from nas_suite.front.search import Search
+
+    for macs_most in (np.int64(14000), np.float32(14000), torch.tensor(14000), np.array(14000.0), '14k'):
+        asked = Search(mobile(), classification(pair()), Gated(epochs=np.int64(2), lr=torch.tensor(0.5)),
+                       dict(macs=macs_most), seed=np.int32(3), retrain_epochs=torch.tensor(1), device='cpu')
+        assert asked.config['budget'] == dict(macs=14000) and asked.config['strategy']['epochs'] == 2
+        assert (asked.seed, asked.retrain_epochs, asked.config['strategy']['lr']) == (3, 1, 0.5)
+
+
+def test_the_doors_look_before_they_read_data(tmp_path):
+    for door in (search.classification, search.segmentation, search.speaker):
+        for more, said in (
+            (dict(epochs=float('nan')), 'epochs is out of range: nan'),
+            (dict(epochs='many'), "epochs is a number, above 0; found 'many'"),
+            (dict(seed=-1), 'seed is out of range'),
+            (dict(strategy=Gated(epochs=2), epochs=3), 'epochs given twice'),
+            (dict(strategy='magic'), "there is no strategy 'magic'"),
+            (dict(macs=float('inf')), 'the budget of macs is out of range: inf'),
+            (dict(macs=None, budget=3), 'a budget is a dict of costs'),
+        ):
+            with pytest.raises(ValueError, match=said):
+                door(tmp_path / 'no data', **(dict(macs='1M', device='cpu') | more))
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_refusal_in_the_first_step_leaves_no_folder(tmp_path, there):
+    def refuse(output, target):
+        raise ValueError('a label is 300')
+
+    task = classification(pair(), shift=1)
+    task.loss = refuse
+    if there:
+        (tmp_path / 'a' / 'run').mkdir(parents=True)
+    with pytest.raises(ValueError, match='a label is 300'):
+        go(tmp_path / 'a' / 'run', task)
+    assert (tmp_path / 'a' / 'run').exists() == there == (tmp_path / 'a').exists()
 
 
 def test_the_smallest_network_can_be_asked_for():

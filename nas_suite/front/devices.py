@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['latencies', 'Source', 'Known', 'a_space', 'pack', 'unpack', 'merge_command', 'compare_command', 'check_command']
 
-# %% ../../nbs/front/35_devices.ipynb #53551abe
+# %% ../../nbs/front/35_devices.ipynb #e7f1f891
 from pathlib import Path
 from typing import Optional
 
 import typer
 
+from ..arguments import whole
 from ..files import read_json, write_json
 from .launch import app, note, settings
 from .networks import space_of, spaces
@@ -47,7 +48,7 @@ def _new(out: Path):
 Source = word(str, 'Folder of a run, or the name of a space (see nas-suite spaces).', 'RUN_OR_SPACE')
 Known = option(Optional[Path], 'Table of the device; its units are not measured again.')
 
-# %% ../../nbs/front/35_devices.ipynb #d2348135
+# %% ../../nbs/front/35_devices.ipynb #0e030085
 @latencies.command()
 def pack(
     source: Source,
@@ -74,6 +75,8 @@ def pack(
     """
     from nas_suite.latency import pack
     _new(out)
+    for name, value in dict(batch=batch, threads=threads, rounds=rounds).items(): whole(f'--{name}', value, 1)
+    whole('--networks', networks)
     space, shape = a_space(source)
     pack(space, out, shape, units, networks, None, format, batch, threads, rounds, known=known, progress=not quiet)
     print(f"{out}  {out.stat().st_size/1e6:.1f} MB; on the device: python {out.name}")

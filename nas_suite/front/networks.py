@@ -145,7 +145,7 @@ def _to_measure(source: Path, batch: int) -> tuple: # Module, inputs, the back e
     network = OnnxFile(source)
     return network, network.example(batch), 'onnxruntime-file'
 
-# %% ../../nbs/front/34_networks.ipynb #ae00a7b6
+# %% ../../nbs/front/34_networks.ipynb #7bfad503
 @app.command()
 def measure(
     source: word(Path, 'Folder of a run, or an .onnx file.', 'RUN_OR_ONNX'),
@@ -168,6 +168,7 @@ def measure(
       nas-suite measure model.onnx --threads 1
     """
     whole('--batch', batch, 1)
+    whole('--rounds', rounds, 1)
     given(whole, '--threads', threads, 1)
     network, example, needed = _to_measure(source, batch)
     if needed and backend not in (None, 'onnxruntime'):

@@ -20,7 +20,7 @@ _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dic
 def _load(path: Path, kind: type):
     "The content of a JSON file; empty if it is not there."
     if not path.is_file(): return kind()
-    facts = read_json(path)
+    facts = read_json(path, finite=False) # what has diverged is drawn as far as it goes
     if isinstance(facts, kind): return facts
     raise ValueError(f"{path} is damaged: it holds a {type(facts).__name__}, not a {kind.__name__}")
 

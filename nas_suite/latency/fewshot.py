@@ -6,7 +6,7 @@
 __all__ = ['Predictor', 'FewShotPredictor', 'PredictedCost', 'load_predictor', 'saved_cost', 'load_cost', 'device_cost']
 
 # %% ../../nbs/latency/03_few_shot.ipynb #6967a8e1
-import hashlib, json, math, os, torch
+import hashlib, json, math, os, torch, zipfile, zlib
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.stats import norm, spearmanr
 from torch import nn
 from ..choices import active, check_rows, encode, sample, structure
 from ..costs import CostModel, Reading, Term, merged
-from ..files import writing
+from ..files import parse_json, writing
 from .features import FEATURES, space_features
 from .tables import load_table
 
@@ -762,10 +762,10 @@ def _stored(path)->tuple:
     try:
         with np.load(path, allow_pickle=False) as stored:
             data = {k: stored[k] for k in stored.files}
-        about = json.loads(str(data['about']))
+        about = parse_json(str(data['about']), finite=False)
         if about['format'] != _FORMAT: raise KeyError('format')
     except FileNotFoundError: raise ValueError(f"there is no predictor {path}") from None
-    except (ValueError, KeyError, OSError, EOFError) as e:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise ValueError(f"{path} is not a predictor of nas_suite, or is damaged ({e})") from None
     return data, about
 

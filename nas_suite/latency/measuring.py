@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
-from ..files import write
+from ..files import parse_json, write
 
 # %% ../../nbs/latency/00_measuring.ipynb #8f6a215e
 def _read(path):
@@ -574,7 +574,7 @@ def from_json(cls:Measured,
 )->Measured:
     "The measurement that was written; ValueError when the text is not one"
     try:
-        facts = json.loads(text)
+        facts = parse_json(text, finite=False)
         return cls(**facts | {k: np.array(facts[k], float) for k in ("samples", "reference")})
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f"this is not a measurement: {e}") from e
 
@@ -903,7 +903,7 @@ def get(self:Cache,
     path = self.path(environment, signature)
     if (text := _read(path)) is None: return None
     try:
-        entry = json.loads(text)
+        entry = parse_json(text)
         if entry["signature"] != signature: raise ValueError(f"it is about {entry['signature']}")
         if not entry["median_ms"] > 0: raise ValueError(f"its median is {entry['median_ms']}")
     except (ValueError, KeyError, TypeError) as e:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ..choices import decode, encode, largest
 from ..costs import macs
 from ..extraction import extract
-from ..files import writing
+from ..files import parse_json, read_json, writing
 from .measuring import Measured, executorch_program, onnx_graph, reference_network
 from .tables import LatencyTable, calibrated_table, load_table, units as units_of
 from .tables import _dtype, _id, _ids_in, _lacking, _model, _real, _spread
@@ -211,11 +211,17 @@ def runner()->str:
 # %% ../../nbs/latency/07_remote.ipynb #bab18f7f
 _formats = dict(onnx='onnxruntime', executorch='executorch') # a network's file -> what runs it
 
+def _entries_in(known)->dict:
+    "The entries of a table's file"
+    data = read_json(known, 'give a latency table of nas_suite')
+    if isinstance(data, dict) and isinstance(data.get('entries'), dict): return data['entries']
+    raise ValueError(f"{known} is not a latency table of nas_suite")
+
 def _unknown(nets, known)->dict:
     "Those units that a table, or its file, does not have"
     if known is None: return nets
     of_table = lambda: {_id(s): dict(unit=s) for s in known.entries}
-    have = of_table() if isinstance(known, LatencyTable) else json.loads(Path(known).read_text())['entries']
+    have = of_table() if isinstance(known, LatencyTable) else _entries_in(known)
     found = _ids_in(have, nets)
     return {s: net for s,net in nets.items() if s not in found}
 
@@ -353,7 +359,7 @@ def table(self:Results,
 def _read(path)->dict:
     "The content of a file of results"
     if not path.is_file(): raise ValueError(f"there is no file {path}")
-    try: data = json.loads(path.read_text(encoding='utf-8'))
+    try: data = parse_json(path.read_bytes())
     except ValueError as e:
         raise ValueError(f"{path} is damaged, or no file of results ({' '.join(str(e).split())})") from None
     format = data.get('format') if isinstance(data, dict) else None

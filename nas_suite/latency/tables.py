@@ -32,7 +32,7 @@ from nas_suite.costs import (
     term,
 )
 from ..extraction import extract, extract_selected
-from ..files import write_json
+from ..files import parse_json, write_json
 from .formats import Published, look_up, published_keys, read_published
 from .measuring import Cache, Measured, affine, environment, key, measure
 from ..layers import Zero, variables
@@ -636,7 +636,7 @@ def _ids_in(entries, nets)->dict: # signature -> id; without units that are not 
 # %% ../../nbs/latency/01_tables.ipynb #54675680
 def _own(path):
     "The content of a file of our format, None if it is of another"
-    try: data = json.loads(Path(path).read_text(encoding='utf-8'))
+    try: data = parse_json(Path(path).read_bytes())
     except FileNotFoundError: raise ValueError(f"there is no latency table {path}") from None
     except ValueError as e: raise ValueError(f"{path} is not a latency table, or is damaged ({e})") from None
     if isinstance(data, dict) and data.get('format') in (_FORMAT, _FORMER): return data

@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['Run', 'search_speaker', 'embed', 'verify', 'Scored', 'score_trials']
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #3a3c6055
+# %% ../../../nbs/front/commands/02_speaker.ipynb #0f3c6b94
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Optional
 
+from ...arguments import given, number, positive, whole
 from ...files import write, writing
 from ..launch import app, note
 from ..options import Asked, Device, option, search_command, searched, word
 from ..using import listed, using
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #80d7e4b9
+# %% ../../../nbs/front/commands/02_speaker.ipynb #2dfcad6c
 @search_command('speaker', strategy='evolution')
 def search_speaker(
     data: word(str, '"synthetic voices", a folder with one folder of recordings a speaker, or VoxCeleb\'s.', 'DATA'),
@@ -36,9 +37,11 @@ def search_speaker(
       nas-suite search speaker recordings/ --macs 20M
       nas-suite search speaker /data/voxceleb --trials O-cleaned --latency-ms 10 --device cuda
     """
-    asked.arguments(data) # what is wrong with the budget is said before recordings are read
+    number('--p-target', p_target, above=0, below=1)
     from nas_suite import search
+    from nas_suite.front.doors.base import looked_at
     from nas_suite.tasks.speaker import speaker
+    looked_at(**asked.arguments(data)) # what is wrong is said before recordings are read
     held = 0. if asked.strategy == 'evolution' else .3
     def door(data, **more):
         task = speaker(data, trials, noise=noise, rooms=rooms, p_target=p_target, seed=asked.seed, held=held)
@@ -103,7 +106,7 @@ def embed(
     _write_embeddings(out, names, embeddings)
     print(f'{out}  {len(names)} recordings, {embeddings.shape[1]} numbers each')
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #ffbbdb1c
+# %% ../../../nbs/front/commands/02_speaker.ipynb #2b5c5f0b
 @app.command()
 def verify(
     run: Run,
@@ -119,6 +122,7 @@ def verify(
       nas-suite verify runs/speaker a.wav b.flac
     """
     from nas_suite.tasks.speaker import read_wave
+    given(number, '--threshold', threshold)
     for path in (a, b): read_wave(path) # what is wrong with it, before the network is built
     use = _voices(run, device)
     print(use.say(use.verify(a, b, threshold)))
@@ -176,7 +180,7 @@ def _judged(found: Scored, detection) -> tuple: # Lines of text, and the thresho
     return [f'EER     {100*rate:.2f} %{between(100, 2)}, at {threshold:.4f}',
             f'minDCF  {cost:.3f}{between(1, 3, detection)}'], threshold
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #2f6fd376
+# %% ../../../nbs/front/commands/02_speaker.ipynb #ab504631
 @app.command('score-trials')
 def score_trials(
     run: Run,
@@ -205,6 +209,10 @@ def score_trials(
     from nas_suite.tasks.speaker import min_dcf
     if out.exists(): raise ValueError(f"{out} exists already: choose another file")
     if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
+    number('--p-target', p_target, above=0, below=1)
+    positive('--c-miss', c_miss)
+    positive('--c-fa', c_fa)
+    whole('--top', top, 1)
     pairs, detection = read_trials(trials), partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
     kinds = torch.tensor([same for same, *_ in pairs]).bool()
     detection(kinds.double(), kinds) # bad costs, or trials of one kind only, are said before anything is computed

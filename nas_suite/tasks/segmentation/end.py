@@ -6,7 +6,7 @@
 __all__ = ['Classes', 'fps', 'agreement', 'class_table', 'draw_confusion', 'wrong_in_red', 'draw_examples', 'examples', 'speed']
 
 # %% ../../../nbs/tasks/segmentation/03_end.ipynb #081229a5
-import math, numpy as np, torch
+import math, numpy as np, torch, zipfile, zlib
 from copy import deepcopy
 from einops import rearrange, repeat
 from fastcore.basics import patch
@@ -159,7 +159,8 @@ def examples(run: dict):
     try:
         with np.load(path, allow_pickle=False) as file:
             kept = [file[name][:3] for name in ('image', 'truth', 'prediction')]
-    except (ValueError, OSError, KeyError) as error: raise ValueError(f"{path} is damaged: {error}") from None
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     return draw_examples(*kept, task['names'], task['palette'])
 
 def speed(run: dict) -> dict:
