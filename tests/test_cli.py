@@ -281,6 +281,8 @@ def test_a_cost_of_ones_own_goes_by_its_own_name(sh, asked, tmp_path):
         'def energy(space, input_shape): return Cost(name="energy_mj")\n'
         'def area(space, input_shape): return Cost(name="area_mm2")\n'
     )
+    run = finished(tmp_path / 'run')
+    asked.answer = lambda data, **more: types.SimpleNamespace(run_dir=run)
     costs = ['--cost', f'{own}:energy', '--cost', f'{own}:area']
     words = ['search', 'classification', 'digits', *costs]
     assert sh(*words, '--budget', 'area_mm2=3', '--budget', 'energy_mj=12')[0] == 0
