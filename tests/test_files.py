@@ -109,7 +109,7 @@ def test_damaged_json_is_named(tmp_path):
     ids=lambda text: text[:12],
 )
 def test_what_no_program_can_use_is_no_json(tmp_path, text, said):
-    with pytest.raises(ValueError, match=f'a.json is damaged .*{said}.*: delete it'):
+    with pytest.raises(ValueError, match=f'a.json is damaged .*{said}'):
         read_json(write(tmp_path / 'a.json', text))
     assert parse_json('\ufeff{"a": 1}'.encode()) == dict(a=1)  # with a mark of the byte order
     assert str(parse_json('[NaN, 1e999, -Infinity]', finite=False)) == '[nan, inf, -inf]'
