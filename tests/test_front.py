@@ -164,6 +164,21 @@ def test_damage_is_named(run, tmp_path):
         search.specialize(mine, macs=1e9)
 
 
+def test_a_search_by_two_processes(tmp_path):
+    "One search: both train, the first writes and speaks, and both give back the same network."
+    (tmp_path / 'worker.py').write_text(
+        'import os, sys, torch\nsys.path.insert(0, sys.argv[1])\nfrom test_search import go\n'
+        'from nas_suite.strategies.gated import Gated\n'
+        'found = go(sys.argv[2], strategy=Gated(epochs=2, batch_size=16), retrain_epochs=1)\n'
+        'with torch.no_grad(): out = found.model(torch.ones(1, 1, 8, 8)).sum().item()\n'
+        'open(sys.argv[2] + os.environ["RANK"], "w").write(f"{found.arch} {out}")\n'
+    )
+    torchrun(2, tmp_path / 'worker.py', Path(__file__).parent, tmp_path / 'run')
+    one, two = ((tmp_path / f'run{rank}').read_text() for rank in range(2))
+    assert one == two and len(json.loads((tmp_path / 'run' / 'history.json').read_text())) == 6
+    assert (tmp_path / 'run' / 'report.html').exists() and not (tmp_path / 'run' / '.lock').exists()
+
+
 def test_the_command_line_on_two_processes(tmp_path):
     args = ['train-supernet', 'digits', '--epochs', '.3', '--batch-size', '32', '--quiet', '--run-dir']
     out = torchrun(2, Path(cli.__file__).parent / '__main__.py', *args, tmp_path / 'two')

@@ -6,7 +6,7 @@
 __all__ = ['doors', 'Device', 'Quiet', 'Seed', 'Others', 'Own', 'pair_of', 'value_of', 'option_of', 'imported', 'own_cost',
            'NamedCost', 'budget_of', 'name_of', 'folder_for', 'option', 'word', 'Asked', 'search_command', 'searched']
 
-# %% ../../nbs/front/31_options.ipynb #59276e00
+# %% ../../nbs/front/31_options.ipynb #6ac9a14a
 import importlib, importlib.util, inspect, re, sys
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -16,7 +16,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..arguments import given, positive, whole
-from .launch import searches
+from .launch import searches, speaks
 
 # %% ../../nbs/front/31_options.ipynb #ce704143
 def pair_of(text: str, option: str, form: str) -> tuple:
@@ -209,7 +209,7 @@ class Asked:
             found, strategy=self.strategy, seed=self.seed, device=self.device, run_dir=folder, progress=not self.quiet
         )
 
-# %% ../../nbs/front/31_options.ipynb #feb3d8d8
+# %% ../../nbs/front/31_options.ipynb #cefba07b
 def _with_options(function, strategy: str):
     "A function of words, whose shared options become its argument `asked`."
     shared = {field.name: field for field in fields(Asked)}
@@ -244,5 +244,6 @@ def searched(
     from nas_suite.report import summary
     own = {name: value for name, value in own.items() if value is not None}
     found = door(data, **own, **asked.arguments(data))
+    if not speaks(): return
     print(summary(found.run_dir))
     print(f"\nfiles   {found.run_dir}\nreport  {Path(found.run_dir)/'report.html'}")

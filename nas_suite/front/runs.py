@@ -42,7 +42,7 @@ class Run:
         "Whether the run has a file of this name."
         return self.folder is not None and self.path(name).exists()
 
-# %% ../../nbs/front/00_runs.ipynb #3b279a69
+# %% ../../nbs/front/00_runs.ipynb #3880f5e7
 def plain(data):
     "Data as JSON gives them back: dataclasses and dicts as dicts, tuples as lists."
     return json.loads(json.dumps(data, default=asdict))
@@ -71,9 +71,9 @@ def differences(there: dict, here: dict) -> str:
 def compare(self: Run, config: dict):
     "ValueError if the folder holds another run, or anything else than a run."
     if self.folder is None or not self.folder.exists(): return
+    is_used = any(path.name[:1] != '.' for path in self.folder.iterdir()) # before config.json may have been written
     if not self.has('config.json'):
-        if any(path.name[:1] != '.' for path in self.folder.iterdir()):
-            raise ValueError(f"{self.folder} is not empty and holds no run: choose another folder")
+        if is_used: raise ValueError(f"{self.folder} is not empty and holds no run: choose another folder")
         return
     if differing := differences(self.read('config'), plain(config)):
         raise ValueError(f"{self.folder} holds another run; it differs in {differing}")

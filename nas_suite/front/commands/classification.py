@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['Data', 'search_classification', 'train_supernet_command']
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #01b1d9a4
-import os
+# %% ../../../nbs/front/commands/00_classification.ipynb #d30d0811
 from pathlib import Path
 from typing import Optional
 
 from ...arguments import among, positive, whole
-from ..launch import app
+from ..launch import app, speaks
 from ..options import Asked, Device, Quiet, Seed, option, search_command, searched, word
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #1fa860a5
@@ -46,7 +45,7 @@ def _trainer(task, schedule: str, epochs: float, batch_size: int, seed: int):
     for stage in stages: stage.epochs *= epochs/whole
     return Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #cd503b7b
+# %% ../../../nbs/front/commands/00_classification.ipynb #229cca93
 @app.command('train-supernet')
 def train_supernet_command(
     data: Data,
@@ -84,5 +83,5 @@ def train_supernet_command(
     task = classification(data, seed=seed, shared=True)
     strategy = Evolution(_trainer(task, schedule, epochs, batch_size, seed))
     search.train_supernet(task, run_dir, strategy=strategy, seed=seed, device=device, progress=not quiet, **more)
-    if int(os.environ.get('RANK', 0)): return
+    if not speaks(): return
     print(f"{Table(*stage_table(read(run_dir)))}\n\nfiles   {run_dir}\nreport  {run_dir/'report.html'}")
