@@ -407,3 +407,204 @@ def test_no_price_takes_what_is_not_there(price):
     row = minimise(structure(space), [(cost, price)])
     end = largest(space) if price < 0 else smallest(space)
     assert decode(space, row) == [end] and float(cost.batch(row)[0]) == cost(end)
+
+
+# ---- how a unit is called
+
+
+class Fuse(nn.Module):
+    "A fixed convolution after whatever a subclass makes of its arguments."
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 1)
+
+
+class OfList(Fuse):
+    def forward(self, xs):
+        return self.conv(torch.cat(list(xs), 1))
+
+
+class OfDict(Fuse):
+    def forward(self, named):
+        return self.conv(torch.cat([named['a'], named['b']['c']], 1))
+
+
+class OfSize(Fuse):
+    def forward(self, x, size, again=False):
+        y = nn.functional.interpolate(self.conv(x), size)
+        return self.conv(y) if again else y
+
+
+class Named(Fuse):
+    def forward(self, x, *, scale, other):
+        return self.conv(torch.cat([x * scale, other], 1))
+
+
+CALLS = {
+    'list': (OfList(), lambda fuse, a, b: fuse([a, b])),
+    'tuple': (OfList(), lambda fuse, a, b: fuse((a, b))),
+    'dict': (OfDict(), lambda fuse, a, b: fuse(dict(a=a, b=dict(c=b)))),
+    'size': (OfSize(8), lambda fuse, a, b: fuse(a + b, (4, 4))),
+    'size of another': (OfSize(8), lambda fuse, a, b: fuse(a[..., ::2], b.shape[-2:])),
+    'flag': (OfSize(8), lambda fuse, a, b: fuse(a + b, (8, 8), again=True)),
+    'both flags': (OfSize(8), lambda fuse, a, b: fuse(fuse(a, (8, 8), again=True), size=(8, 4))),
+    'by name': (Named(), lambda fuse, a, b: fuse(other=b, x=a, scale=2)),
+}
+
+
+class Fused(Space):
+    input_shape = 3, 8, 8
+
+    def __init__(self, fuse, call):
+        super().__init__()
+        self.stem, self.fuse, self.call = ElasticConv2d(3, 8, one_of(1, 3), padding='same'), fuse, call
+        ops = dict(c3=nn.Conv2d(8, 8, 3, padding=1), c5=nn.Conv2d(8, 8, 5, padding=2))
+        self.mix, self.head = MixedOp(ops), nn.Linear(8, 4)
+
+    def forward(self, x):
+        a = self.stem(x)
+        return self.head(self.call(self.fuse, a, self.mix(a)).mean((2, 3)))
+
+
+@pytest.mark.parametrize('how', CALLS)
+def test_a_unit_may_be_called_in_any_way(how):
+    from nas_suite.latency.features import FEATURES, QUANTITIES, space_features
+    from nas_suite.latency.tables import units
+
+    space = Fused(*CALLS[how])
+    total, found = counted(space), space_features(space)
+    archs = [largest(space), smallest(space)]
+    of_macs = [f'written.{q}' for q in QUANTITIES if q.startswith('macs_')]
+    of_macs = [FEATURES.index(name) for name in of_macs]
+    assert found(archs)[:, of_macs].sum(1).tolist() == [total(arch) for arch in archs]
+    for net, shapes in units(space, space.input_shape, 3).nets.values():
+        assert net(*(torch.zeros(s, device='meta') for s in shapes)).shape[0] == 3
+
+
+def test_attention_and_lists_of_features_are_units():
+    from nas_suite.latency.features import space_features
+    from torchvision.models.densenet import _DenseBlock
+
+    class Attends(Space):
+        input_shape = 5, 8
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.attend = ElasticLinear(8, width := one_of(4, 8)), nn.MultiheadAttention(8, 2, batch_first=True)
+            self.b = ElasticLinear(width, 8)
+
+        def forward(self, x):
+            x = self.b(self.a(x))
+            return self.attend(x, x, x, need_weights=False)[0]
+
+    class Dense(Space):
+        input_shape = 8, 4, 4
+
+        def __init__(self):
+            super().__init__()
+            self.dense, self.out = _DenseBlock(2, 8, 2, 4, 0.0), ElasticConv2d(16, one_of(4, 8), 1)
+
+        def forward(self, x):
+            return self.out(self.dense(x))
+
+    for space in Attends(), Dense():
+        counted(space)
+        assert space_features(space)([largest(space)]).any()
+
+
+class Words(Space):
+    input_shape, input_dtype = (6,), torch.long
+
+    def __init__(self):
+        super().__init__()
+        self.look, self.place = nn.Embedding(9, 8), nn.Embedding(6, 8)
+        self.a = ElasticLinear(8, width := one_of(4, 8))
+        self.b = ElasticLinear(width, 3)
+
+    def forward(self, x):
+        x = self.look(x) + self.place(torch.arange(x.shape[1], device=x.device))
+        return self.b(self.a(x)).mean(1)
+
+
+def test_a_space_of_words_is_counted():
+    from nas_suite.latency.features import space_features
+
+    space = Words()
+    m = macs(space, space.input_shape)
+    assert m(largest(space)) == count_macs(extract(space, largest(space)), (6,), torch.long) == 6 * (8 * 8 + 8 * 3)
+    assert params(space)(smallest(space)) == 15 * 8 + 9 * 4 + 5 * 3
+    assert space_features(space)([largest(space)]).any()
+
+
+# ---- what does not fit together
+
+
+def mixed(**ops):
+    return MixedOp(ops)
+
+
+def small(stride=1, out=8, padding=1):
+    return nn.Conv2d(8, out, 3, stride, padding)
+
+
+class Then(Space):
+    input_shape = 3, 8, 8
+
+    def __init__(self, mix, then=None):
+        super().__init__()
+        self.stem, self.mix, self.then = nn.Conv2d(3, 8, 1), mix, then or nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        return self.then(self.mix(self.stem(x)))
+
+
+UNLIKE = {
+    'stride': (lambda: mixed(a=small(1), b=small(2)), "'a' and 'b' .* (8, 8, 8) and (8, 4, 4)"),
+    'width': (lambda: mixed(a=small(), b=small(out=16)), "'a' and 'b' .* (8, 8, 8) and (16, 8, 8)"),
+    'window': (lambda: mixed(a=small(), b=small(), c=nn.AdaptiveAvgPool2d(1)), "'a' and 'c' .* (8, 8, 8) and (8, 1, 1)"),
+    'dimensions': (lambda: mixed(a=small(), b=nn.Flatten()), "'a' and 'b' .* (8, 8, 8) and (512)"),
+    'a choice': (
+        lambda: mixed(a=ElasticConv2d(8, one_of(4, 8), 1), b=small()),
+        "'a' and 'b' .* (4/8, 8, 8) and (8, 8, 8)",
+    ),
+}
+
+
+@pytest.mark.parametrize('how', UNLIKE)
+def test_options_of_different_shapes_are_refused(how):
+    make, words = UNLIKE[how]
+    words = 'mix.choice: the options ' + words.replace('(', r'\(').replace(')', r'\)')
+    for cost in macs, lambda space, shape: params(space):
+        with pytest.raises(ValueError, match=words):
+            cost(Then(make()), (3, 8, 8))
+
+
+def test_options_may_differ_in_a_width_that_the_space_has():
+    narrow, wide, either_way = small(out=8), small(out=16), one_of(4, 8)
+    mix = mixed(a=narrow, b=wide)
+    counted(Then(mix, ElasticConv2d(of(mix), 4, 1)))
+    twice = concat(either_way, either_way)  # the same channels, put together in two ways
+    double = nn.Sequential(ElasticConv2d(8, either_way, 1), Doubled())
+    counted(Then(mixed(a=double, b=ElasticConv2d(8, twice, 1)), ElasticConv2d(twice, 4, 1)))
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return torch.cat([x, x], 1)
+
+
+def test_a_batch_dimension_is_said():
+    space = Then(mixed(a=small(), b=small()))
+    for shape in (1, 3, 8, 8), (16, 3, 8, 8):
+        for count in macs, params:
+            with pytest.raises(ValueError, match=r'without the batch: give \(3, 8, 8\); found'):
+                count(space, shape)
+    del Then.input_shape
+    try:
+        with pytest.raises(ValueError, match=r'without the batch: give \(3, 8, 8\); found \(1, 3, 8, 8\)'):
+            macs(space, (1, 3, 8, 8))
+        with pytest.raises(ValueError, match='does not run through this space'):
+            macs(space, (1, 4, 8, 8))
+    finally:
+        Then.input_shape = 3, 8, 8

@@ -4,14 +4,14 @@ from .loss import LatencyAwareLoss
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
 from .programme import Best, Programme, TooLarge
 from .probing import tabulate
-from .survey import Record, aligned, is_elastic, on_meta, only_options, survey
+from .survey import Call, Record, aligned, is_elastic, on_meta, one_sample, only_options, survey
 from .tables import Term, distribution, merged, sizes, term
 
 # costs that a word in a shell can name: function(space, input_shape) -> CostModel
 named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
 __all__ = [
-    'Best', 'CostModel', 'LatencyAwareLoss', 'Programme', 'Reading', 'Record', 'Term', 'TooLarge', 'aligned', 'amount',
-    'cheapest', 'cost_of', 'count_macs', 'count_params', 'counted', 'distribution', 'feasible', 'is_elastic', 'is_fixed',
-    'is_unit', 'macs', 'merged', 'minimise', 'named', 'on_meta', 'only_options', 'params', 'plain', 'sizes', 'survey',
-    'tabulate', 'term', 'weight_bytes']
+    'Best', 'Call', 'CostModel', 'LatencyAwareLoss', 'Programme', 'Reading', 'Record', 'Term', 'TooLarge',
+    'aligned', 'amount', 'cheapest', 'cost_of', 'count_macs', 'count_params', 'counted', 'distribution', 'feasible',
+    'is_elastic', 'is_fixed', 'is_unit', 'macs', 'merged', 'minimise', 'named', 'on_meta', 'one_sample',
+    'only_options', 'params', 'plain', 'sizes', 'survey', 'tabulate', 'term', 'weight_bytes']

@@ -6,17 +6,17 @@
 __all__ = ['aten', 'is_fixed', 'is_unit', 'plain', 'cost_of', 'counted', 'count_macs', 'macs', 'count_params', 'params',
            'weight_bytes']
 
-# %% ../../nbs/costs/06_counts.ipynb #a6025b89
+# %% ../../nbs/costs/06_counts.ipynb #bd12a1fd
 import inspect, math, torch
 from collections.abc import Sequence
 from copy import deepcopy
 from numbers import Real
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from ..choices import Choice, decode, structure
+from ..choices import Choice, decode, input_dtype, structure
 from .models import CostModel
 from .probing import tabulate
-from .survey import aligned, is_elastic, only_options, survey
+from .survey import Call, aligned, is_elastic, one_sample, only_options, survey
 from .tables import term
 from ..extraction import extract
 from ..layers import Width, Zero
@@ -130,7 +130,7 @@ def counted(run) -> tuple: # what `run` gives, and the multiply-accumulates of i
         out = run()
     return out, counter.get_total_flops() // 2
 
-# %% ../../nbs/costs/06_counts.ipynb #3fbb2dd9
+# %% ../../nbs/costs/06_counts.ipynb #a4a7771a
 class _Asked(Sequence):
     "A shape whose lengths are worked out when they are asked for, so that nothing is read that does not count."
     def __init__(self, lengths, now): self.lengths, self.now = lengths, now
@@ -141,11 +141,11 @@ class _Asked(Sequence):
 
 def _first_shape(record): return _Asked(record.takes[0], lambda n: n if isinstance(n, int) else n.now(1))
 
-def _counted_on(net, shapes) -> int:
-    "MACs of a module without data on inputs of these shapes."
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
-    inputs = [torch.empty(shape, device='meta', dtype=dtype) for shape in shapes]
-    with torch.no_grad(): return counted(lambda: net(*inputs))[1]
+def _counted_on(net, shapes, call: Call) -> int:
+    "MACs of a module without data in a call on tensors of these shapes."
+    inputs = [torch.empty(shape, device='meta', dtype=dtype) for shape, dtype in zip(shapes, call.dtypes)]
+    args, kwargs = call.filled(inputs)
+    with torch.no_grad(): return counted(lambda: net(*args, **kwargs))[1]
 
 def _says_all(m) -> bool: # what it prints is all that its count depends on
     return type(m).__module__.startswith('torch.nn.modules') and not m._modules
@@ -153,23 +153,24 @@ def _says_all(m) -> bool: # what it prints is all that its count depends on
 class _Counter:
     "MACs of modules without choices, counted once for each of PyTorch's layers, or module, and shape."
     def __init__(self): self.known = {}
-    def __call__(self, m, shapes) -> int:
-        key = (type(m), m.extra_repr()) if _says_all(m) else id(m), shapes
-        if key not in self.known: self.known[key] = _counted_on(m, shapes)
+    def __call__(self, m, shapes, call) -> int:
+        key = (type(m), m.extra_repr()) if _says_all(m) else id(m), shapes, call
+        if key not in self.known: self.known[key] = _counted_on(m, shapes, call)
         return self.known[key]
     def of(self, record) -> float:
         m = record.module
         if is_elastic(m): return m.count(_first_shape(record))[0]
-        if not is_fixed(m) or not record.takes or not self(m, record.shapes): return 0
-        return self(m, record.inputs())
+        if not is_fixed(m) or not record.takes or not self(m, record.shapes, record.largest_call): return 0
+        return self(m, record.inputs(), record.call_now())
 
-def count_macs(net: nn.Module, input_shape: tuple) -> int:
+def count_macs(net: nn.Module, input_shape: tuple, dtype: torch.dtype = None) -> int: # dtype: default, of the weights
     "MACs of an ordinary network for one sample: convolutions and matrix products."
     def empty(t): return nn.Parameter(t.to('meta'), False) if isinstance(t, nn.Parameter) else t.to('meta')
     meta = deepcopy(net, {id(t): empty(t) for t in (*net.parameters(), *net.buffers())}).eval()
-    return _counted_on(meta, [(1, *input_shape)])
+    x = torch.empty(1, *one_sample(input_shape), device='meta', dtype=input_dtype(net) if dtype is None else dtype)
+    return _counted_on(meta, [x.shape], Call((x,), {}))
 
-# %% ../../nbs/costs/06_counts.ipynb #3dee8985
+# %% ../../nbs/costs/06_counts.ipynb #3fae7001
 def _spread(space) -> list:
     "Architectures that take every option between them, or of many a spread."
     live = [c.survivors for c in structure(space).choices]
@@ -191,7 +192,7 @@ def _verified(cost, space, count):
 def macs(space: nn.Module, input_shape: tuple) -> CostModel:
     "Multiply-accumulates for one sample of `input_shape`, of any architecture of a space."
     cost = _Units(space, input_shape).cost(_Counter().of, 'macs')
-    return _verified(cost, space, lambda net: count_macs(net, input_shape))
+    return _verified(cost, space, lambda net: count_macs(net, input_shape, input_dtype(space)))
 
 # %% ../../nbs/costs/06_counts.ipynb #fb771ec2
 def count_params(net: nn.Module) -> int:

@@ -266,7 +266,7 @@ class SpaceFeatures:
         of = lambda cost: cost.batch(rows).numpy() if cost.terms else np.full(len(rows), cost.offset)
         return np.stack([of(cost) for cost in self.costs], 1)[:, self.column]
 
-# %% ../../nbs/latency/02_features.ipynb #9aa1c825
+# %% ../../nbs/latency/02_features.ipynb #be724444
 class _Numbered:
     "Vectors of features, each once, by number; 0: all zeros, -1: none"
     def __init__(self): self.vectors, self.at = [np.zeros(len(FEATURES))], {np.zeros(len(FEATURES)).tobytes(): 0}
@@ -281,9 +281,9 @@ class _Numbered:
     def of_unit(self, record)->int:
         "The number of a unit's features under the present selection"
         if isinstance(record.module, Zero): return 0
-        shapes, dtype = record.inputs(), _dtype(record.module)
-        xs = [torch.empty(shape, device='meta', dtype=dtype) for shape in shapes]
-        try: return self.of(_of_graph(extract_selected(record.module), xs))
+        xs = [torch.empty(*s, device='meta', dtype=t) for s,t in zip(record.inputs(), record.call.dtypes)]
+        call = None if record.call.is_plain and len(xs) == 1 else record.call_now()
+        try: return self.of(_of_graph(extract_selected(record.module, call), xs))
         except RuntimeError: return -1 # it never runs on such an input: choices that contradict each other
 
 # %% ../../nbs/latency/02_features.ipynb #63b4b9c1

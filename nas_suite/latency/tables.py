@@ -58,13 +58,18 @@ def is_unit(
     "Whether a module is timed as a whole: marked as a unit, without choices, or an elastic layer"
     return getattr(module, 'unit', False) or is_fixed(module) or is_elastic(module)
 
-# %% ../../nbs/latency/01_tables.ipynb #a19a0215
+# %% ../../nbs/latency/01_tables.ipynb #9bb90eff
 def plain(
     module:nn.Module, # a unit, in a space in which something is selected
 )->nn.Module:
     "The ordinary module that a unit is under the present selection"
     if is_fixed(module): return module
     return module.plain() if is_elastic(module) else extract_selected(module)
+
+def _called(record, batch):
+    "The ordinary module of a unit, as one that takes the tensors of its call one after the other"
+    if is_elastic(record.module) or record.call.is_plain: return plain(record.module)
+    return extract_selected(record.module, record.call_now(batch))
 
 # %% ../../nbs/latency/01_tables.ipynb #a86162b3
 def _worded(value)->str:
@@ -129,7 +134,7 @@ def signature(
     if not isinstance(net, fx.GraphModule): return f'{_identity(net)} {shapes}'
     return f'{_steps(net)} {shapes}' if any(node.op.startswith('call') for node in net.graph.nodes) else ''
 
-# %% ../../nbs/latency/01_tables.ipynb #befcd609
+# %% ../../nbs/latency/01_tables.ipynb #c1c06b3d
 class Unit(NamedTuple):
     "A place of a space where something is timed"
     label: str       # the module's name
@@ -155,7 +160,7 @@ def units(
         if not is_unit(record.module): continue
         def one():
             if isinstance(record.module, Zero): return '' # extraction drops it
-            net, shapes = plain(record.module), record.inputs(batch)
+            net, shapes = _called(record, batch), record.inputs(batch)
             text = signature(net, shapes)
             if text:
                 nets.setdefault(text, (net, shapes))
