@@ -504,3 +504,62 @@ def test_what_is_left_of_nested_widths_is_no_product_of_their_options(monkeypatc
     with selecting(Selection({choice: even for choice in choices_of})):
         support, mask = left.support(), left.mask(torch.zeros(1))
     assert len(asked) == 0 and list(support) == list(range(12)) and mask.shape == (12,)
+
+
+def elastic_layers():
+    "The elastic layers that stand for layers of PyTorch."
+    from nas_suite import layers
+    from nas_suite.choices import _elastic
+
+    return [(name, getattr(layers, f'Elastic{name}')) for name in sorted(_elastic)]
+
+
+def test_an_elastic_layer_is_named_where_there_is_one():
+    from nas_suite import layers
+
+    named = {name for name, _ in elastic_layers()}
+    others = {'Conv', 'ConvTranspose', 'Depth', 'Resolution', 'Fit'}  # their base, and what PyTorch has not
+    assert named | others == {name[7:] for name in layers.__all__ if name.startswith('Elastic')}
+
+
+TAKEN = {
+    'Conv2d': lambda c: nn.Conv2d(3, c, 3),
+    'Conv1d': lambda c: nn.Conv1d(c, 3, 3),
+    'Conv3d': lambda c: nn.Conv3d(3, 3, c),
+    'ConvTranspose2d': lambda c: nn.ConvTranspose2d(c, 3, 3),
+    'Linear': lambda c: nn.Linear(3, c),
+    'BatchNorm': lambda c: nn.BatchNorm2d(c),
+    'InstanceNorm': lambda c: nn.InstanceNorm1d(c, affine=True),
+    'LayerNorm': lambda c: nn.LayerNorm(c),
+    'GroupNorm': lambda c: nn.GroupNorm(2, c),
+    'Embedding': lambda c: nn.Embedding(9, c),
+}
+
+
+@pytest.mark.parametrize('name', TAKEN)
+def test_a_layer_of_pytorch_takes_no_choice(name):
+    for width in one_of(8, 16), scaled(one_of(8, 16), 2):
+        with pytest.raises(ValueError, match=f'takes numbers, and .* is none: use nas_suite.layers.Elastic{name}$'):
+            TAKEN[name](width)
+
+
+def test_what_is_no_number_says_so():
+    choice = one_of(8, 16)
+    with pytest.raises(ValueError, match='nn.MultiheadAttention takes numbers.*use a MixedOp of several of them'):
+        nn.MultiheadAttention(choice, 2)
+    for taken in lambda: choice // 2, lambda: 2 * choice, lambda: choice < 3, lambda: range(choice), lambda: list(choice):
+        with pytest.raises(ValueError, match=r'Choice\(8, 16\) is no number'):
+            taken()
+    for taken in lambda: torch.zeros(choice), lambda: torch.ones(3).view(choice, 1), lambda: torch.ones(16) * choice:
+        with pytest.raises(ValueError, match=r'Choice\(8, 16\) is no number'):
+            taken()
+    assert choice != 8 and choice == choice and len(choice) == 2
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_operators_of_other_sizes_are_not_mixed(late):
+    mix = MixedOp(dict(a=nn.Conv2d(4, 4, 1), b=nn.AdaptiveAvgPool2d(1), c=nn.Conv2d(4, 4, 3, 2, 1)))
+    gates = Gates((0, 2), torch.tensor([1.0, 0.0], requires_grad=True), (True, False), late)
+    with pytest.raises(ValueError, match=r"choice: the options 'a' and 'c' .* \(4, 6, 6\) and \(4, 3, 3\)"):
+        with selected(mix, {'choice': gates}):
+            mix(torch.randn(2, 4, 6, 6)).sum().backward()

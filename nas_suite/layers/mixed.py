@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Zero', 'MixedOp', 'ElasticDepth', 'of', 'ElasticResolution']
 
-# %% ../../nbs/layers/03_mixed.ipynb #d3f32043
+# %% ../../nbs/layers/03_mixed.ipynb #825ead77
 import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from ..choices import Choice, Gates
+from ..choices import Choice, Gates, selection
 from .elastic import padded, still
 from .gates import mixture, weighted
 from .widths import either, size
@@ -53,14 +53,27 @@ class MixedOp(nn.Module):
         if not isinstance(state, Gates): return self.op(state)(x)
         return mixture(state, x, self._run(state), self.op)
 
-# %% ../../nbs/layers/03_mixed.ipynb #ee80dad3
+# %% ../../nbs/layers/03_mixed.ipynb #0925f9e5
 @patch
 def _run(self: MixedOp, state):
     "A function that runs one of several selected operators, with channels up to those of the widest."
-    widths = [getattr(self.op(i), 'out_channels', None) for i in state.index]
-    if None in widths or all(width is widths[0] for width in widths): return lambda i, x: self.op(i)(x)
-    widest = max(map(size, widths))
-    return lambda i, x: padded(self.op(i)(x), widest)
+    widths, first = [getattr(self.op(i), 'out_channels', None) for i in state.index], []
+    differ = None not in widths and any(width is not widths[0] for width in widths)
+    widest = max(map(size, widths)) if differ else None
+    def run(i, x):
+        y = self.op(i)(x)
+        if not first: first.append((i, y.shape))
+        self._check_sizes(*first[0], i, y.shape)
+        return padded(y, widest) if differ else y
+    return run
+
+@patch
+def _check_sizes(self: MixedOp, i, one, j, other):
+    "ValueError where the outputs of two operators, which have these shapes, differ in more than channels."
+    if len(one) == len(other) and one[2:] == other[2:]: return
+    names, name = list(self.ops), selection().names.get(self.choice, 'a mixed operator')
+    raise ValueError(f"{name}: the options {names[i]!r} and {names[j]!r} give outputs of different shapes, "
+                     f"{tuple(one[1:])} and {tuple(other[1:])}")
 
 # %% ../../nbs/layers/03_mixed.ipynb #3038b299
 class ElasticDepth(nn.Module):

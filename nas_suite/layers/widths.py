@@ -7,14 +7,14 @@ __all__ = ['Channels', 'Fixed', 'Chosen', 'width_of', 'Width', 'make_divisible',
            'Heads', 'heads', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest', 'kept', 'variables',
            'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'masked', 'take']
 
-# %% ../../nbs/layers/00_widths.ipynb #952c3758
+# %% ../../nbs/layers/00_widths.ipynb #4b783c93
 import math, torch
 from itertools import product
 
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-from ..choices import Choice, Gates, selection
+from ..choices import Choice, Gates, no_number, selection
 
 # %% ../../nbs/layers/00_widths.ipynb #46a6e6e7
 class Channels:
@@ -46,7 +46,7 @@ def width_of(width) -> Channels: # An int, a choice of ints, or a width
     if isinstance(width, int) and not isinstance(width, bool): return Fixed(width)
     raise ValueError(f"a width is an int, a choice of ints or a combination of widths; found {width!r}")
 
-# %% ../../nbs/layers/00_widths.ipynb #9263ad88
+# %% ../../nbs/layers/00_widths.ipynb #283fea5e
 class Width(Channels, nn.Module):
     "A width that follows from `parts`: ints, choices of ints or widths. Your own is a subclass with a method `kept`."
     reads_choices = True
@@ -60,6 +60,8 @@ class Width(Channels, nn.Module):
     def forward(self, *_):
         raise RuntimeError("a width is no layer: do not register it on an nn.Sequential, which would call it")
     def variables(self): return [m for m in self.modules() if isinstance(m, Choice)]
+
+no_number(Width)
 
 # %% ../../nbs/layers/00_widths.ipynb #39723692
 @patch
