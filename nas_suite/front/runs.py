@@ -67,6 +67,10 @@ def differences(there: dict, here: dict) -> str:
     found = _leaves(there, here)
     return ', '.join(f'{name}: {_shown(one)} there, {_shown(other)} here' for name, one, other in found)
 
+def _config(run: Run) -> dict:
+    "The configuration of a folder; what a setting may be, infinity too, is no damage."
+    return read_json(run.path('config.json'), finite=False)
+
 @patch
 def compare(self: Run, config: dict):
     "ValueError if the folder holds another run, or anything else than a run."
@@ -75,7 +79,7 @@ def compare(self: Run, config: dict):
     if not self.has('config.json'):
         if is_used: raise ValueError(f"{self.folder} is not empty and holds no run: choose another folder")
         return
-    if differing := differences(self.read('config'), plain(config)):
+    if differing := differences(_config(self), plain(config)):
         raise ValueError(f"{self.folder} holds another run; it differs in {differing}")
 
 # %% ../../nbs/front/00_runs.ipynb #965d1323
