@@ -1,15 +1,21 @@
 "One supernet for every budget: trained by the command line, in one process or two, handed out, drawn, taken over by a search."
 
-import json, shutil, sys
+import json, shutil, sys, warnings
 from pathlib import Path
 import pytest, torch
+from PIL import Image
+from data_recipes.files import LeftOut
 from nas_suite import cli, search
 from nas_suite.choices import *
 from nas_suite.costs import macs
+from nas_suite.front.doors.base import asked
+from nas_suite.front.search import Search
 from nas_suite.front.specialize import opened
 from nas_suite.latency import table
 from nas_suite.report import read, stage_table
+from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
 from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, hypervolume, pareto
+from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.classification import classification
 
@@ -24,8 +30,6 @@ def task():
 
 def small(seed=0, **more):
     torch.manual_seed(seed)
-    from nas_suite.spaces.mobile import ofa_mobilenet_v3
-
     return ofa_mobilenet_v3(
         **dict(
             classes=10,
@@ -240,3 +244,61 @@ def test_an_uncalibrated_network_needs_the_word(task):
     assert not torch.equal(means[0][0], means[1][0]) and not means[1][0].any()
     with pytest.raises(ValueError, match='empty'):
         Accuracy(s, task, torch.utils.data.TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0)))
+
+
+# ---------------------------------------------------------------- data that change while a run is cut off
+
+
+def photos(root, n=8):
+    for label, colour in (('blue', (0, 0, 255)), ('red', (255, 0, 0))):
+        (root / label).mkdir(parents=True)
+        for i in range(n):
+            Image.new('RGB', (12, 12), colour).save(root / label / f'{i}.png')
+    return root
+
+
+def begun(root, run, **more):
+    "A search of photos, before its first step."
+    task = classification(root, image_size=8)
+    torch.manual_seed(0)
+    space = proxyless(classes=2, image_size=8, stem=8, first=0, widths=(8,), depths=(2,), last=16)
+    found = Search(space, task, Gated(epochs=1), dict(macs=1e6), run_dir=run, device='cpu', progress=False, **more)
+    with found.begun({}):
+        return found.run
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_bad_file_and_its_removal_leave_the_run_what_it_is(tmp_path):
+    root, run = photos(tmp_path / 'photos'), tmp_path / 'run'
+    bad = root / 'red' / '8.png'
+    bad.write_bytes(b'no image')
+    with pytest.warns(LeftOut, match='red/8.png'):
+        begun(root, run)
+    bad.unlink()
+    begun(root, run)
+    (tmp_path / 'moved').mkdir()
+    begun(root.rename(tmp_path / 'moved' / 'photos'), run)  # where the folder lies says nothing
+
+
+def test_changed_data_are_gone_on_with_where_that_is_said(tmp_path):
+    root, run = photos(tmp_path / 'photos'), tmp_path / 'run'
+    config = begun(root, run).read('config')
+    (root / 'red' / '3.png').write_bytes(b'it went bad')
+    with pytest.raises(ValueError, match='have changed .valid: 8 there, 7 here.*--allow-changed-data'), pytest.warns(LeftOut):
+        begun(root, run)
+    with pytest.warns(UserWarning, match='goes on with data that have changed'):
+        assert begun(root, run, allow_changed_data=True).read('config') == config
+    with pytest.raises(ValueError, match='holds another run; it differs in .*seed'), pytest.warns(LeftOut):
+        begun(root, run, allow_changed_data=True, seed=1)
+
+
+def test_weights_that_are_kept_say_what_they_do_not_see(tmp_path):
+    space = small()
+    how = dict(run_dir=tmp_path / 'run', device='cpu', progress=False)
+    with pytest.warns(UserWarning, match='learn from 64[0-9] of 1297 training items'):
+        Search(space, classification('digits'), Evolution(epochs=1), dict(macs=1e9), **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        Search(space, classification('digits', shared=True), Evolution(epochs=1), dict(macs=1e9), **how)
+        Search(space, classification('digits'), Gated(epochs=1), dict(macs=1e9), **how)
+    assert asked('evolution', None).shares_weights and len(classification('digits', shared=True).train) == 1197

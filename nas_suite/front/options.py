@@ -140,7 +140,7 @@ def folder_for(data, strategy: str, budget: dict, seed: int = 0) -> Path:
     words += [shown(cost, value) for cost, value in budget.items() if value is not None]
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', word) for word in words + [f'seed{seed}']*bool(seed))
 
-# %% ../../nbs/front/31_options.ipynb #c1ff2981
+# %% ../../nbs/front/31_options.ipynb #46ee1846
 def option(kind, help: str, *names: str, **more):
     "The annotation of an option."
     return Annotated[kind, typer.Option(*names, help=help, show_default=more.pop('show_default', False), **more)]
@@ -183,6 +183,8 @@ class Asked:
     run_dir: option(Optional[Path], 'Folder for the files of the run; by default runs/DATA-STRATEGY-BUDGET.') = None
     fixed: option(Optional[list[str]], 'Decide a choice beforehand; may be repeated, and * stands for anything.',
                   metavar='CHOICE=OPTION') = None
+    allow_changed_data: option(
+        bool, 'Go on with a run though items of its data were taken away or added.', '--allow-changed-data') = False
     quiet: Quiet = False
 
     def _look(self):
@@ -201,6 +203,7 @@ class Asked:
         settings = ('epochs', 'retrain_epochs', 'precision', 'threads', 'table')
         found |= {name: vars(self)[name] for name in settings if vars(self)[name] is not None}
         if budget: found['budget'] = budget
+        if self.allow_changed_data: found['allow_changed_data'] = True
         if self.fixed: found['fixed'] = dict(map(option_of, self.fixed))
         folder = self.run_dir or folder_for(
             data, self.strategy, {**{d: found.get(d) for d in doors}, **budget}, self.seed

@@ -294,7 +294,7 @@ def watched_table(run: dict):
 
 def _maybe(table) -> str: return '' if table is None else table_html(table)
 
-# %% ../../nbs/front/24_page.ipynb #6935505c
+# %% ../../nbs/front/24_page.ipynb #cbe7347e
 def uses(run: dict) -> dict: # Title -> code
     "How to use the files of a run."
     folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
@@ -322,6 +322,9 @@ def search_facts(run: dict) -> dict:
     result, history = run['result'], run['history']
     words = dict(seconds='time, s', cpu_seconds='CPU time, s', peak_memory_mb='peak memory, MB')
     facts = {words.get(name, name): value for name, value in (result.get('search') or {}).items()}
+    items = {name: (run['config'].get('task') or {}).get(name) for name in ('train', 'valid')}
+    words = dict(train='items that weights learned from', valid='items that networks were chosen by')
+    facts |= {words[name]: f'{n:,}' for name, n in items.items() if is_known(n)}
     if history and 'forced' in history[-1]: facts['choices decided by force'] = len(history[-1]['forced'])
     facts |= {name.replace('_', ' '): value for name, value in (result.get('figures') or {}).items() if is_known(value)}
     if is_known(off := (result.get('onnx') or {}).get('difference')): facts['ONNX, largest difference'] = f'{off:.1e}'

@@ -58,7 +58,7 @@ def __call__(self: Preparation, source) -> Tensor:
     if isinstance(image, Image.Image): image = T.to_tensor(image)
     return T.normalize(image, self.mean, self.std)
 
-# %% ../../nbs/tasks/01_classification.ipynb #d323b85a
+# %% ../../nbs/tasks/01_classification.ipynb #5c187531
 @dataclass
 class Classification(Task):
     "Image classification: data sets of (float image (C, H, W), label), loss and metric."
@@ -75,6 +75,7 @@ class Classification(Task):
     preparation: Preparation = None  # What a photo goes through; None where nobody knows
     made: dict = field(default_factory=dict)  # What `classification` made it from
     metric = Metric('accuracy')
+    of_data = 'train', 'valid', 'files'
 
     def __post_init__(self):
         if self.names is None: self.names = [str(label) for label in range(self.classes)]

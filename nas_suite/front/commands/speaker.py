@@ -180,7 +180,7 @@ def _judged(found: Scored, detection) -> tuple: # Lines of text, and the thresho
     return [f'EER     {100*rate:.2f} %{between(100, 2)}, at {threshold:.4f}',
             f'minDCF  {cost:.3f}{between(1, 3, detection)}'], threshold
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #ab504631
+# %% ../../../nbs/front/commands/02_speaker.ipynb #e3cf80f0
 @app.command('score-trials')
 def score_trials(
     run: Run,
@@ -213,12 +213,14 @@ def score_trials(
     positive('--c-miss', c_miss)
     positive('--c-fa', c_fa)
     whole('--top', top, 1)
-    pairs, detection = read_trials(trials), partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
+    pairs, detection = read_trials(trials, below=root), partial(min_dcf, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
     kinds = torch.tensor([same for same, *_ in pairs]).bool()
     detection(kinds.double(), kinds) # bad costs, or trials of one kind only, are said before anything is computed
     found = _scored(_voices(run, device), pairs, root or trials.parent, cohort, top)
     rows = zip(found.scores.tolist(), found.trials)
-    write(out, ''.join(f'{score:.6f} {int(same)} {a} {b}\n' for score, (same, a, b) in rows))
+    between = '\t' if any(' ' in path for _, *both in found.trials for path in both) else ' '
+    lines = (between.join((f'{score:.6f}', str(int(same)), a, b)) for score, (same, a, b) in rows)
+    write(out, ''.join(f'{line}\n' for line in lines))
     lines, threshold = _judged(found, detection)
     if plot is not None: _plotted(found, threshold, plot)
     print(f"{len(found.trials)} trials{', AS-norm' if cohort is not None else ''}", *lines, sep='\n', end='; ')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #dc4feba0
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #27a5b104
 import json, math, warnings, torch
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
+from data_recipes.files import digest_of
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored
 from ...latency.measuring import evaluating
@@ -29,7 +30,7 @@ def distinct(n: int) -> list:
     def colour(i): return .35 + .65*((i*.382) % 1), (i*.618 + .3) % 1, (i*.755 + .6) % 1
     return [tuple(round(255 * value) for value in colour(i)) for i in range(n)]
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #108ded61
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #b52fbe6a
 @dataclass
 class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -50,6 +51,7 @@ class Segmentation(Task):
     tested_on: str = 'test' # What the data calls the part that is tested on
     made: dict = field(default_factory=dict)  # What `segmentation` made it from
     metric = Metric('miou')
+    of_data = 'train', 'valid', 'tested', 'weights', 'files'
 
     def __post_init__(self):
         if self.weights is None: self.weights = torch.ones(self.classes)
@@ -135,13 +137,19 @@ def evaluate(self: Segmentation, model: nn.Module, dataset: Dataset, device='cpu
     matrix = counted.compute().cpu()
     return scores(matrix) | dict(loss=total / weight, n=len(dataset), confusion=matrix.tolist())
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #668124ca
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #09bb0770
+def _files(found: dict, root) -> dict:
+    "What tells the pairs of a recipe from others, wherever the folder is."
+    pairs = [file for part in ('train', 'val', 'test') if part in found for pair in found[part].files for file in pair]
+    return dict(made=dict(files=digest_of(Path(file).relative_to(root) for file in pairs)))
+
 def _of_a_folder(folder, image_size, classes, seed) -> tuple:
     "What a recipe says of a folder, and a name for it."
-    if camvid.is_here(folder): return camvid.load(folder, image_size), 'CamVid'
-    if cityscapes.is_here(folder):
-        return cityscapes.load(folder, **(dict(image_size=image_size) if image_size else {})), 'Cityscapes'
-    return segmentation_folders.load(folder, classes, image_size, seed), Path(folder).resolve().name
+    if camvid.is_here(folder): found, name = camvid.load(folder, image_size), 'CamVid'
+    elif cityscapes.is_here(folder):
+        found, name = cityscapes.load(folder, **(dict(image_size=image_size) if image_size else {})), 'Cityscapes'
+    else: found, name = segmentation_folders.load(folder, classes, image_size, seed), Path(folder).resolve().name
+    return found | _files(found, folder), name
 
 def _of_a_pair(data, image_size, classes, seed) -> tuple:
     "Two folders, of images and of masks; or two data sets, for training and for testing."

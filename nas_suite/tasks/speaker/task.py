@@ -23,7 +23,7 @@ from .features import LogMel
 from .losses import CosineHead, margin_loss
 from .trials import check_costs, equal_error_rate, interval, min_dcf, outline
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #e084cdfe
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #7cc41371
 @dataclass
 class Speaker(Task):
     "Speaker verification: training speakers, trials of others, features, loss and metrics."
@@ -43,6 +43,7 @@ class Speaker(Task):
     spare: Recordings = None  # Other recordings of the training speakers, for architecture parameters
     made: dict = field(default_factory=dict)  # What `speaker` made it from
     metric = Metric('eer', larger_is_better=False)
+    of_data = 'train', 'valid', 'recordings'
 
     def __post_init__(self): check_costs(self.p_target, self.c_miss, self.c_fa)
 
