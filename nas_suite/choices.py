@@ -424,13 +424,14 @@ def random_input(
     space: nn.Module,
     n: int = 2, # How many inputs
     generator: torch.Generator = None, # Default: the same numbers each time
-    input_shape: tuple = None # Default: `space.input_shape`
+    input_shape: tuple = None, # Default: `space.input_shape`
+    dtype: torch.dtype = None # Default: what the space takes
 ) -> Tensor:
     "Random numbers of the shape and type that a space takes, where its weights are; 0 and 1 where it takes integers."
     if input_shape is None and not hasattr(space, 'input_shape'):
         raise ValueError(f"{type(space).__name__} has no input_shape: that of one input, without batch")
     shape = n, *(space.input_shape if input_shape is None else input_shape)
-    dtype = input_dtype(space)
+    dtype = input_dtype(space) if dtype is None else dtype
     device = next((p.device for p in space.parameters()), torch.device('cpu'))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     if not dtype.is_floating_point: return torch.randint(0, 2, shape, generator=generator).to(device, dtype)

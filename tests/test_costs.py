@@ -537,6 +537,43 @@ def test_a_space_of_words_is_counted():
     assert space_features(space)([largest(space)]).any()
 
 
+class Dropping(Space):
+    "A head without choices that reads its mode stays whole."
+
+    input_shape = 6, 8
+
+    def __init__(self):
+        super().__init__()
+        self.a = ElasticLinear(8, width := one_of(4, 8))
+        self.b, self.head = ElasticLinear(width, 8), Drops()
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x))).mean(1)
+
+
+class Drops(nn.Linear):
+    def __init__(self):
+        super().__init__(8, 3)
+
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.3, self.training)
+
+
+@pytest.mark.parametrize('make', [Words, Dropping])
+def test_they_keep_the_contract_of_a_space(make):
+    from nas_suite import testing
+
+    for owed in testing.extraction_is_exact, testing.networks_are_data, testing.costs_are_those_of_networks:
+        owed(make)
+
+
+def test_a_network_of_words_is_exported(tmp_path):
+    from nas_suite.front.export import export
+
+    space = Words()
+    assert export(extract(space, largest(space)), (6,), tmp_path) < 1e-4
+
+
 # ---- what does not fit together
 
 

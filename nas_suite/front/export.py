@@ -16,7 +16,9 @@ from safetensors.torch import save_model
 from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten_with_path
 
+from ..choices import random_input
 from ..files import write, writing
+from ..latency.tables import takes_indices
 from ..networks import describe
 from ..training import finite, not_finite
 
@@ -131,7 +133,7 @@ def export(
     RuntimeError above 1e-3, NotFinite for a network that gives no numbers."""
     folder, model = Path(folder), deepcopy(model).cpu().eval()
     write_description(model, folder/'network.json')
-    x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    x = random_input(model, input_shape=input_shape, dtype=torch.long if takes_indices(model) else None)
     with writing(folder/'model.safetensors') as draft:
         save_model(model, str(draft))
     program = exported(model, x)

@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from torch import fx, nn
 from tqdm.auto import tqdm
-from ..choices import decode, encode, largest, sample, structure
+from ..choices import decode, encode, largest, random_input, sample, structure
 from nas_suite.costs import (
     CostModel,
     Reading,
@@ -269,7 +269,7 @@ def measure_archs(
 )->Measured:
     "Extract and time whole networks side by side"
     names = [str(i) for i in range(len(archs))] if names is None else names
-    x = torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    x = random_input(space, batch, input_shape=input_shape).to(device)
     nets = {name: extract(space, arch).to(device).eval() for name,arch in zip(names, archs)}
     return measure(nets, x, device=device, **settings)
 
