@@ -55,7 +55,7 @@ def set_rate(optimizer, lr: float):
     for group in optimizer.param_groups:
         group['lr'] = lr
 
-# %% ../../nbs/training/01_loop.ipynb #456f8e73
+# %% ../../nbs/training/01_loop.ipynb #0cb462cb
 def save_checkpoint(path, state: dict):
     "Write a checkpoint so that it is there whole or not at all."
     with writing(path) as draft, open(draft, 'wb') as file:
@@ -69,9 +69,12 @@ def _is_whole(path) -> bool:
 
 def load_checkpoint(path) -> dict:
     "Read a checkpoint, onto the CPU. ValueError that names a file that is damaged, or cannot be read here."
-    try: return torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        with open(path, 'rb'): pass # what stands in the way of that says nothing of what is in the file
+        return torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError: raise ValueError(f"there is no checkpoint {path}") from None
-    except (OSError, MemoryError) as e: raise ValueError(f"{path} cannot be read now ({type(e).__name__})") from None
+    except (PermissionError, IsADirectoryError, MemoryError) as e:
+        raise ValueError(f"{path} cannot be read now ({type(e).__name__})") from None
     except Exception as e:
         if _is_whole(path):
             why = f"it is whole, but PyTorch {torch.__version__} does not read it as one ({type(e).__name__})"
