@@ -183,9 +183,21 @@ def test_a_search_by_two_processes(tmp_path):
     assert (tmp_path / 'run' / 'report.html').exists() and not (tmp_path / 'run' / '.lock').exists()
 
 
+FEW_SAMPLES = '''
+import inspect, sys
+from nas_suite import cli
+from nas_suite.strategies.evolution import Evolution
+first = [p for p in inspect.signature(Evolution.__init__).parameters][1:]
+Evolution.__init__.__defaults__ = tuple(20 if name == 'samples' else value
+                                        for name, value in zip(first, Evolution.__init__.__defaults__))
+cli.main(sys.argv[1:])
+'''
+
+
 def test_the_command_line_on_two_processes(tmp_path):
+    (tmp_path / 'worker.py').write_text(FEW_SAMPLES)
     args = ['train-supernet', 'digits', '--epochs', '.3', '--batch-size', '32', '--quiet', '--run-dir']
-    out = torchrun(2, Path(cli.__file__).parent / '__main__.py', *args, tmp_path / 'two')
+    out = torchrun(2, tmp_path / 'worker.py', *args, tmp_path / 'two')
     assert out.count('largest') == 1 and (tmp_path / 'two' / 'history.json').exists()  # one of them speaks and writes
     cost = macs(s := search.space_of(json.loads((tmp_path / 'two' / 'config.json').read_text())['space']), (1, 8, 8))
     budget = (cost(smallest(s)) + cost(largest(s))) / 2
