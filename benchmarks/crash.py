@@ -5,7 +5,7 @@ asked, by a clock that counts instead of a stop watch, so that measuring gives t
 `--mishaps` tries what else befalls a run: a full disk, a folder that is removed, two processes, a clock that goes back.
 """
 
-import argparse, csv, functools, json, os, random, resource, shutil, signal, sys, tempfile, time, zlib
+import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, sys, tempfile, time, zlib
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
@@ -254,14 +254,100 @@ def trial(number: int, work: Path) -> dict:
     )  # fmt: skip
 
 
+# ---------------------------------------------------------------- what else befalls a run
+
+
+def limited(strategy, task, folder, budget):
+    "A search on a disk that takes no file above 20 kB."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    go(strategy, task, folder, budget)
+
+
+def without_space(strategy, task, folder, budget):
+    "A search on a disk that is full from its tenth file on."
+    plain, count = os.fsync, []
+
+    def full(file):
+        count.append(file)
+        if len(count) >= 10:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain(file)
+
+    os.fsync = full
+    go(strategy, task, folder, budget)
+
+
+def backwards(strategy, task, folder, budget):
+    "A search whose clock goes back by a day at every look."
+    plain, looks = time.time, []
+
+    def back():
+        looks.append(1)
+        return plain() - 86400 * len(looks)
+
+    time.time = back
+    go(strategy, task, folder, budget)
+
+
+def removed(number: int, folder: Path):
+    while ended(number, block=False) is None and 'search.pt' not in files_of(folder):
+        time.sleep(0.001)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def second(number: int, folder: Path):
+    "A second process with the same search, while the first is at work; it must be refused."
+    while 'search.pt' not in files_of(folder):
+        time.sleep(0.001)
+    other = folder.with_name(folder.name + '-other')
+    twin = child(lambda *args: go(*args[:2], folder, args[3]), 'gated', 'images', other, budget_of('images'))
+    assert ended(twin) == 2, 'two processes in one folder'
+    print('the second:', other.with_suffix('.said').read_text().strip().replace(str(folder), 'RUN'))
+
+
+mishaps = {  # what befalls -> how a search is begun, and what is done to it meanwhile
+    'no file above 20 kB can be written': (limited, None),
+    'the disk is full': (without_space, None),
+    'the clock goes back by a day at every look': (backwards, None),
+    'the folder is removed': (go, removed),
+    'a second process in the same folder': (go, second),
+}
+
+
+def mishap(name: str, work: Path) -> dict:
+    "Let something befall a search, go on with it, and compare."
+    begin, meanwhile = mishaps[name]
+    whole, _ = undisturbed('gated', 'images', work)
+    folder, budget = work / f'mishap-{list(mishaps).index(name)}', budget_of('images')
+    number = child(begin, 'gated', 'images', folder, budget)
+    if meanwhile:
+        meanwhile(number, folder)
+    try:
+        status = ended(number)
+    except ChildProcessError:
+        status = 0
+    said = folder.with_suffix('.said').read_text().strip().splitlines()[-1:] if status else ['']
+    again = ended(child(go, 'gated', 'images', folder, budget))
+    found = difference(whole, folder) if again == 0 else f'does not go on ({again})'
+    return dict(mishap=name, status=status, said=said[0].replace(str(folder), 'RUN'), afterwards=found or 'the same')
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('trials', nargs='?', type=int, default=100)
     a.add_argument('--first', type=int, default=0, help='number of the first trial')
+    a.add_argument('--mishaps', action='store_true', help='what else befalls a run, instead of kills')
     a.add_argument('--into', default='crash', help='name of the CSV, or nothing for none')
     a = a.parse_args()
     torch.set_num_threads(1)
     machine(threads=1)
+    if a.mishaps:
+        with tempfile.TemporaryDirectory() as work:
+            rows = [mishap(name, Path(work)) for name in mishaps]
+        for row in rows:
+            print(*row.values(), sep=' | ')
+        write('mishaps', rows)
+        sys.exit(any(row['afterwards'] != 'the same' for row in rows))
     path = Path(__file__).parent / 'results' / f'{a.into}.csv'
     rows = list(csv.DictReader(open(path, newline=''))) if a.into and path.exists() else []
     done = {int(row['trial']) for row in rows}

@@ -40,6 +40,9 @@ def writing(
         _on_disk(draft)
         draft.chmod(mode)
         os.replace(draft, path)
+    except OSError as e:
+        if e.filename is None: e.filename = str(path) # a full disk does not say what was to be written
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -174,8 +174,15 @@ def read(self: Run, name: str, kind=None):
     except TypeError as e: raise ValueError(f"{path} is damaged ({e}): move it away to compute it again") from None
 
 @patch
+def still_there(self: Run):
+    "FileNotFoundError if somebody removed the folder: what is written now would be in no run."
+    if self.has('config.json'): return
+    raise FileNotFoundError(f"{self.folder} was removed while a process was at work in it: the same call begins again")
+
+@patch
 def write(self: Run, name: str, data):
     "Write `name`.json: data that JSON can hold, or a dataclass of such."
+    self.still_there()
     write_json(self.path(f'{name}.json'), asdict(data) if is_dataclass(data) else data)
 
 @patch
@@ -189,6 +196,7 @@ def once(self: Run, name: str, compute, kind=None):
 @patch
 def writing(self: Run, name: str):
     "In a `with` block: the path of a draft, which becomes the file `name` at the end."
+    self.still_there()
     return writing(self.path(name))
 
 # %% ../../nbs/front/00_runs.ipynb #9b0aaba5

@@ -261,6 +261,7 @@ def resume(self: Loop,
     "Say what is to be kept, after all streams were made; where the checkpoint is there, go on from it."
     self.parts, self.values = parts, values
     found = self.rank == 0 and self.checkpoint is not None and self.checkpoint.exists()
+    if self.checkpoint is not None: self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = load_checkpoint(self.checkpoint) if found else None
     if self.world > 1:
         state = self.fabric.broadcast(tree_map(_on_cpu, state or self.state()))
@@ -272,6 +273,8 @@ def save(self: Loop):
     "Write the checkpoint, where there is to be one; the first process does."
     self.look()
     if self.checkpoint is not None and self.rank == 0:
+        if not (folder := self.checkpoint.parent).is_dir():
+            raise FileNotFoundError(f"{folder} was removed while a training wrote to it: the same call begins again")
         save_checkpoint(self.checkpoint, self.state())
 
 # %% ../../nbs/training/01_loop.ipynb #3942ec7a
