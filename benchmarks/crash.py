@@ -209,7 +209,7 @@ def difference(one: Path, two: Path) -> str:
 
 def budget_of(task: str) -> dict:
     "MACs and a latency that a part of the networks has."
-    from nas_suite.choices import decode, sample
+    from nas_suite.choices import sample
     from nas_suite.costs import macs
 
     made, space = seeded_pair(task)
