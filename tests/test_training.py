@@ -9,7 +9,10 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from nas_suite.choices import largest, one_of, selected
 from nas_suite.front.export import export
 from nas_suite.layers import ElasticConv2d
+from nas_suite.tasks.base import Task
 from nas_suite.tasks.classification import Classification
+from nas_suite.tasks.segmentation import Segmentation
+from nas_suite.tasks.speaker import Speaker
 from nas_suite.training import (
     Calibration,
     Loop,
@@ -137,31 +140,31 @@ class Cut(Exception):
     pass
 
 
-@pytest.mark.parametrize('cut', [1, 2, 10, 29, 30])
-def test_fit_goes_on_where_it_was_cut_off(cut, tmp_path):
-    whole, task = net(), problem()
-    history = fit(whole, task, epochs=6, batch_size=8, seed=3, progress=False)
+@pytest.mark.parametrize(
+    'cut, how', [(cut, {}) for cut in (1, 2, 10, 29, 30)] + [(10, dict(optimizer='adam', lr=0.01))]
+)
+def test_fit_goes_on_where_it_was_cut_off(cut, how, tmp_path):
+    whole, task, how = net(), problem(), dict(epochs=6, batch_size=8, seed=3, progress=False) | how
+    history = fit(whole, task, **how)
 
     def stop(step):
         if step == cut:
             raise Cut
 
     with pytest.raises(Cut):
-        fit(
-            net(),
-            task,
-            epochs=6,
-            batch_size=8,
-            seed=3,
-            progress=False,
-            checkpoint=tmp_path / 'fit.pt',
-            save_s=-1,
-            on_step=stop,
-        )
+        fit(net(), task, **how, checkpoint=tmp_path / 'fit.pt', save_s=-1, on_step=stop)
     again = net(1)  # what it begins with does not matter any more
-    rest = fit(again, task, epochs=6, batch_size=8, seed=3, progress=False, checkpoint=tmp_path / 'fit.pt')
+    rest = fit(again, task, **how, checkpoint=tmp_path / 'fit.pt')
     assert rest == history and all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
     assert list(tmp_path.iterdir()) == [tmp_path / 'fit.pt']
+
+
+def test_recipes_of_tasks_are_settings_of_fit():
+    assert Task.recipe == dict(lr=0.1, optimizer='sgd') and Segmentation.recipe == dict(lr=0.01, optimizer='adam')
+    for kind in (Task, Segmentation, Classification, Speaker):
+        assert set(kind.recipe) == {'lr', 'optimizer'} and kind.recipe['optimizer'] in optimizers
+    with pytest.raises(ValueError, match='the optimizers are sgd, adam'):
+        fit(net(), problem(), optimizer='lion', progress=False)
 
 
 def test_fit_learns_and_leaves_global_randomness():
@@ -319,7 +322,9 @@ def test_a_network_that_diverges_is_named_and_nothing_is_saved(tmp_path):
     model, path = net(), tmp_path / 'fit.pt'
     with pytest.raises(NotFinite, match=r'in step \d+: the first layer whose output is not is \d') as error:
         fit(model, problem(), 4, lr=1e30, batch_size=8, progress=False, checkpoint=path, save_s=-1)
-    assert not error.value.of_data and all(v.isfinite().all() for v in load_checkpoint(path)['opt']['state'][0].values())
+    assert not error.value.of_data and all(
+        v.isfinite().all() for v in load_checkpoint(path)['opt']['state'][0].values()
+    )
     model = net()
     model[6].weight.data[0] = np.nan
     with pytest.raises(NotFinite, match=r'is 6 \(Linear\), whose weights are not finite'):

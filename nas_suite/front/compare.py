@@ -80,7 +80,7 @@ def _rivals(found: Found, space, cost, random: int, seed: int) -> dict:
         warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
     return archs | {f'random {i+1}': arch for i, arch in enumerate(peers)}
 
-# %% ../../nbs/front/07_compare.ipynb #24e00686
+# %% ../../nbs/front/07_compare.ipynb #a07abdfb
 class _Trainer:
     "Trains the rivals of a run as its network was trained."
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
@@ -95,8 +95,9 @@ class _Trainer:
     def score(self, name: str, network: nn.Module) -> float:
         "The metric of a rival on test data, after training it where the network found was trained."
         if epochs := self.config['retrain_epochs']:
-            fit(network, self.task, epochs, seed=self.config['seed'], progress=self.progress, device=self.device,
-                precision=self.config['precision'], checkpoint=self.run.path(f"{name.replace(' ', '-')}.pt"))
+            fit(network, self.task, epochs, **self.task.recipe, seed=self.config['seed'], progress=self.progress,
+                device=self.device, precision=self.config['precision'],
+                checkpoint=self.run.path(f"{name.replace(' ', '-')}.pt"))
         return self.task.evaluate(network, self.task.test, self.device)[self.task.metric.name]
 
     def row(self, name: str, arch: dict, timed: Reading, score: float = None) -> dict:

@@ -231,7 +231,7 @@ def settle(self: Search, limits: list, costs: dict) -> dict:
         raise RuntimeError(f"the extracted network differs from the supernet by {off}")
     return arch
 
-# %% ../../nbs/front/05_search.ipynb #18df8745
+# %% ../../nbs/front/05_search.ipynb #7bc16429
 def fresh(space, run: Run, arch: dict) -> nn.Module:
     "The network of an architecture, with the weights that the search started from."
     start = deepcopy(space).cpu()
@@ -250,7 +250,8 @@ def train(self: Search, arch: dict, trained: Trained) -> tuple:
     else: model = fresh(self.space, self.run, arch)
     model.to(self.device)
     if not self.retrain_epochs: return model, []
-    history = fit(model, self.task, self.retrain_epochs, lr=.01 if keeps else .1, seed=self.seed, device=self.device,
+    recipe = self.task.recipe | (dict(lr=self.task.recipe['lr'] / 10) if keeps else {})
+    history = fit(model, self.task, self.retrain_epochs, **recipe, seed=self.seed, device=self.device,
                   head=trained.head if keeps else None, checkpoint=self.run.path('retrain.pt'),
                   precision=self.precision, progress=self.how.progress)
     return model, history

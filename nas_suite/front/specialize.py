@@ -240,7 +240,7 @@ def _measured(supernet: Trained, cost: CostModel, points: list):
         point.table, point.cost = point.cost, found.value
         point.latency_interval = [found.low, found.high]
 
-# %% ../../nbs/front/06_specialize.ipynb #fb18024f
+# %% ../../nbs/front/06_specialize.ipynb #1b3f24f6
 def _by_hand(supernet: Trained, width: float) -> ByHand:
     "A hand-designed network `width` times as wide, in a space of its own. ValueError where nobody knows one."
     with torch.random.fork_rng(devices=[]):
@@ -255,7 +255,8 @@ def _trained_alone(supernet: Trained, width: float, cost_of, epochs: float, prog
     hand = _by_hand(supernet, width)
     network = extract(hand.space, hand.arch)
     epochs = round(supernet.strategy.epochs if epochs is None else epochs)
-    fit(network, task, epochs, seed=supernet.config['seed'], data=task.train, progress=progress, device=device)
+    fit(network, task, epochs, **task.recipe, seed=supernet.config['seed'], data=task.train, progress=progress,
+        device=device)
     accuracy = task.evaluate(network, task.valid, device)[task.metric.name]
     return Point(cost_of(hand.space, hand.arch), accuracy, name=f'{hand.name} x{width:g}')
 

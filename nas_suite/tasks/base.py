@@ -45,7 +45,7 @@ def worth(self: Metric, value: float) -> float:
     "What is to be large: the value, or minus it where less is better. Its own inverse."
     return value if self.larger_is_better else -value
 
-# %% ../../nbs/tasks/00_base.ipynb #c2c75a00
+# %% ../../nbs/tasks/00_base.ipynb #9cd8fa88
 class Task:
     "What is to be learned and how it is judged; the base class of all tasks."
     name: str
@@ -55,6 +55,7 @@ class Task:
     input_shape: tuple  # Of one input of the network, without the batch
     metric = Metric()
     batch_size = 64     # Of training, where nothing else is said
+    recipe = dict(lr=.1, optimizer='sgd') # Of `fit`, where a network is trained from nothing
     of_data = 'train', 'valid'  # Those of its facts that change with the items alone
 
     @property

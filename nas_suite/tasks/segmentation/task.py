@@ -30,7 +30,7 @@ def distinct(n: int) -> list:
     def colour(i): return .35 + .65*((i*.382) % 1), (i*.618 + .3) % 1, (i*.755 + .6) % 1
     return [tuple(round(255 * value) for value in colour(i)) for i in range(n)]
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #b52fbe6a
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #f77f72a6
 @dataclass
 class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -51,6 +51,7 @@ class Segmentation(Task):
     tested_on: str = 'test' # What the data calls the part that is tested on
     made: dict = field(default_factory=dict)  # What `segmentation` made it from
     metric = Metric('miou')
+    recipe = dict(lr=.01, optimizer='adam')  # Better here than SGD: "Which optimizer", in the page on the loop
     of_data = 'train', 'valid', 'tested', 'weights', 'files'
 
     def __post_init__(self):
