@@ -705,7 +705,28 @@ def test_cache_folder(monkeypatch, tmp_path):
     )
     monkeypatch.delenv("NAS_SUITE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "nas_suite"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "nas_suite"
+
+
+def _nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc", None])
+def test_a_home_that_cannot_be_written_or_is_none(monkeypatch, home):
+    "Latencies are kept while the process lives, and that is said."
+    monkeypatch.delenv("NAS_SUITE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home is None:
+        monkeypatch.setattr(Path, "home", _nobody)
+    else:
+        monkeypatch.setenv("HOME", home)
+    measuring._stand_in.cache_clear()
+    with pytest.warns(UserWarning, match="NAS_SUITE_CACHE"):
+        folder = cache_folder()
+    assert folder.is_dir() and folder == cache_folder()
+    measuring._stand_in.cache_clear()
 
 
 def _write_many(folder, here, number, enough):

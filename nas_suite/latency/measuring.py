@@ -9,8 +9,8 @@ __all__ = ['backends', 'available_cores', 'device_name', 'environment', 'key', '
            'reference_network', 'measure', 'cache_folder', 'Cache', 'affine']
 
 # %% ../../nbs/latency/00_measuring.ipynb #5ec8a579
-import ctypes, gc, hashlib, importlib.metadata, json, math, os, platform, random, re, statistics
-import time, warnings, weakref
+import atexit, ctypes, functools, gc, hashlib, importlib.metadata, json, math, os, platform, random, re
+import statistics, tempfile, time, warnings, weakref
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -853,10 +853,30 @@ def measure(
     return found
 
 # %% ../../nbs/latency/00_measuring.ipynb #5cb19626
+def _takes_files(folder)->bool:
+    "Whether a folder is there, or can be made, and files can be written to it"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): return True
+    except OSError: return False
+
+@functools.cache
+def _stand_in()->Path:
+    "A folder for as long as this process lives, where there is none for longer"
+    folder = tempfile.TemporaryDirectory(prefix="nas_suite-")
+    atexit.register(folder.cleanup)
+    warnings.warn("no home folder can be written: measured latencies are kept until this process ends; "
+                  "NAS_SUITE_CACHE=FOLDER keeps them")
+    return Path(folder.name)
+
 def cache_folder()->Path:
-    "Where latencies are kept: NAS_SUITE_CACHE if set, else nas_suite in XDG_CACHE_HOME or ~/.cache"
+    """Where latencies are kept: NAS_SUITE_CACHE if set, else nas_suite in XDG_CACHE_HOME or ~/.cache.
+
+    A temporary folder, with a warning, where there is no home, or nothing can be written to it."""
     if chosen := os.environ.get("NAS_SUITE_CACHE"): return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"nas_suite"
+    try: folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"nas_suite"
+    except RuntimeError: return _stand_in() # nobody's, in a container
+    return folder if _takes_files(folder) else _stand_in()
 
 # %% ../../nbs/latency/00_measuring.ipynb #4bb598b6
 def _entry(measured, name):
