@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Predictor', 'FewShotPredictor', 'PredictedCost', 'load_predictor', 'saved_cost', 'load_cost', 'device_cost']
 
-# %% ../../nbs/latency/03_few_shot.ipynb #6967a8e1
-import hashlib, json, math, os, torch, zipfile, zlib
+# %% ../../nbs/latency/03_few_shot.ipynb #25c1e85b
+import hashlib, json, math, os, torch
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -99,18 +99,18 @@ def quantile(self:_Logarithms, mean, deviation, q)->np.ndarray:
     "The latency that is not exceeded with probability `q`"
     return np.exp(mean + norm.ppf(q) * deviation)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #998eebf9
+# %% ../../nbs/latency/03_few_shot.ipynb #6ef7b9a6
 def _prior(count, choice, smooth):
     "Mean and standard deviation of the logarithms of all amplitudes"
     sources = -1.2, 2.
-    return dict(macs=(0., 2.), features=(0., 1.5), count=count, choice=choice, smooth=smooth,
+    return dict(macs=(0., 2.), features=(-1., 1.5), count=count, choice=choice, smooth=smooth,
                 ms_sources=sources, log_sources=sources)
 
 _PRIORS = dict( # among which `fit` chooses
     plain=_prior((-2.3, 1.5), (-4.6, 1.), (-3., 1.)),
     counting=_prior((0., 1.5), (-4.6, 1.), (-3., 1.)),
     smoother=_prior((-2.3, 1.5), (-3.5, 1.), (-1.6, 1.)))
-_NOISE = -3., 1.5  # likewise
+_NOISE = -1.8, 1.5 # likewise
 _LENGTH = 2.       # of the smooth part; typical squared distances are one
 _TINY = 1e-8       # added to the noise, or a matrix could not be inverted
 
@@ -756,17 +756,46 @@ def identity(self:FewShotPredictor)->dict:
         digest.update(array.tobytes())
     return dict(table=digest.hexdigest()[:16])
 
-# %% ../../nbs/latency/03_few_shot.ipynb #83dd734c
+# %% ../../nbs/latency/03_few_shot.ipynb #5b85df7b
+def _check_facts(about):
+    "ValueError for facts that no predictor has written"
+    texts = lambda found: isinstance(found, list) and all(isinstance(text, str) for text in found)
+    if not isinstance(about, dict) or about.get('format') != _FORMAT: raise ValueError("it has another format")
+    known = texts(about['names']) and texts(about['sources']) and about['priors'] in _PRIORS
+    if not known or not isinstance(about['report'], dict): raise ValueError("its facts are of another kind")
+    seed = about['seed']
+    if type(seed) is not int or not 0 <= seed < 2**63: raise ValueError("its seed is no whole number")
+
+def _check_arrays(about, pool, latencies, measured, ms):
+    "ValueError for arrays that no predictor has written"
+    n, columns, rows, archs = len(pool), len(about['names']), about['rows'], about['archs']
+    shapes = (n, columns), (len(about['sources']), n), (len(ms), columns), (len(ms),)
+    for array,shape in zip((pool, latencies, measured, ms), shapes):
+        if array.shape != shape or array.dtype.kind != 'f':
+            raise ValueError(f"an array of numbers of shape {shape} is needed; found {array.dtype} {array.shape}")
+    if n < 2 or not (np.isfinite(pool).all() and np.isfinite(measured).all()):
+        raise ValueError("features are finite numbers of two candidates or more")
+    if not (np.isfinite(ms) & (ms > 0)).all(): raise ValueError("latencies are above 0 ms and finite")
+    for name,known in zip(about['sources'], latencies):
+        _latencies(known, n, name)
+    placed = isinstance(rows, list) and len(rows) == len(ms)
+    placed = placed and all(i is None or type(i) is int and 0 <= i < n for i in rows)
+    if not placed: raise ValueError("what is measured are candidates")
+    known = archs is None or isinstance(archs, list) and len(archs) == n and all(isinstance(a, dict) for a in archs)
+    if not known: raise ValueError("architectures are a dict of each candidate")
+
 def _stored(path)->tuple:
     "The arrays and facts of a predictor's file"
+    if not Path(path).exists(): raise ValueError(f"there is no predictor {path}")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            data = {k: stored[k] for k in stored.files}
-        about = parse_json(str(data['about']), finite=False)
-        if about['format'] != _FORMAT: raise KeyError('format')
-    except FileNotFoundError: raise ValueError(f"there is no predictor {path}") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(f"{path} is not a predictor of nas_suite, or is damaged ({e})") from None
+            data = {k: stored[k] for k in ('pool', 'latencies', 'measured', 'ms')}
+            about = parse_json(str(stored['about']), finite=False) # a rank correlation may be NaN
+        _check_facts(about)
+        _check_arrays(about, **data)
+    except Exception as e: # whatever zlib, zipfile and NumPy make of a damaged file
+        said = ' '.join(str(e).split()) or type(e).__name__
+        raise ValueError(f"{path} is not a predictor of nas_suite, or is damaged ({said})") from None
     return data, about
 
 def load_predictor(

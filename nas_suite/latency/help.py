@@ -112,7 +112,7 @@ def trimmed(
     order = np.asarray(rows)[np.argsort(ms[rows], kind='stable')]
     return order[int(len(order)*share):int(len(order)*(1 - share))]
 
-# %% ../../nbs/latency/04_help.ipynb #b3aa247c
+# %% ../../nbs/latency/04_help.ipynb #a8775652
 @dataclass
 class _Device:
     "A training device"
@@ -120,12 +120,16 @@ class _Device:
     rows: torch.Tensor      # networks that are used
     targets: torch.Tensor   # scaled latencies of all networks
 
+def _measured(ms)->bool:
+    "Whether all are latencies"
+    return bool((torch.isfinite(ms) & (ms > 0)).all())
+
 def _devices(X, latencies, references, rows)->list:
     "Training devices from latencies. ValueError for a latency that is missing"
     out = []
     for name,ms in latencies.items():
         ms = torch.as_tensor(np.asarray(ms)).float()
-        known = len(ms) == len(X) and (ms[torch.as_tensor(rows)] > 0).all()
+        known = ms.shape == (len(X),) and _measured(ms[torch.as_tensor(rows)]) and _measured(ms[references])
         if not known: raise ValueError(f"{name} needs a latency above 0 ms of each of the {len(X)} networks")
         kept = torch.as_tensor(trimmed(ms.numpy(), rows))
         out.append(_Device(scaled(ms[references]), kept, .05 + .9 * scaled(ms, ms[kept])))
@@ -168,7 +172,7 @@ def meta_train(self:HELP,
         losses.append(loss.item())
     return losses
 
-# %% ../../nbs/latency/04_help.ipynb #8f0b0f4b
+# %% ../../nbs/latency/04_help.ipynb #a53d7ad2
 @patch
 def adapt(self:HELP,
     X, # networks of a new device
@@ -178,7 +182,7 @@ def adapt(self:HELP,
 )->HELP:
     "Take a few steps on networks of a new device"
     ms, reference_ms = (torch.as_tensor(np.asarray(v)).float() for v in (ms, reference_ms))
-    known = len(ms) == len(X) and (ms > 0).all() and (reference_ms > 0).all()
+    known = ms.shape == (len(X),) and _measured(ms) and _measured(reference_ms)
     if not known: raise ValueError("adaptation needs a latency above 0 ms of each network and each reference")
     X, every = torch.as_tensor(X).float(), torch.cat([ms, reference_ms])
     self.embedding, self.low, self.high = scaled(reference_ms), every.min(), every.max()

@@ -63,14 +63,15 @@ def proxy_weights(
     there = ~np.isnan(ms)
     return np.linalg.pinv(X[there]) @ ms[there]
 
-# %% ../../nbs/latency/05_oneproxy.ipynb #3c11c03e
+# %% ../../nbs/latency/05_oneproxy.ipynb #4f1e9d5b
 def _networks(X, ms, columns):
     "Networks and latencies as they must be, or a ValueError"
     X, ms = np.asarray(X, float), np.asarray(ms, float)
     fits = X.ndim == 2 and X.shape[1] == columns and ms.shape == (len(X),) and len(ms) >= 3
     if not fits: raise ValueError(f"networks of {columns} columns and a latency of each are needed, at least 3; "
                                   f"found arrays of shape {X.shape} and {ms.shape}")
-    if not (ms > 0).all(): raise ValueError("latencies are above 0 ms")
+    if not np.isfinite(X).all(): raise ValueError("networks are rows of finite numbers")
+    if not (np.isfinite(ms) & (ms > 0)).all(): raise ValueError("latencies are above 0 ms and finite")
     return X, ms
 
 def _adapted(weights, X, ms, strength)->AdaProxy:
