@@ -17,6 +17,24 @@ def seeds():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope='session')
+def untried():
+    "Searches do not try to write a network before they begin, which takes a second, but where a test asks for `trial`."
+    from nas_suite.front import export, search
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, 'tried', lambda *_: export.Written())
+        yield
+
+
+@pytest.fixture
+def trial(monkeypatch):
+    "Searches try to write a network before they begin."
+    from nas_suite.front import export, search
+
+    monkeypatch.setattr(search, 'tried', export.tried)
+
+
 @pytest.fixture
 def shared():
     "Function: a path inside the shared data; skips, naming it, where it is absent."

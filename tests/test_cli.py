@@ -452,6 +452,10 @@ def test_export_copies(sh, tmp_path, format):
     (run / f'model.{format}').unlink()
     code, _, err = sh('export', run, '-f', format, '-o', tmp_path / 'late')
     assert code == 2 and 'not finished' in err and not (tmp_path / 'late').exists()
+    result = json.loads((run / 'result.json').read_text())
+    (run / 'result.json').write_text(json.dumps(result | dict(formats={format: 'not written: it has no word for that'})))
+    code, _, err = sh('export', run, '-f', format, '-o', tmp_path / 'late')
+    assert code == 2 and 'has no word for that' in err and not (tmp_path / 'late').exists()
 
 
 def test_extract_copies_the_network_that_was_found(sh, tmp_path):
@@ -479,6 +483,7 @@ def test_extract_another_architecture(sh, tmp_path, asked, monkeypatch):
     "From a supernet on disk; what is written is what the supernet computes with that architecture, apart from batch norm statistics."
     import torch
     from nas_suite.choices import sample
+    from nas_suite.front.export import Written
     from nas_suite.front.origins import space_facts
     from nas_suite.tasks.classification import classification
     from nas_suite.training import save_checkpoint
@@ -491,13 +496,17 @@ def test_extract_another_architecture(sh, tmp_path, asked, monkeypatch):
         json.dumps(config | dict(space=space_facts(space), task=classification('digits').facts()))
     )
     save_checkpoint(run / 'search.pt', dict(space=space.state_dict(), step=1))
-    monkeypatch.setattr(
-        'nas_suite.front.export.export', lambda net, shape, folder, metadata: written.update(net=net, shape=shape)
-    )
+
+    def export(net, shape, folder, metadata):
+        written.update(net=net, shape=shape)
+        return Written(notes=dict(onnx='not written: as it is'))
+
+    monkeypatch.setattr('nas_suite.front.export.export', export)
     arch = sample(space, generator=torch.Generator().manual_seed(0))
     (tmp_path / 'arch.json').write_text(json.dumps(arch))
     code, out, err = sh('extract', run, '--arch', tmp_path / 'arch.json', '--out', tmp_path / 'o')
-    assert (code, err) == (0, '') and json.loads((tmp_path / 'o' / 'arch.json').read_text()) == arch
+    assert (code, err) == (0, 'note: model.onnx: not written: as it is\n')
+    assert json.loads((tmp_path / 'o' / 'arch.json').read_text()) == arch
     assert written['shape'] == (1, 8, 8) and written['net'](torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     (tmp_path / 'arch.json').write_text(json.dumps(dict(arch, nothing=1)))
     code, out, err = sh('extract', run, '--arch', tmp_path / 'arch.json', '--out', tmp_path / 'p')

@@ -61,7 +61,7 @@ class Found:
             raise ValueError("a specialized network has no run of its own; plot the run it comes from")
         return plot(self.run_dir)
 
-# %% ../../nbs/front/04_found.ipynb #5e68d982
+# %% ../../nbs/front/04_found.ipynb #2eb86880
 _parts = 'arch', 'costs', 'metrics', 'figures' # of a specialized network, a JSON file each
 
 def _write_specialized(found: Found, folder: Path):
@@ -70,7 +70,8 @@ def _write_specialized(found: Found, folder: Path):
     write_json(folder/'task.json', found.facts)
     write_json(folder/'space.json', space_facts(found.space))
     kind = kind_of(found.facts) if found.task is None else type(found.task)
-    export(found.model, tuple(found.facts['input_shape']), folder, kind.metadata(found.facts | found.figures))
+    metadata = kind.metadata(found.facts | found.figures)
+    export(found.model, tuple(found.facts['input_shape']), folder, metadata).warn()
 
 def save(self: Found, folder) -> Path:
     "Write the network to a folder: weights, arch.json, .pt2, .onnx, and of a run its report. None is ever overwritten."

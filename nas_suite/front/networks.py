@@ -180,7 +180,7 @@ def measure(
         print(timed({name: network}, example, rounds=rounds, backend=needed or backend or 'eager', threads=threads,
                     energy_s=.5 if energy else 0., progress=not quiet))
 
-# %% ../../nbs/front/34_networks.ipynb #4618ba20
+# %% ../../nbs/front/34_networks.ipynb #6247dd7f
 network_files = ('arch.json', 'model.pt2', 'model.onnx', 'model.onnx.data', 'model.safetensors')
 
 def _copy_network(run: Path, folder: Path):
@@ -221,7 +221,7 @@ def _extract_other(run: Path, path: Path, folder: Path):
     else: calibrated(network, task, task.full, seed=config['seed'])
     try: metadata = kind_of(facts).metadata(facts)
     except ValueError: metadata = {} # of a task that is not here
-    export(network, tuple(facts['input_shape']), folder, metadata)
+    export(network, tuple(facts['input_shape']), folder, metadata).warn()
     write_json(folder/'arch.json', arch)
 
 # %% ../../nbs/front/34_networks.ipynb #5cc8fc1d
@@ -257,7 +257,7 @@ def extract_command(
         else: _extract_other(run, arch, draft)
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
-# %% ../../nbs/front/34_networks.ipynb #928b8624
+# %% ../../nbs/front/34_networks.ipynb #e9097547
 formats = ('onnx', 'pt2', 'safetensors')
 
 def _write_file(source: Path, draft: Path):
@@ -267,6 +267,11 @@ def _write_file(source: Path, draft: Path):
         return
     import onnx
     onnx.save(onnx.load(source), draft)
+
+def _why_missing(run: Path, format: str) -> str:
+    "Why a run has no network in a format."
+    found = read_json(run/'result.json').get('formats') or {} if (run/'result.json').exists() else {}
+    return found.get(format, 'the run has not finished; repeat the command that began it to go on')
 
 @app.command()
 def export(
@@ -284,9 +289,7 @@ def export(
     if format not in formats: raise ValueError(f"there is no format {format!r}; the formats are {', '.join(formats)}")
     source = run_folder(run)/f'model.{format}'
     if not source.exists():
-        raise FileNotFoundError(
-            f"{run} holds no {source.name}: the run has not finished; repeat the command that began it to go on"
-        )
+        raise FileNotFoundError(f"{run} holds no {source.name}: {_why_missing(run, format)}")
     if out.is_dir(): raise ValueError(f"{out} is a folder; --out names a file")
     if out.exists() and out.samefile(source): raise ValueError(f"{out} is that file already")
     with writing(out) as draft: _write_file(source, draft)

@@ -294,7 +294,7 @@ def watched_table(run: dict):
 
 def _maybe(table) -> str: return '' if table is None else table_html(table)
 
-# %% ../../nbs/front/24_page.ipynb #cbe7347e
+# %% ../../nbs/front/24_page.ipynb #2ee47b5f
 def uses(run: dict) -> dict: # Title -> code
     "How to use the files of a run."
     folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
@@ -328,6 +328,7 @@ def search_facts(run: dict) -> dict:
     if history and 'forced' in history[-1]: facts['choices decided by force'] = len(history[-1]['forced'])
     facts |= {name.replace('_', ' '): value for name, value in (result.get('figures') or {}).items() if is_known(value)}
     if is_known(off := (result.get('onnx') or {}).get('difference')): facts['ONNX, largest difference'] = f'{off:.1e}'
+    facts |= {f'model.{format}': text for format, text in (result.get('formats') or {}).items()}
     for cost in costs(run):
         if is_known(cost.table):
             facts[f'{cost.label} predicted by the table'] = quantity(cost.table, cost.unit, cost.predicted)

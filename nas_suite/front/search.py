@@ -6,9 +6,9 @@
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
            'fresh', 'settled_weights', 'Result', 'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #8f69c5ae
+# %% ../../nbs/front/05_search.ipynb #1d67770e
 import inspect, resource, shutil, sys, torch, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ from torch import nn
 
 import nas_suite
 from ..arguments import among, given, place, whole
-from ..choices import Option, choices, random_input, restrict, roles
+from ..choices import Option, choices, random_input, restrict, roles, smallest
 from ..costs import named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, amounts, by_name, identity, latency, made, reachable, said_of,
                                      settle, target)
-from .export import export
+from .export import Written, export, tried
 from .found import Found, load
 from .origins import space_facts, strategies, strategy_facts
 from .page import report
@@ -31,8 +31,8 @@ from .runs import Run, differences, plain
 from ..latency import backends, device_cost, environment, saved_cost, table as measured_table
 from ..strategies.base import Strategy, Trained, given_back
 from ..tasks.base import Task
-from ..training import (Loop, calibrated, fit, load_checkpoint, log_functions, precisions, save_checkpoint,
-                                seeded)
+from ..training import (Loop, NotFinite, calibrated, fit, load_checkpoint, log_functions, precisions,
+                                save_checkpoint, seeded)
 
 # %% ../../nbs/front/05_search.ipynb #b6aa79c3
 def strategy_named(strategy, **settings) -> Strategy:
@@ -180,7 +180,7 @@ def limits(self: Search, costs: dict) -> list:
     "The budget as pairs of a cost and a number. ValueError if not even the smallest network is within one."
     return [Limit(costs[name], reachable(costs[name], most)) for name, most in self.budget.items()]
 
-# %% ../../nbs/front/05_search.ipynb #993ec3e8
+# %% ../../nbs/front/05_search.ipynb #ba2e2f49
 @patch
 @contextmanager
 def begun(self: Search, costs: dict):
@@ -192,6 +192,13 @@ def begun(self: Search, costs: dict):
             save_checkpoint(run.path('start.pt'), dict(space=self.space.state_dict()))
         self.space.load_state_dict(load_checkpoint(run.awaited('start.pt'))['space'])
         yield self
+
+@patch
+def foresee(self: Search):
+    "Warn, before anything long, of formats that the network could not be written in: from the smallest of the space."
+    if not self.run.leads or self.run.has('search.pt'): return
+    with suppress(OSError, NotFinite): # there is no room for temporary files; weights that learned nothing yet
+        tried(extract(self.space, smallest(self.space)), self.shape).warn('the smallest network as ')
 
 # %% ../../nbs/front/05_search.ipynb #9134c7dc
 @dataclass
@@ -268,18 +275,19 @@ def judge(self: Search, arch: dict, model: nn.Module) -> dict:
         return found
     return self.run.once('metrics', all_three)
 
-# %% ../../nbs/front/05_search.ipynb #95209bcb
+# %% ../../nbs/front/05_search.ipynb #56f37119
 @patch
-def export(self: Search, model: nn.Module) -> float:
-    "Write the network in all formats, and the task's own figures; the largest difference of the ONNX file."
-    if not self.run.leads: return 0.
+def export(self: Search, model: nn.Module) -> Written:
+    "Write the network in all formats that it can be written in, and the task's own figures."
+    if not self.run.leads: return Written()
     decision = self.task.decision(model, self.device)
     metadata = self.task.metadata(self.task.facts() | decision)
-    difference = export(model, self.shape, self.run.folder, metadata)
+    written = export(model, self.shape, self.run.folder, metadata)
+    written.warn()
     self.run.once('figures', lambda: decision | self.task.after(model, self.run))
-    return difference
+    return written
 
-# %% ../../nbs/front/05_search.ipynb #56033db2
+# %% ../../nbs/front/05_search.ipynb #dd9e1a8b
 @dataclass
 class Result:
     "What a run found, as result.json says it."
@@ -295,10 +303,11 @@ class Result:
     figures: dict          # The task's own
     search: dict           # What it took, as `Spent`
     retrain_history: list  # Of the training of the network found
-    onnx: dict             # difference: of ONNX Runtime's outputs from PyTorch's
+    onnx: dict             # difference: of ONNX Runtime's outputs from PyTorch's; None where there is no ONNX file
+    formats: dict          # Of those with something to say: why it could not be written, or in what it differs
 
 @patch
-def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: list, difference: float) -> Result:
+def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: list, written: Written) -> Result:
     "Everything that was found."
     options = {name: list(choice.options) for name, choice in choices(self.space).items()}
     named_options = [option for every in options.values() for option in every if isinstance(option, Option)]
@@ -308,7 +317,7 @@ def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: lis
         costs=self.run.read('costs'), units={name: cost.unit for name, cost in costs.items()},
         parts={name: cost.parts(arch) for name, cost in costs.items()}, metrics=metrics,
         figures=self.run.read('figures'), search=self.run.read('search'), retrain_history=retrained,
-        onnx=dict(difference=difference))
+        onnx=dict(difference=written.difference), formats=written.notes)
 
 @patch
 def report(self: Search, *found):
@@ -335,7 +344,7 @@ def take_over(source: Path, run: Run):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #ca1d557c
+# %% ../../nbs/front/05_search.ipynb #91d2794e
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
@@ -369,11 +378,12 @@ def run(
     costs = search.costs()
     limits = search.limits(costs)
     with search.begun(costs):
+        search.foresee()
         if supernet is not None and search.run.leads: take_over(search.how.supernet, search.run)
         trained = search.search(limits)
         arch = search.settle(limits, costs)
         model, retrained = search.train(arch, trained)
         metrics = search.judge(arch, model)
-        difference = search.export(model)
-        search.report(arch, costs, metrics, retrained, difference)
+        written = search.export(model)
+        search.report(arch, costs, metrics, retrained, written)
     return search.found()

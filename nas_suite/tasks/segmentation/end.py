@@ -60,7 +60,7 @@ def pictures(self: Segmentation, model: nn.Module, n: int = 4, device='cpu') -> 
     values = rearrange(x, 'b c h w -> b h w c') * torch.tensor(self.std) + torch.tensor(self.mean)
     return dict(input=x, image=(255 * values.clamp(0, 1)).round().byte(), truth=torch.stack(truth), prediction=said)
 
-# %% ../../../nbs/tasks/segmentation/03_end.ipynb #c4bdaf84
+# %% ../../../nbs/tasks/segmentation/03_end.ipynb #604c7ba4
 def agreement(path, found: dict) -> float:  # path: of model.onnx; found: as of `pictures`
     "The share of pixels that ONNX Runtime gives the same class. RuntimeError below 0.999."
     import onnxruntime
@@ -73,14 +73,14 @@ def agreement(path, found: dict) -> float:  # path: of model.onnx; found: as of 
 
 @patch
 def after(self: Segmentation, model: nn.Module, run) -> dict:
-    "Images a second (fps.json), and the share of pixels of test images (examples.npz) on which ONNX Runtime agrees."
+    "Images a second (fps.json), and on what share of pixels of test images (examples.npz) ONNX Runtime agrees."
     found = self.pictures(deepcopy(model).cpu())  # where ONNX Runtime runs
     with run.writing('examples.npz') as draft, open(draft, 'wb') as file:
         np.savez_compressed(file, **{name: found[name].numpy() for name in ('image', 'truth', 'prediction')})
-    same = agreement(run.path('model.onnx'), found)
+    same = dict(agreement=agreement(run.path('model.onnx'), found)) if run.has('model.onnx') else {}
     latency = run.read('config')['latency']
     speed = run.once('fps', lambda: fps(model, self.input_shape, device=latency['device'], threads=latency['threads']))
-    return dict(fps=speed['fps'], agreement=same)
+    return dict(fps=speed['fps']) | same
 
 # %% ../../../nbs/tasks/segmentation/03_end.ipynb #dc271751
 def _judged(run: dict) -> dict:
