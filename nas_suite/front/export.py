@@ -6,8 +6,8 @@
 __all__ = ['leaves', 'example', 'exported', 'lengths', 'NotWritten', 'Written', 'reason', 'write_onnx', 'parity',
            'write_description', 'export', 'tried']
 
-# %% ../../nbs/front/01_export.ipynb #d9b25b2a
-import json, re, tempfile, warnings
+# %% ../../nbs/front/01_export.ipynb #5cdb83e3
+import io, json, re, tempfile, warnings
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -206,7 +206,7 @@ def write_description(model: nn.Module, path) -> bool:
     write(path, json.dumps(description))
     return True
 
-# %% ../../nbs/front/01_export.ipynb #829af828
+# %% ../../nbs/front/01_export.ipynb #eb7e059d
 def _program(model: nn.Module, x: Tensor) -> tuple:
     "The program of a network, and the input that it was made for: of any batch size or, where that cannot be, of one."
     try: return exported(model, x), x
@@ -216,8 +216,8 @@ def _program(model: nn.Module, x: Tensor) -> tuple:
 
 def _write_pt2(model: nn.Module, x: Tensor, path: Path) -> tuple: # The program and its input
     program, x = _program(model, x)
-    with writing(path) as draft:
-        torch.export.save(program, str(draft))
+    torch.export.save(program, file := io.BytesIO()) # a full disk is then no error of PyTorch's
+    write(path, file.getvalue())
     return program, x
 
 def _attempt(write, path: Path, notes: dict):
