@@ -1,7 +1,7 @@
 "Costs against enumeration: sums and maxima, alone and together, on random small spaces; costs of one's own."
 
 import itertools, math
-import pytest, torch
+import numpy as np, pytest, torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from einops import einsum, rearrange, reduce
 from torch import nn
@@ -645,3 +645,12 @@ def test_a_batch_dimension_is_said():
             macs(space, (1, 4, 8, 8))
     finally:
         Then.input_shape = 3, 8, 8
+
+
+def test_sizes_of_numpy_are_sizes():
+    space = Then(mixed(a=small(), b=small()))
+    ours, theirs = (3, 8, 8), tuple(np.array([3, 8, 8]))
+    assert macs(space, theirs)(smallest(space)) == macs(space, ours)(smallest(space))
+    for shape in (3, 8.0, 8), (3, True, 8), (3, 0, 8):
+        with pytest.raises(ValueError, match='an input shape is'):
+            macs(space, shape)

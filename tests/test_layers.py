@@ -563,3 +563,17 @@ def test_operators_of_other_sizes_are_not_mixed(late):
     with pytest.raises(ValueError, match=r"choice: the options 'a' and 'c' .* \(4, 6, 6\) and \(4, 3, 3\)"):
         with selected(mix, {'choice': gates}):
             mix(torch.randn(2, 4, 6, 6)).sum().backward()
+
+
+def test_operators_are_modules_with_names_that_there_is_room_for():
+    for name in 'half', 'keys', 'forward', 'training', 'a.b', '':
+        with pytest.raises(ValueError, match=f'an operator cannot be called {name!r}'):
+            MixedOp({'first': nn.ReLU(), name: nn.GELU()})
+    with pytest.raises(ValueError, match="two operators are called '1'"):
+        MixedOp({1: nn.ReLU(), '1': nn.GELU()})
+    for ops, found in ({'a': nn.ReLU(), 'b': 3}, "'b' is to be a module; found 3"), ([nn.ReLU], "'0' is to be a module"):
+        with pytest.raises(ValueError, match=found):
+            MixedOp(ops)
+    with pytest.raises(ValueError, match='a dict of operators, or a list of them; found None'):
+        MixedOp(None)
+    assert len(MixedOp(layer() for layer in (nn.ReLU, nn.GELU))) == 2

@@ -450,3 +450,17 @@ def test_a_diverged_network_is_the_worst_whatever_the_metric(larger, monkeypatch
 class NotANumber(nn.Module):
     def forward(self, x):
         return torch.full((len(x), 3), torch.nan)
+
+
+def test_a_score_gives_a_number_a_network():
+    space = Net()
+    cost, most = macs(space, space.input_shape), largest(space)
+    for wrong in lambda rows, *_: torch.zeros(1), lambda rows, *_: torch.zeros(len(rows), 1), lambda rows, *_: 0.0:
+        for found in (
+            lambda: pareto(space, wrong, [cost], population=4, generations=1),
+            lambda: evolve(space, wrong, [cost], [cost(most)], population=4, generations=1),
+            lambda: random_search(space, wrong, [cost], [cost(most)], n=4),
+            lambda: successive_halving(sample(space, 4), wrong),
+        ):
+            with pytest.raises(ValueError, match='one number a network, of shape'):
+                found()

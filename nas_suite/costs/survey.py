@@ -11,6 +11,7 @@ from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
 from itertools import product
+from numbers import Integral
 from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..choices import Choice, input_dtype, selecting, structure
@@ -300,12 +301,13 @@ def remembered(self: _Surveyor, m, forward):
 
 # %% ../../nbs/costs/02_survey.ipynb #483f1c89
 def _is_shape(shape) -> bool:
-    return isinstance(shape, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not isinstance(shape, (tuple, list)): return False
+    return all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in shape)
 
 def one_sample(input_shape, known=None) -> tuple: # known: the shape that is right, where somebody has said it
     "A shape of one sample. ValueError if it is none, or has a batch dimension."
     if not _is_shape(input_shape): raise ValueError(f"an input shape is (C, H, W) or (C, T); found {input_shape!r}")
-    shape = tuple(input_shape)
+    shape = tuple(int(n) for n in input_shape)
     if known is not None and shape[1:] == tuple(known): raise _with_batch(shape)
     return shape
 

@@ -7,6 +7,7 @@ __all__ = ['Zero', 'MixedOp', 'ElasticDepth', 'of', 'ElasticResolution']
 
 # %% ../../nbs/layers/03_mixed.ipynb #825ead77
 import torch
+from collections.abc import Iterable
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -21,6 +22,22 @@ class Zero(nn.Module):
     "The operator that gives zeros: a residual block of it is the identity, and extraction removes it."
     def forward(self, x): return torch.zeros_like(x)
 
+_taken = frozenset(dir(nn.ModuleDict()))
+
+def _named(ops) -> dict:
+    "Operators by name. ValueError where one is no module, or has a name that PyTorch keeps for itself or another has."
+    if not isinstance(ops, Iterable):
+        raise ValueError(f"a MixedOp takes a dict of operators, or a list of them; found {ops!r}")
+    named = ops if isinstance(ops, dict) else {str(i): op for i,op in enumerate(ops)}
+    names = [str(name) for name in named]
+    for name, op in zip(names, named.values()):
+        if not isinstance(op, nn.Module): raise ValueError(f"the operator {name!r} is to be a module; found {op!r}")
+        if not name or '.' in name or name in _taken:
+            raise ValueError(f"an operator cannot be called {name!r}, which PyTorch has no room for: "
+                             "give it another name, without a dot")
+        if names.count(name) > 1: raise ValueError(f"two operators are called {name!r}")
+    return named
+
 class MixedOp(nn.Module):
     "One of several operators."
     reads_choices = True
@@ -29,7 +46,7 @@ class MixedOp(nn.Module):
         choice: Choice = None # An existing choice between as many options, to decide several operators at once
     ):
         super().__init__()
-        ops = ops if isinstance(ops, dict) else {str(i): op for i,op in enumerate(ops)}
+        ops = _named(ops)
         if choice is not None and len(choice) != len(ops):
             raise ValueError(f"a choice of {len(choice)} options cannot select between {len(ops)} operators")
         self.choice = Choice(ops) if choice is None else choice

@@ -114,7 +114,7 @@ def _scored(self: Population, rows: Tensor, at: Tensor):
     found = torch.full(at.shape, -torch.inf, dtype=torch.float64)
     if (at >= 0).any():
         scores = yield rows[at >= 0]
-        found[at >= 0] = ranked(scores)
+        found[at >= 0] = ranked(scores, int((at >= 0).sum()))
     return found
 
 @patch
@@ -275,7 +275,7 @@ class _Luck:
 
     def take(self, rows, score):
         rows = rows[:self.left]
-        scores = ranked(score(rows) if len(rows) else [])
+        scores = ranked(score(rows) if len(rows) else [], len(rows))
         self.left -= len(rows)
         self.scored += len(rows)
         if len(rows) and scores.max() > self.top: self.best, self.top = rows[scores.argmax()], float(scores.max())
@@ -311,7 +311,7 @@ def successive_halving(rows: Tensor,
     if not 0 < keep < 1: raise ValueError(f"keep is between 0 and 1; found {keep}")
     rounds = []
     while True:
-        scores = ranked(score(rows, effort))
+        scores = ranked(score(rows, effort), len(rows))
         check_ranked(scores)
         rounds.append((effort, len(rows)))
         if len(rows) == 1: return Halved(rows[0], float(scores[0]), rounds)

@@ -54,7 +54,7 @@ class _Breeding:
 @patch
 def evaluate(self: _Breeding, rows: Tensor) -> Tensor:
     "Minus the score, and every cost: (N, 1 + costs), all to be small. Without a score they are beyond all others."
-    scores = ranked(self.score(rows))
+    scores = ranked(self.score(rows), len(rows))
     values, there = torch.cat([-scores[:, None], spent(rows, self.costs)], 1), scores > -torch.inf
     self.rows.append(rows[there])
     self.values.append(values[there])

@@ -17,9 +17,12 @@ from ..files import read_json, write
 from ..training import Calibration, NotFinite, image_format, recalibrate, seeded
 
 # %% ../../nbs/strategies/06_scores.ipynb #e8a06f8b
-def ranked(scores) -> Tensor:
-    "Scores (N,) in double precision, larger is better; what is NaN or infinite is -inf, the worst."
+def ranked(scores, n: int = None) -> Tensor: # n: how many there are to be
+    """Scores (N,) in double precision, larger is better; what is NaN or infinite is -inf, the worst.
+    ValueError where there are not `n` of them."""
     scores = torch.as_tensor(scores, dtype=torch.float64)
+    if n is not None and scores.shape != (n,):
+        raise ValueError(f"a score gives one number a network, of shape {(n,)} here; found {tuple(scores.shape)}")
     return scores.masked_fill(~scores.isfinite(), -torch.inf)
 
 def check_ranked(scores: Tensor): # as of `ranked`
