@@ -160,9 +160,11 @@ def _read_classes(path: Path) -> list:
 def class_list(classes) -> list:
     "Names of classes, given as such or in a file with one a line."
     names = _read_classes(Path(classes)) if isinstance(classes, (str, Path)) else list(map(str, classes))
-    if not 2 <= len(names) < ignored: raise ValueError(f"there are 2 to {ignored - 1} classes; found {len(names)}")
+    where = f'{classes}: ' if isinstance(classes, (str, Path)) else ''
+    if not 2 <= len(names) < ignored:
+        raise ValueError(f"{where}there are 2 to {ignored - 1} classes; found {len(names)}")
     if twice := sorted(name for name in names if names.count(name) > 1):
-        raise ValueError(f"each class has a name of its own; found {twice[0]!r} twice")
+        raise ValueError(f"{where}each class has a name of its own; found {twice[0]!r} twice")
     return names
 
 def _split(pairs: list, seed: int) -> list:

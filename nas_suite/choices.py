@@ -363,12 +363,17 @@ def _matter(s: Structure, states: dict) -> list:
     return [not running.isdisjoint(places) for places in used]
 
 # %% ../nbs/core/00_choices.ipynb #80b8ab09
+def _some(names, most: int = 20) -> str:
+    "Names in one line that a person can read."
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
+
 def _checked(s: Structure, arch: dict, alive: list = None) -> tuple:
     "States (column -> index or `Gates`) of the active choices in `arch`, and the columns of active ones that it lacks."
     if not isinstance(arch, dict):
         raise ValueError(f"an architecture is a dict from choice to option; found {type(arch).__name__}")
     if unknown := [name for name in arch if name not in s.position]:
-        raise ValueError(f"this space has no choice {unknown[0]!r}; its choices are {', '.join(s.names)}")
+        raise ValueError(f"this space has no choice {unknown[0]!r}; its choices are {_some(s.names)}")
     alive = _alive(s) if alive is None else alive
     given = {d: _state(s, d, arch[name], alive) for d, name in enumerate(s.names) if name in arch}
     active = [d for d, matters in enumerate(_matter(s, given)) if matters]
@@ -379,7 +384,7 @@ def _states(s: Structure, arch: dict, alive: list = None) -> dict:
     states, missing = _checked(s, arch, alive)
     if not missing: return states
     options = ', '.join(map(repr, s.choices[missing[0]].options))
-    lacks = ', '.join(s.names[d] for d in missing)
+    lacks = _some([s.names[d] for d in missing])
     raise ValueError(f"the architecture lacks {lacks}; the options of {s.names[missing[0]]} are {options}")
 
 def is_complete(space, arch: dict) -> bool:
@@ -614,7 +619,7 @@ def count(space) -> int:
 def _matching(names, pattern):
     "The names that a name or pattern means; ValueError if there are none."
     hit = [n for n in names if n == pattern] or fnmatch.filter(names, pattern)
-    if not hit: raise ValueError(f"this space has no choice {pattern!r}; its choices are {', '.join(names)}")
+    if not hit: raise ValueError(f"this space has no choice {pattern!r}; its choices are {_some(names)}")
     return hit
 
 def restrict(

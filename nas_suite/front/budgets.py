@@ -94,12 +94,12 @@ def computing_device(device='auto') -> str:
     "The name of the device to compute on. ValueError if it is not in this machine."
     if device == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
-    device = str(torch.device(device))
     try:
+        device = str(torch.device(device))
         torch.zeros(1, device=device).tolist() # which a device without memory, 'meta', cannot say
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as e:
         why = (str(e).strip().splitlines() or [type(e).__name__])[0].split('. ')[0]
-        raise ValueError(f"there is no device {device} here ({why})") from None
+        raise ValueError(f"there is no device {device or repr(device)} here ({why[:100]})") from None
     return device
 
 
@@ -133,6 +133,8 @@ def target(device='auto', table=None) -> tuple:
         raise ValueError(
             f"a device is a name that PyTorch knows, a latency table, its file, or a predictor; found {device!r}"
         )
+    if isinstance(device, str) and not Path(device).is_file():
+        raise ValueError(f"there is no latency table {device!r}, and no device of this name")
     return computing_device(), device
 
 # %% ../../nbs/front/02_budgets.ipynb #e1c3d712

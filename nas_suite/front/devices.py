@@ -11,7 +11,7 @@ from typing import Optional
 
 import typer
 
-from ..arguments import whole
+from ..arguments import unused, whole
 from ..files import read_json, write_json
 from .launch import app, note, settings
 from .networks import space_of, spaces
@@ -42,9 +42,6 @@ def a_space(source: str) -> tuple:
     space = found[source]()
     return space, tuple(space.input_shape)
 
-def _new(out: Path):
-    if out.exists(): raise ValueError(f"{out} exists already: choose another name")
-
 Source = word(str, 'Folder of a run, or the name of a space (see nas-suite spaces).', 'RUN_OR_SPACE')
 Known = option(Optional[Path], 'Table of the device; its units are not measured again.')
 
@@ -74,7 +71,7 @@ def pack(
       nas-suite latency pack ofa_mobilenet_v3 --no-units --networks 20 --out phone.zip
     """
     from nas_suite.latency import pack
-    _new(out)
+    unused('--out', out)
     for name, value in dict(batch=batch, threads=threads, rounds=rounds).items(): whole(f'--{name}', value, 1)
     whole('--networks', networks)
     space, shape = a_space(source)
@@ -106,7 +103,7 @@ def unpack(
     """
     from nas_suite import search
     from nas_suite.latency import save_table, unpack
-    _new(out)
+    unused('--out', out)
     found = unpack(results)
     for warning in found.measured.warnings: note(f'note: {warning}')
     if not found.manifest['units']: return _write_networks(out, found)
@@ -134,7 +131,7 @@ def merge_command(
       nas-suite latency merge monday.json tuesday.json --out phone.json
     """
     from nas_suite.latency import merge
-    _new(out)
+    unused('--out', out)
     print(merge(tables, out))
 
 @latencies.command('compare')

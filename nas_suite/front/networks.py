@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Optional
 
-from ..arguments import given, whole
+from ..arguments import among, given, unused, whole, writable
 from ..files import filling, parse_json, read_json, writing, write_json
 from .launch import app, note
 from .options import Device, Others, Own, Quiet, budget_of, doors, option, pair_of, value_of, word
@@ -40,6 +40,7 @@ def predict(
       nas-suite predict runs/digits photos/ --json
       nas-suite predict runs/keywords yes.wav --task keyword_task.py
     """
+    given(unused, '--out', out)
     files, use = listed(places), using(run, device, task=task)
     def told(write=None):
         for name, answer in answers(use, files):
@@ -111,10 +112,12 @@ def specialize(
       nas-suite specialize runs/supernet --latency-ms 2 --table phone.json
     """
     from nas_suite import search
+    from nas_suite.front.budgets import known_cost
     config = read_json(run_folder(run)/'config.json')
-    if out is not None and out.exists(): raise ValueError(f"{out} exists already: choose another folder")
+    given(unused, '--out', out)
     wanted = budget_of(dict(latency_ms=_each(latency_ms), macs=_each(macs), params=_each(params)), budget, cost)
     known = {name: wanted.pop(name) for name in doors if name in wanted} | (dict(budget=wanted) if wanted else {})
+    if front is not None: known_cost(front)
     more = dict(
         (name, value_of(value)) for name, value in (pair_of(text, '--with', 'NAME=VALUE') for text in settings or [])
     )
@@ -170,6 +173,8 @@ def measure(
     whole('--batch', batch, 1)
     whole('--rounds', rounds, 1)
     given(whole, '--threads', threads, 1)
+    from nas_suite.latency import backends
+    if backend is not None: among(backend, backends, 'back end', 'back ends')
     network, example, needed = _to_measure(source, batch)
     if needed and backend not in (None, 'onnxruntime'):
         raise ValueError(f"an .onnx file is timed by onnxruntime; found --backend {backend}")
@@ -251,7 +256,7 @@ def extract_command(
       nas-suite extract runs/first --arch other.json --out other
     """
     run_folder(run)
-    if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
+    unused('--out', out)
     with filling(out) as draft:
         if arch is None: _copy_network(run, draft)
         else: _extract_other(run, arch, draft)
@@ -287,6 +292,7 @@ def export(
       nas-suite export runs/first --format safetensors --out weights.safetensors
     """
     if format not in formats: raise ValueError(f"there is no format {format!r}; the formats are {', '.join(formats)}")
+    writable('--out', out)
     source = run_folder(run)/f'model.{format}'
     if not source.exists():
         raise FileNotFoundError(f"{run} holds no {source.name}: {_why_missing(run, format)}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
-from ..arguments import place
+from ..arguments import given, writable
 from ..files import read_json, remove_drafts, write_json, writing
 
 # %% ../../nbs/front/00_runs.ipynb #8c0ff7f9
@@ -23,7 +23,7 @@ class Run:
     def __init__(self,
         folder=None # To write to and to go on from; default: a new temporary one
     ):
-        self.folder = None if folder is None else place('run_dir', folder)
+        self.folder = given(writable, 'run_dir', folder)
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{folder} is a file; a run needs a folder")
 

@@ -16,8 +16,8 @@ from ..arguments import given, positive, whole
 from ..choices import ByHand, Space
 from ..costs import CostModel, named
 from ..extraction import extract
-from .budgets import (Limit, amounts, by_name, joined, known_cost, latency, made, reachable, said_of,
-                                     settle, target)
+from .budgets import (Limit, amounts, by_name, identity, joined, known_cost, latency, made,
+                                     reachable, said_of, settle, target)
 from .found import Found, load
 from .origins import same_space, space_of, strategy_of, task_of
 from .page import report
@@ -101,7 +101,7 @@ def _targets(device, table) -> tuple:
     "The device to compute on, and the table of the networks, or a list of them, one a network."
     if isinstance(device, list): device, table = 'auto', device
     if not isinstance(table, list): return target(device, table)
-    return target(device)[0], [target(device, one)[1] for one in table]
+    return target(device)[0], [target('cpu', one)[1] for one in table]
 
 def each_budget(budget: dict, table=None) -> list:
     "Pairs of a budget and a table, one for each network. ValueError for lists of different lengths."
@@ -198,6 +198,7 @@ def specialize(
     ValueError if a budget is out of reach."""
     device, table = _targets(device, table)
     wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
+    for _, one in wanted: identity(one) # which a file must be there for
     supernet = opened(run_dir, space, task, device)
     costs, found, rows = _Costs(supernet), [], []
     for budget, table in wanted:

@@ -6,13 +6,14 @@
 __all__ = ['Published', 'read_published', 'Seen', 'published_keys', 'look_up']
 
 # %% ../../nbs/latency/06_formats.ipynb #359eb9de
-import csv, json, math, re, torch
+import csv, math, re, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from torch import fx, nn
 from ..extraction import extract
+from ..files import parse_json
 
 # %% ../../nbs/latency/06_formats.ipynb #edab320f
 @dataclass
@@ -61,12 +62,23 @@ def _read_rows(path):
         raise ImportError("reading .parquet needs the extra parquet: pip install 'nas_suite[parquet]'") from None
     return pyarrow.parquet.read_table(path).to_pylist()
 
+def _check_yaml(events, deepest=100):
+    "ValueError for YAML that would fill the stack or, by references to references, the memory of whoever reads it"
+    import yaml
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent): raise ValueError("it refers to itself, which a table has no use for")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > deepest: raise ValueError(f"more than {deepest} lists and objects lie in one another")
+
 def _nested(path):
     "The content of a JSON or YAML file"
     import yaml
     text = path.read_text(encoding='utf-8')
-    if path.suffix == '.json': return json.loads(text)
-    return getattr(yaml, 'CSafeLoader', yaml.SafeLoader)(text).get_single_data()
+    if path.suffix == '.json': return parse_json(text)
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    _check_yaml(yaml.parse(text, Loader=loader))
+    return loader(text).get_single_data()
 
 def _kind(keys):
     "The format of a table by what its keys look like, None for an unknown one"

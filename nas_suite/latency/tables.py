@@ -17,6 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from torch import fx, nn
 from tqdm.auto import tqdm
+from ..arguments import number, whole
 from ..choices import decode, encode, largest, random_input, sample, structure
 from nas_suite.costs import (
     CostModel,
@@ -639,12 +640,26 @@ def _ids_in(entries, nets)->dict: # signature -> id; without units that are not 
     return {s: i for s,i in found.items() if i is not None}
 
 # %% ../../nbs/latency/01_tables.ipynb #54675680
+_PARTS = dict(key=str, environment=dict, input_shape=list, batch=int, calibration=dict, entries=dict) # of a file
+
+def _check_facts(data, path):
+    "ValueError, naming the file, for a table of our format that lacks something, or holds what is no latency"
+    for name, kind in _PARTS.items():
+        if not isinstance(data.get(name), kind): raise ValueError(f"{path} is damaged: {name} is no {kind.__name__}")
+    for i, entry in data['entries'].items():
+        if not isinstance(entry, dict): raise ValueError(f"{path} is damaged: its entry {i[:40]} is no dict")
+        number(f"{path} is damaged: the ms of {i[:40]}", entry.get('ms'), least=0)
+    for name in ('scale', 'offset'): number(f"{path} is damaged: its {name}", data['calibration'].get(name, 1.))
+    whole(f"{path} is damaged: its batch", data['batch'], 1)
+
 def _own(path):
     "The content of a file of our format, None if it is of another"
     try: data = parse_json(Path(path).read_bytes())
     except FileNotFoundError: raise ValueError(f"there is no latency table {path}") from None
     except ValueError as e: raise ValueError(f"{path} is not a latency table, or is damaged ({e})") from None
-    if isinstance(data, dict) and data.get('format') in (_FORMAT, _FORMER): return data
+    if isinstance(data, dict) and data.get('format') in (_FORMAT, _FORMER):
+        _check_facts(data, path)
+        return data
     other = isinstance(data, dict) and data and 'format' not in data
     if not other: raise ValueError(f"{path} is not a latency table of nas_suite")
 
@@ -758,7 +773,7 @@ def merge(
 def _entries(given)->dict:
     "The entries of a table or of a file: signature -> ms"
     if isinstance(given, LatencyTable): return given.entries
-    return {e['unit']: e['ms'] for e in (_own(given) or {}).get('entries', {}).values()}
+    return {e.get('unit', i): e['ms'] for i,e in (_own(given) or {}).get('entries', {}).items()}
 
 def compare(
     one, # a table, or a file of our format

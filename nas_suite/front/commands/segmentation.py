@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Optional
 
+from ...arguments import unused
 from ...files import writing
 from ..launch import app
 from ..options import Asked, Device, option, search_command, searched, word
@@ -19,7 +20,8 @@ from ..using import answers, listed, using
 def size_of(text: str):
     "A size as height and width: 180x240; None of None."
     if text is None: return None
-    if found := re.fullmatch(r'(\d+)[x×](\d+)', text.strip().lower()): return int(found[1]), int(found[2])
+    if found := re.fullmatch(r'0*([1-9]\d{,5})[x×]0*([1-9]\d{,5})', text.strip().lower(), re.ASCII):
+        return int(found[1]), int(found[2])
     raise ValueError(f"--image-size is HEIGHTxWIDTH, such as 180x240; found {text!r}")
 
 @search_command('segmentation', strategy='regularized')
@@ -74,7 +76,7 @@ def segment_command(
     """
     from data_recipes.image_folder import suffixes
     from nas_suite.tasks.segmentation import Masks
-    if out.exists(): raise ValueError(f"{out} exists already: choose another folder")
+    unused('--out', out)
     files, use, done = listed(places, suffixes, 'images'), using(run, device, Masks, 'says the class of each pixel'), 0
     for name, answer in answers(use, files):
         _write(answer, name, out, use.facts['palette'])

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
-from ...arguments import given, number, positive, whole
+from ...arguments import among, given, number, positive, unused, whole, writable
 from ...files import write, writing
 from ..launch import app, note
 from ..options import Asked, Device, option, search_command, searched, word
@@ -97,7 +97,7 @@ def embed(
       nas-suite embed runs/speaker recordings/ --out embeddings.npz
     """
     if out.suffix not in ('.npz', '.parquet'): raise ValueError(f"--out is a .npz or .parquet file; found {out}")
-    if out.exists(): raise ValueError(f"{out} exists already: choose another file")
+    unused('--out', out)
     if out.suffix == '.parquet':
         try: import pyarrow.parquet  # noqa: F401
         except ImportError:
@@ -154,6 +154,13 @@ def _scored(use, pairs: list, root: Path, cohort: Path, top: int) -> Scored:
     return Scored(scores, left)
 
 # %% ../../../nbs/front/commands/02_speaker.ipynb #4513f975
+def _picture_place(name: str, value) -> Path:
+    "The path of a picture that can be written. ValueError for a kind that nobody draws, too."
+    from matplotlib.backend_bases import FigureCanvasBase
+    path = writable(name, value)
+    among(path.suffix[1:], FigureCanvasBase.get_supported_filetypes(), f'kind of picture for {name}', 'kinds')
+    return path
+
 def _plotted(found: Scored, threshold: float, path: Path):
     "Draw scores, and misses against false alarms."
     import matplotlib
@@ -207,7 +214,8 @@ def score_trials(
     import torch
     from data_recipes.speaker_folders import read_trials
     from nas_suite.tasks.speaker import min_dcf
-    if out.exists(): raise ValueError(f"{out} exists already: choose another file")
+    unused('--out', out)
+    given(_picture_place, '--plot', plot)
     if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
     number('--p-target', p_target, above=0, below=1)
     positive('--c-miss', c_miss)

@@ -220,10 +220,11 @@ def speaker(
     **settings              # embedding, margin, scale, ramp, p_target, c_miss, c_fa
 ) -> Speaker:
     "A speaker verification task. ValueError for data that is missing or not of this form, or a speaker in two parts."
+    front = LogMel(bands) if front is None else front
+    disturbances = Disturb(noise, rooms, rate=front.rate) if disturb else None # folders that are not there, at once
     found, label = _loaded(data, trials, seed)
     made = dict(data=label if isinstance(data, str) and label == data else None, seed=seed, held_share=held,
                 share=valid if isinstance(valid, (int, float)) else sorted(valid))
-    front = LogMel(bands) if front is None else front
     train, who, waves, pairs = list(found['train']), dict(found['speakers']), found.get('waves'), found.get('valid')
     _check_speakers({speaker for _, speaker in train}, found['trials'], who)
     if pairs is None:
@@ -234,8 +235,8 @@ def speaker(
     train, aside = _put_aside(train, held, seed) if held else (train, [])
     def crops(files): return Recordings(files, names, seconds, front.rate, waves)
     parts = crops(train), _checked_trials(pairs, who, 3., waves), _checked_trials(found['trials'], who, None, waves)
-    return Speaker(name or label, *parts, front, disturb=Disturb(noise, rooms, rate=front.rate) if disturb else None,
-                   spare=crops(aside) if aside else None, made=made, **settings)
+    return Speaker(name or label, *parts, front, disturb=disturbances, spare=crops(aside) if aside else None,
+                   made=made, **settings)
 
 # %% ../../../nbs/tasks/speaker/06_task.ipynb #cc0847d6
 def _of_recordings(recordings) -> list:
