@@ -213,12 +213,15 @@ def space_of(
 def _extract_other(run: Path, path: Path, folder: Path):
     "Write another network of the space, with the weights of the supernet."
     from nas_suite import search
+    from nas_suite.choices import encode
     from nas_suite.extraction import extract
     from nas_suite.front.export import export
     from nas_suite.tasks.base import kind_of
     from nas_suite.training import calibrated
     config, arch = read_json(run/'config.json'), _arch_in(path)
-    network, facts = extract(space_of(run), arch), config['task']
+    space, facts = space_of(run), config['task']
+    encode(space, arch) # which says what it lacks
+    network = extract(space, arch)
     try: task = search.task_of(config)
     except ValueError:
         note(f"note: the data {facts['name']!r} is not here, so batch norm keeps the supernet's statistics: "
