@@ -229,7 +229,7 @@ def _places(self: Population, rows: Tensor) -> list:
 @patch
 def tell(self: Population, rows: Tensor, scores):
     "What rows scored, larger is better; rows that are not waited for are passed over."
-    scores = torch.as_tensor(scores, dtype=torch.float64)
+    scores = ranked(scores, len(rows))
     places = self._places(rows)
     known = [i for i, place in enumerate(places) if place is not None]
     at = torch.tensor([places[i] for i in known], dtype=torch.long)
