@@ -220,7 +220,8 @@ def _extract_other(run: Path, path: Path, folder: Path):
     from nas_suite.training import calibrated
     config, arch = read_json(run/'config.json'), _arch_in(path)
     space, facts = space_of(run), config['task']
-    encode(space, arch) # which says what it lacks
+    try: encode(space, arch) # which says what it lacks
+    except ValueError as error: raise ValueError(f"{path}: {error}") from None
     network = extract(space, arch)
     try: task = search.task_of(config)
     except ValueError:
