@@ -13,8 +13,10 @@ demo: $(STAMP) ## search a network for handwritten digits on this machine, and c
 test: $(STAMP) ## everything: notebooks, package, README, docs (TORCH=2.10.0 tries another torch)
 	@echo '== style'; $(BIN)/ruff check --quiet .
 	@echo '== notebooks are clean, the package matches them'; $(BIN)/python tests/generated.py
-	@echo '== tests'; OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
-	@echo '== docs, README'; $(MAKE) --no-print-directory docs
+	@echo '== tests, and beside them docs and README'; log=$$(mktemp); \
+	$(MAKE) --no-print-directory docs > $$log 2>&1 & docs=$$!; \
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal; tests=$$?; \
+	wait $$docs; made=$$?; cat $$log; rm $$log; test $$tests = 0 && test $$made = 0
 docs: $(STAMP) ## the site, in _docs/
 	@$(BIN)/python docs/build.py
 lab: $(STAMP) ## the tutorials in JupyterLab
