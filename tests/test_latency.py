@@ -822,3 +822,16 @@ def test_evaluating_nests():
         assert not any(m.training for m in net.modules())
         raise RuntimeError
     assert [m.training for m in net.modules()] == [True, True, False]
+
+
+def test_without_a_compiler_it_is_said_in_one_line(monkeypatch, tmp_path):
+    "In a process of its own: what was compiled before needs no compiler any more."
+    code = (
+        "import os, torch\nos.environ['PATH'] = '/nonexistent'\nfrom nas_suite.latency import measure\n"
+        "try: measure(torch.nn.Linear(4, 4), torch.zeros(1, 4), rounds=2, backend='compile')\n"
+        "except ValueError as e: print(e)\n"
+    )
+    more = dict(TORCHINDUCTOR_CACHE_DIR=str(tmp_path), PYTHONPATH=str(Path(measuring.__file__).parents[2]))
+    env = {n: v for n, v in os.environ.items() if n not in ("CXX", "CC")} | more
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True).stdout
+    assert "needs a C++ compiler" in said and said.count("\n") == 1

@@ -147,13 +147,19 @@ def compiled(
     example:tuple, # its inputs
     mode=None, # of `torch.compile`: None, "reduce-overhead", "max-autotune"
 ): # function that runs it once, already compiled
-    "`torch.compile` for this one shape, compiled here and not in any latency. The handle notes graph breaks"
+    """`torch.compile` for this one shape, compiled here and not in any latency. The handle notes graph breaks.
+
+    ValueError where there is no C++ compiler."""
     def call(*inputs): return module(*inputs)
     call.__code__ = call.__code__.replace(co_name=f"call_{id(module)}")   # its own code, so its own compile cache
     from torch._dynamo.utils import counters
     breaks = lambda: sum(counters["graph_break"].values())
     before, run = breaks(), torch.compile(call, dynamic=False, mode=mode)
-    run(*example)
+    try: run(*example)
+    except Exception as e:
+        if "C++ compiler" not in str(e): raise
+        raise ValueError("the back end compile needs a C++ compiler and found none: install g++ or clang (CXX names "
+                         "another), or measure by eager or onnxruntime") from None
     def handle(): return run(*example)
     handle.notes = dict(graph_breaks=breaks() - before)
     return handle
