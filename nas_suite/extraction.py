@@ -320,7 +320,7 @@ def _in_place(node, parts):
     if node.op == 'get_attr': return False
     if node.op == 'call_module':
         part = parts[node.target]
-        known = type(part).__module__.startswith(('torch.nn.', 'einops.'))
+        known = isinstance(part, Zero) or type(part).__module__.startswith(('torch.nn.', 'einops.'))
         return getattr(part, 'inplace', False) if known else True # what stayed whole may do anything
     name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
     trailing = name.endswith('_') and not name.endswith('__')

@@ -13,6 +13,7 @@ from nas_suite import costs
 from nas_suite.choices import *
 from nas_suite.costs import *
 from nas_suite.extraction import *
+from nas_suite.spaces.mobile import proxyless
 from nas_suite.layers import *
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -156,6 +157,15 @@ def test_partial_extraction_keeps_names_and_places():
                 if any(arch.get(n, o) != o for n, o in part.items()):
                     continue
                 assert torch.equal(extract(small, arch)(x), extract(space, arch)(x)), (part, arch)
+
+
+def test_blocks_without_an_operator_leave_nothing():
+    "Not even a copy, where nothing writes into what they hand on."
+    space = proxyless(
+        classes=3, image_size=8, stem=8, first=0, widths=(8,), depths=(3,), strides=(1,), last=16, kernels=(3,)
+    )
+    net = extract(space, smallest(space))
+    assert 'zero' in smallest(space).values() and 'clone' not in net.code and 'zeros_like' not in net.code
 
 
 def test_zero_vanishes_without_aliasing():
