@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['latency', 'always', 'Limit', 'known_cost', 'name_of', 'joined', 'amounts', 'made', 'by_name', 'said_of',
-           'computing_device', 'target', 'identity', 'reachable', 'Tried', 'Settled', 'settle', 'stem', 'described']
+           'computing_device', 'target', 'check_table', 'identity', 'reachable', 'Tried', 'Settled', 'settle', 'stem',
+           'described']
 
 # %% ../../nbs/front/02_budgets.ipynb #fae898f4
 import hashlib, os, torch
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from fastcore.basics import patch
 
 from ..costs import CostModel, Reading, amount, feasible, named
+from ..latency import check_file
 
 # %% ../../nbs/front/02_budgets.ipynb #9476da10
 latency = 'latency_ms'  # the cost that depends on a device
@@ -138,6 +140,11 @@ def target(device='auto', table=None) -> tuple:
     return computing_device(), device
 
 # %% ../../nbs/front/02_budgets.ipynb #e1c3d712
+def check_table(table):
+    "ValueError for the file of a table that is not there, or damaged."
+    identity(table)
+    if isinstance(table, (str, os.PathLike)): check_file(table)
+
 def identity(table) -> dict:
     "What tells the device of a table from others, for a configuration. ValueError for a file that is not there."
     if table is None: return {}

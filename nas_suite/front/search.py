@@ -21,8 +21,8 @@ from ..arguments import among, given, place, whole
 from ..choices import Option, choices, random_input, restrict, roles, smallest
 from ..costs import named
 from ..extraction import check, extract
-from .budgets import (Limit, Settled, amounts, by_name, identity, latency, made, reachable, said_of,
-                                     settle, target)
+from .budgets import (Limit, Settled, amounts, by_name, check_table, identity, latency, made,
+                                     reachable, said_of, settle, target)
 from .export import Written, export, tried
 from .found import Found, load
 from .origins import space_facts, strategies, strategy_facts
@@ -104,7 +104,7 @@ class How:
         self.supernet = given(place, 'supernet', self.supernet)
         self.run = Run(self.run_dir)
         self.device, self.table = target(self.device, self.table)
-        identity(self.table) # which a file must be there for
+        check_table(self.table)
 
     @property
     def measuring(self) -> dict:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['marked', 'is_unit', 'plain', 'signature', 'Unit', 'Units', 'units', 'takes_indices', 'LatencyTable', 'measure_archs',
-           'calibrated_table', 'table', 'save_table', 'load_table', 'published_table', 'merge', 'compare']
+           'calibrated_table', 'table', 'save_table', 'read_table', 'load_table', 'published_table', 'merge', 'compare']
 
 # %% ../../nbs/latency/01_tables.ipynb #9a40a247
 import hashlib, inspect, json, math, operator, random, re, torch
@@ -694,6 +694,15 @@ def _from_facts(data, path, space, input_shape)->LatencyTable:
     return model
 
 # %% ../../nbs/latency/01_tables.ipynb #e04f8bf8
+def read_table(
+    path, # of a file; of a published table in several files, a list
+    column:str=None, # of a published csv or parquet file, which holds the latencies
+):
+    "What a file holds, whatever the space: the facts of a table of ours, or a `Published`. ValueError for neither"
+    several = isinstance(path, (list, tuple))
+    data = _own(path) if not several and Path(path).suffix not in ('.yaml', '.yml', '.csv', '.parquet') else None
+    return read_published(path, column) if data is None else data
+
 def load_table(
     path, # of a file; of a published table in several files, a list
     space:nn.Module,
@@ -702,11 +711,11 @@ def load_table(
     environment:dict=None, # of a published file: what is known of its device, such as its name as `device`; its `batch`
 )->LatencyTable:
     "The latency table of a file, ours or a published one, for a space; ValueError listing the units it does not have"
-    several = isinstance(path, (list, tuple))
-    data = _own(path) if not several and Path(path).suffix not in ('.yaml', '.yml', '.csv', '.parquet') else None
-    if data is not None: return _from_facts(data, path, space, input_shape)
-    where = dict(device=Path(path[0] if several else path).stem) | (environment or {})
-    return published_table(read_published(path, column), space, input_shape, where, path)
+    found = read_table(path, column)
+    if isinstance(found, dict): return _from_facts(found, path, space, input_shape)
+    first = path[0] if isinstance(path, (list, tuple)) else path
+    where = dict(device=Path(first).stem) | (environment or {})
+    return published_table(found, space, input_shape, where, path)
 
 def _published_entries(published, nets):
     "Latencies of units in a published table (None: it has none), and the keys they have there"
