@@ -6,7 +6,7 @@ import numpy as np, pytest, torch
 from torch import nn
 from nas_suite.choices import *
 from nas_suite.extraction import extract
-from nas_suite.layers import ElasticLinear
+from nas_suite.layers import ElasticEmbedding, ElasticLinear
 from nas_suite.costs import Reading
 from nas_suite.latency import (
     Measured,
@@ -205,6 +205,25 @@ def test_units_of_tokens_run_on_all_of_their_shapes(clock, make):
     assert [t(a) for a in archs(space)] == pytest.approx(
         [2 * cost_ms(extract(space, a)) + 0.5 for a in archs(space)], rel=1e-6
     )
+
+
+def test_a_space_of_integers_has_a_table(counted, tmp_path):
+    "What is computed in is the type of the weights, also where the first unit takes integers."
+
+    class Tokens(Space):
+        def __init__(self):
+            super().__init__()
+            self.input_shape, self.input_dtype, width = (12,), torch.long, one_of(4, 8)
+            self.embedding, self.head = ElasticEmbedding(10, width), ElasticLinear(width, 3)
+
+        def forward(self, x):
+            return self.head(self.embedding(x).mean(1))
+
+    space = Tokens()
+    found = table(space, (12,), rounds=6, calibrate=0, cache=tmp_path / 'mine', progress=False)
+    assert found.environment['precision'] == 'float32' and found(largest(space)) > 0
+    again = table(space, (12,), rounds=6, calibrate=0, cache=tmp_path / 'mine', progress=False)
+    assert again(largest(space)) == found(largest(space))  # read from the cache
 
 
 def test_calibration_spans_the_space(clock, make):

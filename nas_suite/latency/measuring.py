@@ -811,6 +811,12 @@ def _measured(ready, samples, where, repeats, joules, seed)->Measured:
     return found
 
 # %% ../../nbs/latency/00_measuring.ipynb #54572308
+def _precision(modules, example)->str:
+    "The type that networks compute in: of their inputs, or of their weights where inputs are integers"
+    tensors = [x for inputs in example.values() for x in inputs] + [p for m in modules.values() for p in m.parameters()]
+    dtype = next((t.dtype for t in tensors if isinstance(t, torch.Tensor) and t.is_floating_point()), torch.float32)
+    return str(dtype).removeprefix("torch.")
+
 def measure(
     modules, # dict name -> nn.Module; or a list of them, or one
     example, # input tensor or tuple of tensors; or a dict name -> input where they differ
@@ -836,7 +842,7 @@ def measure(
     modules, example, how, device = _asked(modules, example, backend, device, threads, rounds)
     first, (reference, reference_input) = next(iter(example.values()))[0], reference_network()
     with _quiet(threads), evaluating(modules.values()):
-        batch, precision = first.shape[0] if first.ndim else None, str(first.dtype).removeprefix("torch.")
+        batch, precision = first.shape[0] if first.ndim else None, _precision(modules, example)
         where, own, hot = environment(backend, device, threads, batch, precision), _own_load(), _throttles()
         time_ms = stopwatch(device, clock, how.sync)
         prepare = lambda name, module, xs: _ready(name, module, xs, device, how, backend == "eager", clock)
