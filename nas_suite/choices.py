@@ -627,6 +627,7 @@ def restrict(
     to: dict # name or pattern -> option, or list of options, that stay
 ) -> nn.Module:
     "A view of `space` over the same weights with fewer options alive."
+    if not isinstance(to, dict): raise ValueError(f"what stays is a dict from choice to option; found {to!r}")
     alive = {id(c.alive) for c in structure(space).choices}
     shared = {id(t): t for t in (*space.parameters(), *space.buffers()) if id(t) not in alive}
     view = deepcopy(space, shared) # a memo of what is not copied

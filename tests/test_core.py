@@ -643,7 +643,7 @@ def test_nothing_selected():
         copies = [deepcopy(space), pickle.loads(pickle.dumps(space))]
         with ThreadPoolExecutor(1) as pool:
             pool.submit(refuses).result()
-        with pytest.raises(RuntimeError, match='another space'):
+        with pytest.raises(RuntimeError, match='belongs to another one'):
             copies[0](x)
     for s in (space, *copies):
         refuses(s)
@@ -716,7 +716,7 @@ def test_two_spaces_do_not_interact():
     extract(b, smallest(b))
     with selected(b, smallest(b)):
         assert torch.equal(a(x, largest(a)), ya) and torch.equal(b(x), yb)
-        with pytest.raises(RuntimeError, match='another space'):
+        with pytest.raises(RuntimeError, match='belongs to another one'):
             nn.Module.__call__(a, x)
     assert ma(largest(a)) == macs(a, a.input_shape)(largest(a))
 

@@ -117,7 +117,9 @@ def load(
         known = {name: run.read(name) for name in _parts}
         return Found(rebuilt(run, known['arch'], space), **known, history=[], run_dir=run.folder, space=space,
                      task=task, facts=run.read('task'))
-    result = finished(run_dir).read('result')
+    result = finished(run_dir).read('result', dict)
+    if lacking := [name for name in ('arch', 'costs', 'metrics') if name not in result]:
+        raise ValueError(f"{run.path('result.json')} is damaged: it has no {', '.join(lacking)}")
     model = rebuilt(run, result['arch'], space)
     return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space,
                  task, result.get('figures', {}), run.read('config', dict)['task'])
