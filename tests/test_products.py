@@ -1,6 +1,6 @@
 "Multiply-accumulates of everything that multiplies, by hand and by PyTorch's counter, in costs and in features alike."
 
-import pytest, torch
+import copy, math, pytest, torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -102,7 +102,9 @@ def test_what_is_multiplied_is_counted_alike(name):
 @pytest.mark.parametrize('name', ['x @ v', 'bilinear', 'einsum of three', 'masked attention', 'conv1d'])
 def test_a_space_counts_what_its_networks_multiply(name):
     net, by_hand = (MATRICES | VECTORS)[name]
-    space = nn.Sequential(nn.Identity(), MixedOp({'one': net, 'none': Apply(lambda x: x.sum())}))
+    out = copy.deepcopy(net).to('meta')(torch.zeros(1, *shape, device='meta')).shape[1:]
+    none = Apply(lambda x: x.flatten(1)[:, : math.prod(out)].unflatten(1, out))
+    space = nn.Sequential(nn.Identity(), MixedOp({'one': net, 'none': none}))
     space.input_shape = shape
     cost, features = macs(space, shape), space_features(space)
     for arch, most in zip(({'1.choice': 'one'}, {'1.choice': 'none'}), (by_hand, 0)):
@@ -113,7 +115,11 @@ def test_a_space_counts_what_its_networks_multiply(name):
 
 def test_layers_of_one_class_are_told_apart():
     "A module of somebody else's need not print what it was made with."
-    space = nn.Sequential(MixedOp({'wide': Apply(F.linear, (6, 8)), 'narrow': Apply(F.linear, (2, 8))}))
+
+    def summed(x, weight):
+        return F.linear(x, weight).sum(-1)
+
+    space = nn.Sequential(MixedOp({'wide': Apply(summed, (6, 8)), 'narrow': Apply(summed, (2, 8))}))
     cost = macs(space, shape)
     assert [cost({'0.choice': option}) for option in ('wide', 'narrow')] == [240, 80]
 
