@@ -5,16 +5,15 @@ asked, by a clock that counts instead of a stop watch, so that measuring gives t
 `--mishaps` tries what else befalls a run: a full disk, a folder that is removed, two processes, a clock that goes back.
 """
 
-import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, sys, tempfile, time, zlib
+import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, sys, tempfile, time
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 from machine import machine, write
 from nas_suite import search
 from nas_suite.front import search as steps
-from nas_suite.latency import Backend, backends, measuring
+from nas_suite.latency import backends, measuring
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn
@@ -24,6 +23,9 @@ from nas_suite.strategies.regularized import Regularized
 from nas_suite.tasks.classification import classification
 from nas_suite.tasks.segmentation import Segmentation
 from nas_suite.tasks.speaker import speaker
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
+from clock import counting, looking
 
 # ---------------------------------------------------------------- what is searched
 
@@ -75,41 +77,19 @@ def seeded_pair(task: str):
     return tasks[task]()
 
 
-def counting_clock():
-    "Every back end runs a network, and its time is 20 us a layer and 1 ns an operation, up to 2 % different for each."
+def count_latencies():
+    "Latencies are counted from now on, and the same whenever they are measured."
     ns = [0]
-
-    def slow(back_end):
-        def prepare(module, example):
-            handle = back_end.prepare(module, example)
-            run = handle if back_end.run is None else lambda: back_end.run(handle)
-            with FlopCounterMode(display=False) as counted:
-                module(*example)
-            own = random.Random(zlib.crc32(repr(module).encode())).uniform(0.98, 1.02)
-            work = round(own * (2e4 * sum(not m._modules for m in module.modules()) + counted.get_total_flops()))
-
-            def timed():
-                ns[0] += work
-                return run()
-
-            return timed
-
-        return Backend(prepare, None, back_end.sync, back_end.meta)
-
-    def clock():
-        ns[0] += 1000
-        return ns[0]
-
     for name, back_end in list(backends.items()):
-        backends[name] = slow(back_end if isinstance(back_end, Backend) else Backend(back_end))
-    measuring.measure.__defaults__ = (*measuring.measure.__defaults__[:-1], clock)
+        backends[name] = counting(back_end, ns)
+    measuring.measure.__defaults__ = (*measuring.measure.__defaults__[:-1], looking(ns))
 
 
 def go(strategy: str, task: str, folder: Path, budget: dict):
     "One whole search, with a checkpoint after every step of training."
     torch.set_num_threads(1)
     os.environ['NAS_SUITE_CACHE'] = str(folder.with_suffix('.cache'))
-    counting_clock()
+    count_latencies()
     steps.Loop = functools.partial(steps.Loop, save_s=-1)
     steps.fit = functools.partial(steps.fit, save_s=-1)
     made, space = seeded_pair(task)

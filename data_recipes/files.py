@@ -63,14 +63,15 @@ def faults(files: list, read) -> dict:
     with ThreadPoolExecutor(4) as several: said = several.map(fault, files)
     return {path: text for path, text in zip(files, said) if text is not None}
 
-def first_usable(items, read, bad: set, instead: str):
-    "What `read` makes of the first item that can be used, or None; the others are warned of once, and kept in `bad`."
+def first_usable(items, read, bad: set, instead: str, fault=Unreadable, warned=LeftOut):
+    """What `read` makes of the first item that can be used, or None; where it raises a `fault`, a warning of a class
+    says so once, and the item is kept in `bad`."""
     for item in items:
         if item in bad: continue
         try: return read(item)
-        except Unreadable as error:
+        except fault as error:
             bad.add(item)
-            warnings.warn(f"{error}; {instead}", LeftOut, stacklevel=3)
+            warnings.warn(f"{error}; {instead}", warned, stacklevel=3)
 
 # ---------------------------------------------------------------- texts and lists
 

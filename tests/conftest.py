@@ -1,10 +1,9 @@
 "Seeds, a clock that a busy machine does not change, and the real data that is not on every machine."
 
-import os, random, zlib
+import os, random
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, settings
-from torch.utils.flop_counter import FlopCounterMode
 
 settings.register_profile('busy', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('busy')  # examples may take as long as they take
@@ -51,35 +50,13 @@ def shared():
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
     "Latencies that are counted: every back end runs a network, and its time is 20 us a layer and 1 ns an operation, up to some percent different for each network and each call. Kept in a cache of their own."
-    from nas_suite.latency import Backend, backends, measuring
+    from clock import counting, looking
+    from nas_suite.latency import backends, measuring
 
-    ns, noise = [0.0], np.random.default_rng(0)
-
-    def slow(back_end):
-        def prepare(module, example):
-            handle = back_end.prepare(module, example)
-            run = handle if back_end.run is None else lambda: back_end.run(handle)
-            with FlopCounterMode(display=False) as f:
-                module(*example)
-            work = (2e4 * sum(not m._modules for m in module.modules()) + f.get_total_flops()) * np.random.default_rng(
-                zlib.crc32(repr(module).encode())
-            ).lognormal(0, 0.02)
-
-            def timed():
-                ns[0] += work * noise.lognormal(0, 0.005)
-                return run()
-
-            return timed
-
-        return Backend(prepare, None, back_end.sync, back_end.meta)
-
-    for name, b in backends.items():
-        monkeypatch.setitem(backends, name, slow(b if isinstance(b, Backend) else Backend(b)))
-    def clock(): # a look at it takes a microsecond, so that what is not counted comes to an end too
-        ns[0] += 1e3
-        return ns[0]
-
+    ns, noise = [0], np.random.default_rng(0)
+    for name, back_end in backends.items():
+        monkeypatch.setitem(backends, name, counting(back_end, ns, lambda: noise.lognormal(0, 0.005)))
     defaults = measuring.measure.__defaults__[:-1] # the last parameter is the clock
-    monkeypatch.setattr(measuring.measure, '__defaults__', (*defaults, clock))
+    monkeypatch.setattr(measuring.measure, '__defaults__', (*defaults, looking(ns)))
     monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path / 'latencies'))
     return ns

@@ -2,8 +2,8 @@
 from .data import Stream, batches, image_format, seed_of, seeded
 from .evaluation import Calibration, calibrated, evaluate, recalibrate
 from .finite import NotFinite, check_data, finite, first_layer, not_finite
-from .loop import (Loop, adam, averaged, cosine, fit, head_of, launched, load_checkpoint, log_functions, optimizer_named,
-    optimizers, precisions, save_checkpoint, set_rate, sgd)
+from .loop import (Loop, adam, averaged, cosine, fit, head_of, launched, load_checkpoint, log_functions,
+    optimizer_named, optimizers, precisions, save_checkpoint, set_rate, sgd)
 
 __all__ = ['Calibration', 'Loop', 'NotFinite', 'Stream', 'adam', 'averaged', 'batches', 'calibrated', 'check_data',
     'cosine', 'evaluate', 'finite', 'first_layer', 'fit', 'head_of', 'image_format', 'launched', 'load_checkpoint',

@@ -6,12 +6,13 @@
 __all__ = ['UnusualRecording', 'read_wave', 'wrapped', 'pick_any', 'read_part', 'usable', 'Recordings']
 
 # %% ../../../nbs/tasks/speaker/00_audio.ipynb #fd62e1a0
-import soundfile, torch, torchaudio, warnings
+import soundfile, torch, torchaudio
 from pathlib import Path
 from einops import reduce
 from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import Dataset
+from data_recipes.files import first_usable
 
 # %% ../../../nbs/tasks/speaker/00_audio.ipynb #fc4703a5
 class UnusualRecording(UserWarning):
@@ -87,13 +88,8 @@ def read_part(
 
 # %% ../../../nbs/tasks/speaker/00_audio.ipynb #c47c31c5
 def usable(items, read, bad: set):
-    "What `read` makes of the first item that can be used, or None; the others are warned of once, and kept in `bad`."
-    for item in items:
-        if item in bad: continue
-        try: return read(item)
-        except ValueError as error:
-            bad.add(item)
-            warnings.warn(f"{error}; the training does without it", UnusualRecording)
+    "What `read` makes of the first recording that can be used, or None; others are warned of once, and kept in `bad`."
+    return first_usable(items, read, bad, "the training does without it", ValueError, UnusualRecording)
 
 # %% ../../../nbs/tasks/speaker/00_audio.ipynb #bcbce646
 class Recordings(Dataset):
