@@ -63,7 +63,7 @@ SPENT = {
 }
 
 
-@pytest.mark.parametrize('value', BUDGETS, ids=repr)
+@pytest.mark.parametrize('value', BUDGETS, ids=lambda v: 'object' if type(v) is object else repr(v))
 @pytest.mark.parametrize('name', SPENT)
 def test_budgets(name, value, nothing_long):  # noqa: F811
     refused(lambda: SPENT[name](value))

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import NamedTuple
 import numpy as np
 from torch import fx, nn
-from ..choices import check_rows, encode, structure
+from ..choices import check_rows, encode, input_dtype, structure
 from ..costs import CostModel, counted, survey, tabulate, term
 from ..extraction import extract_selected
 from .tables import is_unit, marked
@@ -233,8 +233,6 @@ def _without_data(net):
     with torch.no_grad():
         return deepcopy(net, {id(t): empty(t) for t in (*net.parameters(), *net.buffers())}).eval()
 
-def _dtype(net): return next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
-
 def network_features(
     net:nn.Module, # an ordinary network, in any mode
     input_shape:tuple, # one sample: (C, H, W) or (C, T)
@@ -243,7 +241,7 @@ def network_features(
     meta = _without_data(net)
     try:
         graph = meta if isinstance(meta, fx.GraphModule) else fx.symbolic_trace(meta)
-        return _of_graph(graph, [torch.empty(1, *input_shape, device='meta', dtype=_dtype(net))])
+        return _of_graph(graph, [torch.empty(1, *input_shape, device='meta', dtype=input_dtype(net))])
     except (fx.proxy.TraceError, RuntimeError, TypeError, NotImplementedError) as e:
         raise ValueError(f"{type(net).__name__} has no features for an input of shape {tuple(input_shape)}: "
                          f"it cannot be traced, or run on it ({e})") from e
