@@ -8,15 +8,15 @@ __all__ = ['selection', 'Choice', 'one_of', 'Option', 'Gates', 'Selection', 'sel
            'Space', 'input_dtype', 'random_input', 'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode',
            'sample', 'largest', 'smallest', 'mutate', 'crossover', 'count', 'restrict', 'alphas', 'weights']
 
-# %% ../nbs/core/00_choices.ipynb #dc37b2c5
-import fnmatch, math, sys, torch
+# %% ../nbs/core/00_choices.ipynb #38670183
+import fnmatch, math, torch
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import accumulate
 from numbers import Real
 from typing import NamedTuple
@@ -164,32 +164,15 @@ def value(self: Choice):
                            "exactly one")
     return self.options[state]
 
-# %% ../nbs/core/00_choices.ipynb #320d1cd3
-_elastic = frozenset("""Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d Linear BatchNorm LayerNorm
-    GroupNorm InstanceNorm PReLU Embedding""".split())
+# %% ../nbs/core/00_choices.ipynb #4810cc25
 _as_number = """index int float mod rmod add radd sub rsub mul rmul floordiv rfloordiv truediv rtruediv pow rpow neg
     iter lt le gt ge""".split()
 
-def _torch_layer() -> str:
-    "The name of the layer of PyTorch that is being made or runs, '' if none is."
-    frame, name = sys._getframe(1), ''
-    while frame is not None:
-        layer = frame.f_locals.get('self')
-        if isinstance(layer, nn.Module):
-            if not type(layer).__module__.startswith('torch.nn.'): return name
-            name = type(layer).__name__
-        frame = frame.f_back
-    return name
+def _shown(thing) -> str: return repr(thing).replace('\n', ' ')
 
 def _refused(thing, *_):
-    "ValueError that says what to take instead."
-    found = repr(thing).replace('\n', ' ')
-    name = _torch_layer()
-    if not name:
-        raise ValueError(f"{found} is no number: elastic layers take it for one, and `.value` is what is selected")
-    elastic = next((n for n in (name, name.rstrip('d').rstrip('123')) if n in _elastic), None)
-    instead = 'a MixedOp of several of them' if elastic is None else f'nas_suite.layers.Elastic{elastic}'
-    raise ValueError(f"nn.{name} takes numbers, and {found} is none: use {instead}")
+    "ValueError: it is no number."
+    raise ValueError(f"{_shown(thing)} is no number: elastic layers take it for one, and `.value` is what is selected")
 
 def no_number(kind: type) -> type:
     "Let instances of a class say that they are no numbers, wherever they are taken for one."
@@ -197,9 +180,47 @@ def no_number(kind: type) -> type:
     def taken(cls, func, types, args=(), kwargs=None): # as the argument of a function of PyTorch
         _refused(next(a for a in tree_leaves((args, kwargs)) if isinstance(a, cls)))
     kind.__torch_function__ = classmethod(taken)
+    kind.is_number = False
     return kind
 
 no_number(Choice)
+
+# %% ../nbs/core/00_choices.ipynb #987112a1
+_elastic = frozenset("""Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d Linear BatchNorm LayerNorm
+    GroupNorm InstanceNorm PReLU Embedding""".split())
+
+def _instead(name: str) -> str:
+    "What to take instead of a layer of PyTorch with a choice."
+    name = name.removeprefix('Lazy')
+    elastic = next((known for known in (name, name.rstrip('d').rstrip('123')) if known in _elastic), None)
+    if elastic: return f"use nas_suite.layers.Elastic{elastic}"
+    return "there is no elastic one; a MixedOp chooses between several whose outputs have one shape"
+
+def _look_for_choices(layer: nn.Module, given):
+    "ValueError if what the constructor of a layer of PyTorch was given has a choice in it."
+    for value in given:
+        if isinstance(value, (tuple, list)): _look_for_choices(layer, value)
+        elif isinstance(value, nn.Module) and not getattr(type(value), 'is_number', True):
+            name = next(kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith('torch.nn.'))
+            raise ValueError(f"nn.{name} takes numbers, and {_shown(value)} is none: {_instead(name)}")
+
+def _looking_first(kind: type):
+    "Let the constructor of a class of `torch.nn` look for choices."
+    make = kind.__init__
+    @wraps(make)
+    def init(self, *args, **kwargs):
+        _look_for_choices(self, (*args, *kwargs.values()))
+        make(self, *args, **kwargs)
+    kind.__init__ = init
+
+def _constructors() -> list:
+    "The classes of `torch.nn` that have a constructor of their own, but for containers."
+    layers = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
+    found = dict.fromkeys(base for kind in layers for base in kind.__mro__ if '__init__' in vars(base))
+    others = 'torch.nn.modules.container', 'torch.nn.modules.module'
+    return [kind for kind in found if kind.__module__.startswith('torch.nn.') and kind.__module__ not in others]
+
+for kind in _constructors(): _looking_first(kind)
 
 # %% ../nbs/core/00_choices.ipynb #0eb4f404
 def keep_selection():

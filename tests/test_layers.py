@@ -1,9 +1,10 @@
 "Widths of one's own, layer norm and embedding, the transformer space: every behaviour against the extracted network."
 
-import itertools, json, sys
+import inspect, itertools, json, re, sys
 from pathlib import Path
 import pytest, torch
 from torch import nn
+from nas_suite import layers
 from nas_suite.choices import *
 from nas_suite.extraction import check, extract
 from nas_suite.layers import *
@@ -543,9 +544,42 @@ def test_a_layer_of_pytorch_takes_no_choice(name):
             TAKEN[name](width)
 
 
+LAYERS_OF_TORCH = [
+    kind
+    for name, kind in sorted(vars(nn).items())
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ != 'torch.nn.modules.container'
+    if kind is not nn.Module and set(inspect.signature(kind).parameters) - {'args', 'kwargs'}
+]
+
+
+@pytest.mark.parametrize('kind', LAYERS_OF_TORCH, ids=lambda kind: kind.__name__)
+def test_no_layer_of_pytorch_takes_a_choice(kind):
+    "Whatever argument it is, and however a layer looks at it."
+    taken = inspect.signature(kind).parameters.values()
+    needed = {p.name: 2 for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+    for name in [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]:
+        for given in one_of(1, 2), scaled(one_of(1, 2), 2), (one_of(1, 2), 1):
+            with pytest.raises(ValueError, match=f'^nn.{kind.__name__} takes numbers, and .* is none: ') as e:
+                kind(**needed | {name: given})
+            elastic = re.search(r'use nas_suite.layers.(\w+)$', str(e.value))
+            assert hasattr(layers, elastic[1]) if elastic else 'there is no elastic one' in str(e.value)
+
+
+def test_layers_that_take_anything_take_no_choice():
+    "A recurrent layer says nothing of its arguments in its signature; a layer that is built on one says which that is."
+    class Own(nn.Linear):
+        pass
+
+    for make, name in (nn.LSTM, 'LSTM'), (nn.GRU, 'GRU'), (nn.RNN, 'RNN'), (Own, 'Linear'):
+        with pytest.raises(ValueError, match=f'nn.{name} takes numbers'):
+            make(3, one_of(8, 16))
+    nn.ModuleList([one_of(1, 2)]), nn.ModuleDict(dict(a=one_of(1, 2))), nn.Sequential(nn.ReLU())
+    assert str(inspect.signature(nn.Conv2d)).startswith('(in_channels: int')
+
+
 def test_what_is_no_number_says_so():
     choice = one_of(8, 16)
-    with pytest.raises(ValueError, match='nn.MultiheadAttention takes numbers.*use a MixedOp of several of them'):
+    with pytest.raises(ValueError, match='nn.MultiheadAttention takes numbers.*there is no elastic one; a MixedOp'):
         nn.MultiheadAttention(choice, 2)
     for taken in lambda: choice // 2, lambda: 2 * choice, lambda: choice < 3, lambda: range(choice), lambda: list(choice):
         with pytest.raises(ValueError, match=r'Choice\(8, 16\) is no number'):
