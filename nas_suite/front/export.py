@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from ..choices import random_input
 from ..files import write, writing
+from ..latency.measuring import onnx_program
 from ..networks import describe
 from ..training import finite, not_finite
 
@@ -131,9 +132,8 @@ def write_onnx(
 ):
     "Write a program as ONNX."
     import onnx
-    with warnings.catch_warnings(), writing(path) as draft:
-        warnings.simplefilter('ignore')
-        written = torch.onnx.export(program, dynamo=True, verbose=False)
+    with writing(path) as draft:
+        written = onnx_program(program)
         _name_outputs(written.model.graph, names)
         written.save(str(draft))
         if metadata:
