@@ -19,11 +19,12 @@ from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
 from ..layers import values, variables
 
-# %% ../../nbs/costs/05_models.ipynb #35c81143
+# %% ../../nbs/costs/05_models.ipynb #25294832
 _JOIN = dict(sum=torch.add, max=torch.maximum)
 
 class CostModel:
     "What architectures of a space cost: a number for one, a tensor for many, and an expectation under probabilities."
+    tabled = True # Do the tables say all? A subclass whose `batch` says more than they do sets it to False
     def __init__(self,
         structure: Structure,
         column: dict, # Choice -> column

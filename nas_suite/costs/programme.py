@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TooLarge', 'Programme', 'Best']
 
-# %% ../../nbs/costs/08_programme.ipynb #ec1c7061
+# %% ../../nbs/costs/08_programme.ipynb #8309964a
 import math, torch
 import numpy as np
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 from typing import NamedTuple
-from ..choices import Structure, canonical
+from ..choices import Structure, active, canonical
 
-# %% ../../nbs/costs/08_programme.ipynb #c2db8731
+# %% ../../nbs/costs/08_programme.ipynb #ab929367
 class TooLarge(ValueError):
     "A programme that would take too long, or costs that it cannot hold."
 
@@ -32,10 +32,10 @@ def _part(k, cost, most, term) -> _Part:
     return _Part(term.axes, np.where(cost.offset + entries <= most, 0., np.nan), None)
 
 def _parts(limits) -> list:
-    "The tables of all budgets that say anything."
-    wide = [cost.name for cost,_ in limits if not all(isinstance(a, int) for t in cost.merged for a in t.axes)]
+    "The tables of budgets that say anything. TooLarge for one that no option has."
+    wide = [cost.name for _,cost,_ in limits if not all(isinstance(a, int) for t in cost.merged for a in t.axes)]
     if wide: raise TooLarge(f"a table of {wide[0]} is over a width of too many choices")
-    parts = [_part(k, cost, most, term) for k,(cost,most) in enumerate(limits) for term in cost.merged]
+    parts = [_part(k, cost, most, term) for k,cost,most in limits for term in cost.merged]
     return [part for part in parts if part.limit is not None or np.isnan(part.entries).any()]
 
 def _hosts(parts) -> list:
@@ -47,17 +47,21 @@ def _hosts(parts) -> list:
             found.append(scope)
     return found
 
-# %% ../../nbs/costs/08_programme.ipynb #696cd9d6
+# %% ../../nbs/costs/08_programme.ipynb #2eac9962
 _MOST = 60_000 # unknowns
 
 class Programme:
     "Choosing an option for each choice of a space within budgets. TooLarge where that has too many unknowns."
     def __init__(self, s: Structure,
-        limits: list # Pairs (cost model, number)
+        limits: list, # Pairs (cost model, number)
+        worth=None, # A cost model of what networks are worth, a sum over choices and groups of them; default: nothing
+        lazy: bool = False # Do costs whose tables only come near them bind where a network was found to exceed them?
     ):
         self.space, self.limits, self.sizes = s, limits, [len(c) for c in s.choices]
-        parts = _parts(limits)
-        scopes = [(d,) for d in range(len(self.sizes))] + _hosts(parts)
+        self.lazy, self.bound = lazy, [cost.tabled or not lazy for cost,_ in limits]
+        parts = _parts([(k, cost, most) for k,(cost,most) in enumerate(limits) if self.bound[k]])
+        valued = _parts([] if worth is None else [(0, worth, 1.)])
+        scopes = [(d,) for d in range(len(self.sizes))] + _hosts(parts + valued)
         ends = np.cumsum([0] + [math.prod(self.sizes[d] for d in scope) for scope in scopes])
         if ends[-1] > _MOST: raise TooLarge(f"{ends[-1]:,} unknowns")
         self.start = dict(zip(scopes, ends.tolist())) # choices -> their first unknown
@@ -66,15 +70,20 @@ class Programme:
         self.shares = np.zeros((len(limits), ends[-1])) # of each budget, what an unknown takes
         self.fixed = np.array([cost.offset / most for cost,most in limits])
         for part in parts:
-            self._place(part)
+            self._place(part, self.shares, self.fixed)
+        self.worth, self.base = np.zeros((1, ends[-1])), np.array([0. if worth is None else worth.offset])
+        for part in valued:
+            self._place(part, self.worth, self.base)
     def __repr__(self):
         return f"Programme({sum(self.sizes)} options, {len(self.most)} unknowns, {len(self.limits)} budgets)"
 
 @patch
-def _place(self: Programme, part: _Part):
+def _place(self: Programme, part: _Part,
+    shares, fixed # What unknowns take of each budget, and what is taken whatever is chosen: both are added to
+):
     "What the entries of a table take of a budget, and those that are forbidden."
     if not part.axes:
-        self.fixed[part.limit] += float(part.entries)
+        fixed[part.limit] += float(part.entries)
         return
     scope = next(scope for scope in reversed(self.start) if set(part.axes) <= set(scope))
     order = [part.axes.index(d) for d in scope if d in part.axes]
@@ -83,7 +92,7 @@ def _place(self: Programme, part: _Part):
     here = slice(self.start[scope], self.start[scope] + len(entries))
     self.most[here][~np.isfinite(entries)] = 0
     if part.limit is not None:
-        self.shares[part.limit, here] += np.where(np.isfinite(entries), entries, 0.)
+        shares[part.limit, here] += np.where(np.isfinite(entries), entries, 0.)
 
 # %% ../../nbs/costs/08_programme.ipynb #51e0be34
 @patch
@@ -107,11 +116,11 @@ def _equations(self: Programme) -> LinearConstraint:
     entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
     return LinearConstraint(sparse.csr_array(entries, shape=(len(right), len(self.most))), right, right)
 
-# %% ../../nbs/costs/08_programme.ipynb #1c1419c1
+# %% ../../nbs/costs/08_programme.ipynb #3ccd5e48
 @dataclass
 class Best:
     "What is worth most within bounds."
-    row: Tensor     # Indices of its options, LongTensor (1, D)
+    row: Tensor     # Indices of its options, LongTensor (1, D); None where the search ended before anything was within them
     worth: float    # The sum of their scores
     most: float     # Nothing within the bounds is worth more
 
@@ -123,45 +132,63 @@ def _row(self: Programme, x) -> list: # the options that the unknowns name
 
 @patch
 def _but(self: Programme, row: list) -> LinearConstraint:
-    "Another row than this."
+    "Another network than this."
+    on = active(self.space, torch.tensor([row]))[0].tolist()
     taken = np.zeros(len(self.most))
-    taken[[self.start[d,] + option for d,option in enumerate(row)]] = 1
-    return LinearConstraint(taken[None], -np.inf, len(row) - 1)
+    taken[[self.start[d,] + option for d,(option,used) in enumerate(zip(row, on)) if used]] = 1
+    return LinearConstraint(taken[None], -np.inf, sum(on) - 1)
 
 @patch
-def _solved(self: Programme, values,
+def _within(self: Programme,
     low # Of each budget, the part that is taken at least
+) -> list: # of LinearConstraint
+    "The budgets that bind from the beginning."
+    if not any(self.bound): return []
+    ends = [1 - fixed if cost.reduce == 'sum' else np.inf for (cost,_),fixed in zip(self.limits, self.fixed)]
+    shares, low, ends = (np.asarray(v)[self.bound] for v in (self.shares, low - self.fixed, ends))
+    return [LinearConstraint(sparse.csr_array(shares), low, ends)]
+
+@patch
+def _fits(self: Programme, row: list) -> bool:
+    rows = torch.tensor([row])
+    return all(float(cost.batch(rows)[0]) <= most for cost,most in self.limits)
+
+# %% ../../nbs/costs/08_programme.ipynb #9e6ebadc
+@patch
+def _solved(self: Programme, values, low,
+    but=() # Rows (D,) that are not wanted
 ) -> Best | None:
     "What has the largest sum of `values`; None where nothing is within the bounds."
-    ends = np.where([cost.reduce == 'sum' for cost,_ in self.limits], 1 - self.fixed, np.inf)
-    rules = [self._equations()]
-    if self.limits:
-        rules.append(LinearConstraint(sparse.csr_array(self.shares), low - self.fixed, ends))
+    rules = [self._equations(), *self._within(low), *map(self._but, but)]
     whole = (np.arange(len(values)) < sum(self.sizes)).astype(int)
+    unit = max(np.abs(values).max(initial=0.) / 100, 1e-300) # the solver stops a millionth before the end
     for _ in range(_AGAIN):
-        found = milp(-values, integrality=whole, bounds=Bounds(0, self.most), constraints=rules,
+        found = milp(-values / unit, integrality=whole, bounds=Bounds(0, self.most), constraints=rules,
                      options=dict(mip_rel_gap=0., node_limit=_NODES))
         if found.x is None and found.status == 1: raise TooLarge(found.message)
         if found.x is None: return None
+        bound = -unit * (found.fun if found.mip_dual_bound is None else found.mip_dual_bound)
         row = self._row(found.x)
-        if all(float(cost.batch(torch.tensor([row]))[0]) <= most for cost,most in self.limits):
-            bound = -found.fun if found.mip_dual_bound is None else -found.mip_dual_bound
-            return Best(canonical(self.space, torch.tensor([row])), -found.fun, bound)
+        if self._fits(row): return Best(canonical(self.space, torch.tensor([row])), float(-unit * found.fun), float(bound))
         rules.append(self._but(row))
+    if self.lazy: return Best(None, -math.inf, float(bound))
     raise TooLarge(f"{_AGAIN} networks exceed a budget by less than the solver sees")
 
 @patch
 def best(self: Programme,
-    scores: list, # Of each choice a tensor (options,)
-    least: dict = None # Number of a budget -> the part of it that is taken at least
+    scores: list = (), # Of each choice a tensor (options,), beside what `worth` says
+    least: dict = None, # Number of a budget -> the part of it that is taken at least
+    but: list = () # Networks that are not wanted, as rows (D,)
 ) -> Best | None:
     "The network with the largest sum of scores within all budgets; None where there is none."
-    values = np.zeros(len(self.most))
-    values[:sum(self.sizes)] = torch.cat([v.detach().double().cpu() for v in scores]).numpy() if scores else 0
+    values = self.worth[0].copy()
+    if len(scores): values[:sum(self.sizes)] += torch.cat([v.detach().double().cpu() for v in scores]).numpy()
     low = np.full(len(self.limits), -np.inf)
     for k,share in (least or {}).items():
         low[k] = share
-    return self._solved(values, low)
+    found = self._solved(values, low, [torch.as_tensor(row).tolist() for row in but])
+    base = float(self.base[0])
+    return found and Best(found.row, found.worth + base, found.most + base)
 
 @patch
 def fullest(self: Programme, k: int) -> Best | None:

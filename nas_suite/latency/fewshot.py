@@ -625,7 +625,7 @@ def interval(self:FewShotPredictor, archs, level:float=.9)->tuple: # two arrays 
     known = self._known_of(archs)
     return known.quantile((1 - level) / 2), known.quantile((1 + level) / 2)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #bc2e027b
+# %% ../../nbs/latency/03_few_shot.ipynb #164272d4
 def _surrogate(features, targets)->tuple:
     "Weights of features and an offset that fit targets best (ridge); a feature that does not vary has weight 0"
     mean, deviation = features.mean(0), features.std(0)
@@ -641,7 +641,7 @@ class PredictedCost(CostModel):
     """The upper bound of a predicted latency, as a cost model.
 
     `surrogate_r2` says how well the additive surrogate behind `expected` agrees with the bound."""
-    device, environment = 'a predicted device', {}
+    device, environment, tabled = 'a predicted device', {}, False
     def __init__(self, predictor, structure, table, confidence:float, seed:int=0):
         self.predictor, self.confidence = predictor, confidence
         super().__init__(structure, table.costs[0].column, [], 'latency_ms', unit='ms')
@@ -841,13 +841,13 @@ def load_cost(
     if Path(path).suffix != '.npz': return load_table(path, space, input_shape)
     return load_predictor(path, space, input_shape).cost_model(space)
 
-# %% ../../nbs/latency/03_few_shot.ipynb #868f46b7
+# %% ../../nbs/latency/03_few_shot.ipynb #944c2337
 class _Foreign(PredictedCost):
     "The cost model of somebody else's predictor"
     def __init__(self, predictor, model):
         parts = model.structure, model.column, model.terms
         CostModel.__init__(self, *parts, 'latency_ms', model.offset, model.scale, 'ms')
-        self.predictor, self.model = predictor, model
+        self.predictor, self.model, self.tabled = predictor, model, model.tabled
 
     def __repr__(self): return f"the latency predicted by {self.predictor!r}"
     def batch(self, rows): return self.model.batch(rows)
