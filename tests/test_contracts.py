@@ -15,6 +15,7 @@ from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.integer_program import IntegerProgram
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.steps import _market, derive
 from nas_suite.tasks.classification import Classification, classification
@@ -169,6 +170,7 @@ STRATEGIES = {
 }
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
+STRATEGIES['integer program'] = lambda: IntegerProgram(epochs=6, evaluations=8, batch=3, start=3)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
@@ -176,6 +178,7 @@ CHANGED = {  # settings that a configuration must tell
         regularizer='entropy', weights='softmax', strength=dict(operator=1.0, depth=0.3, width=0.2)
     ),
     'evolution': Evolution(**evolving | dict(score='predictor', samples=30)),
+    'integer program': IntegerProgram(pairs=True, ridge=1.0, supernet=dict(epochs=2, batch_size=4)),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 

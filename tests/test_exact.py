@@ -6,16 +6,26 @@ import numpy as np, pytest, torch
 from torch import nn
 from nas_suite import search
 from nas_suite.choices import canonical, choices, decode, encode, largest, one_of, sample, structure
-from nas_suite.costs import Programme, TooLarge, every_pair, macs, neighbours, params, regression, sum_of
+from nas_suite.costs import Programme, TooLarge, best_networks, certificate, every_pair, linear_part, macs, neighbours
+from nas_suite.costs import ranking, regression, sum_of
 from nas_suite.strategies.evolution import evolve
-from nas_suite.strategies.integer_program import IntegerProgram, best_networks, certificate, linear_part
+from nas_suite.strategies.integer_program import IntegerProgram
 from nas_suite.testing import every_row
 
 sys.path.insert(0, str(Path(__file__).parent))
+import tables
 from spaces import fixed
 from test_black_box import driven
 from test_contracts import SPACES, limits_of
 from unit_costs import peak_memory
+
+
+
+@pytest.fixture(autouse=True)
+def solved(monkeypatch):
+    "Small spaces are solved, too, not listed."
+    monkeypatch.setattr(ranking, '_FEW', 0)
+
 
 # ---------------------------------------------------------------- bits of ResNet-18, as HAWQ-V3 has them
 
@@ -86,70 +96,42 @@ def test_bits_are_those_of_brute_force(name, share):
 # ---------------------------------------------------------------- NAS-Bench-Macro
 
 
-class Macro:
-    "All networks of NAS-Bench-Macro, as a space with a score and a cost that are looked up."
-
-    def __init__(self, path):
-        with np.load(path) as stored:
-            self.accuracy, flops = torch.tensor(stored['acc'].astype(float)), stored['flops'].astype(float)
-            self.rows = torch.tensor(stored['arch'].astype(int))
-        self.space = nn.ModuleDict({f'layer{d}': one_of(0, 1, 2) for d in range(8)})
-        self.flops = regression(self.space, self.rows, flops, name='flops')
-        self.low, self.high = flops.min(), flops.max()
-
-    def limit(self, share):
-        return [(self.flops.model, self.low + share * (self.high - self.low) + 1)]  # the sum is exact to some 1e-8
-
-    def look_up(self, rows, seed=None):
-        at = (rows * 3 ** torch.arange(7, -1, -1)).sum(1)
-        return self.accuracy[at].mean(1) if seed is None else self.accuracy[at, seed]
-
-
-@pytest.fixture(scope='module')
-def macro(request):
-    import os
-
-    root = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared'))
-    path = root / 'nasbench_macro/cifar10.npz'
-    if not path.exists():
-        pytest.skip('needs the shared data nasbench_macro/cifar10.npz (set NAS_SUITE_SHARED to its folder)')
-    return Macro(path)
-
-
-def test_a_sum_of_all_accuracies(macro):
-    assert macro.flops.r2 == pytest.approx(1, abs=1e-12) and macro.flops.deviation < 1
-    assert macro.flops.model(largest(macro.space)) == pytest.approx(105_660_928, abs=1)
-    fit = regression(macro.space, macro.rows, macro.accuracy.mean(1))
+def test_a_sum_of_all_accuracies():
+    table = tables.nasbench_macro()
+    rows = table.rows()
+    fit = regression(table.space, rows, table.truth(rows))
     assert round(fit.r2, 4) == 0.6937 and fit.n == 6561
     assert fit.model.batch(torch.zeros(1, 8, dtype=torch.long)).item() == pytest.approx(82.19074768, abs=1e-7)
-    uniform = {n: torch.full((3,), 1 / 3, dtype=torch.float64) for n in macro.space}
+    uniform = {n: torch.full((3,), 1 / 3, dtype=torch.float64) for n in choices(table.space)}
     assert float(fit.model.expected(uniform)) == pytest.approx(90.2466, abs=5e-5)
+    flops = regression(table.space, rows, table.costs['flops'].batch(rows))
+    assert flops.r2 == pytest.approx(1, abs=1e-12)
+    assert flops.model(largest(table.space)) == pytest.approx(105_660_928, abs=1)
 
 
 @pytest.mark.parametrize(
     'share, found, said, true',
     [(0.25, '11100100', 89.776, 89.213), (0.5, '21211200', 93.323, 92.383), (0.75, '22211211', 94.688, 92.780)],
 )
-def test_the_best_sum_under_a_budget(macro, share, found, said, true):
-    worth = regression(macro.space, macro.rows, macro.accuracy.mean(1)).model
-    (best,) = best_networks(macro.space, worth, macro.limit(share))
+def test_the_best_sum_under_a_budget(share, found, said, true):
+    table = tables.nasbench_macro()
+    rows, limits = table.rows(), tables.budgeted(table, share)
+    worth = regression(table.space, rows, table.truth(rows)).model
+    (best,) = best_networks(table.space, worth, limits)
     assert ''.join(map(str, best.row[0].tolist())) == found and round(best.worth, 3) == said
-    assert round(float(macro.look_up(best.row)), 3) == true
-    cost, most = macro.limit(share)[0]
-    listed = worth.batch(macro.rows).masked_fill(cost.batch(macro.rows) > most, -torch.inf)
+    assert round(float(table.truth(best.row)), 3) == true
+    cost, most = limits[0]
+    listed = worth.batch(rows).masked_fill(cost.batch(rows) > most, -torch.inf)
     assert best.worth == pytest.approx(float(listed.max()), abs=1e-9) and best.most == best.worth
 
 
-def test_forty_networks_of_macro_beat_random_ones_that_fill_the_budget(macro):
-    found = []
-    for seed in range(6):
-        told = search.sample(macro.space, IntegerProgram(), macro.limit(0.5), seed=seed)
-        for n in (10, *[5] * 6):
-            archs = told.ask(n)
-            told.tell(archs, macro.look_up(encode(macro.space, archs), 0))
-        rows = encode(macro.space, [one.arch for one in told.told])
+def test_forty_networks_of_chains_beat_random_ones_that_fill_the_budget(monkeypatch):
+    table, found = tables.nasbench_macro(), []
+    monkeypatch.setattr(ranking, '_FEW', 10**6)
+    for seed in range(4):
+        rows, _ = tables.searched(table, IntegerProgram(), tables.budgeted(table, 0.5), 40, seed)
         assert len(rows) == len(rows.unique(dim=0)) == 40
-        found.append(float(macro.look_up(encode(macro.space, told.best().arch))))
+        found.append(tables.reported(table, rows, 40))
     assert np.mean(found) > 92.16  # random that fills it: 92.16; the best there is: 92.417
 
 
@@ -172,16 +154,17 @@ def listed(space, worth, limits, but=()):
     return rows[fits][order], values
 
 
-SMALL = [name for name in SPACES if every_row(SPACES[name][0]()) is not None]
+SMALL = 'proxyless, restricted', 'once-for-all', 'tdnn', 'transformer', 'all kinds', 'depths', 'widths'
 
 
 @pytest.mark.parametrize('name', SMALL)
-def test_the_best_of_a_sum_are_those_of_listing_all(name):
+def test_the_best_of_a_sum_are_those_of_listing_all(name, monkeypatch):
     "Choices that do not matter count for nothing; with pairs, a maximum beside a sum, and the next best ones."
     space = SPACES[name][0]()
     peak = peak_memory(space, space.input_shape)
     limits = [*limits_of(space), (peak, peak(largest(space)))]
-    for pairs in ((), neighbours(space)):
+    for pairs, few in ((), 0), ((), 10**6), (neighbours(space), 0):
+        monkeypatch.setattr(ranking, '_FEW', few)  # spaces of more networks are solved
         worth = random_worth(space, pairs)
         rows, values = listed(space, worth, limits)
         found = best_networks(space, worth, limits, n=4)
@@ -202,7 +185,7 @@ def test_a_regression_finds_the_sum_that_numbers_were_made_of(name):
         alive = choices(space)
         probs = {n: torch.rand(len(c), generator=generator, dtype=torch.float64) * c.alive for n, c in alive.items()}
         probs = {n: p / p.sum() for n, p in probs.items()}
-        raw = every_row(space)
+        raw = torch.cartesian_prod(*(torch.arange(len(c)) for c in alive.values())).view(-1, len(alive))
         weights = torch.stack([p[raw[:, d]] for d, p in enumerate(probs.values())]).prod(0)
         mean = (weights * fit.model.batch(canonical(space, raw))).sum()
         assert float(fit.model.expected(probs)) == pytest.approx(float(mean), abs=1e-6)

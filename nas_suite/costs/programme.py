@@ -116,11 +116,11 @@ def _equations(self: Programme) -> LinearConstraint:
     entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
     return LinearConstraint(sparse.csr_array(entries, shape=(len(right), len(self.most))), right, right)
 
-# %% ../../nbs/costs/08_programme.ipynb #3ccd5e48
+# %% ../../nbs/costs/08_programme.ipynb #2742c4e3
 @dataclass
 class Best:
     "What is worth most within bounds."
-    row: Tensor     # Indices of its options, LongTensor (1, D); None where the search ended before anything was within them
+    row: Tensor     # Indices of its options, LongTensor (1, D); None where the search ended before it found one
     worth: float    # The sum of their scores
     most: float     # Nothing within the bounds is worth more
 
@@ -131,12 +131,15 @@ def _row(self: Programme, x) -> list: # the options that the unknowns name
     return [int(x[self.start[d,]:self.start[d,] + n].argmax()) for d,n in enumerate(self.sizes)]
 
 @patch
-def _but(self: Programme, row: list) -> LinearConstraint:
-    "Another network than this."
-    on = active(self.space, torch.tensor([row]))[0].tolist()
-    taken = np.zeros(len(self.most))
-    taken[[self.start[d,] + option for d,(option,used) in enumerate(zip(row, on)) if used]] = 1
-    return LinearConstraint(taken[None], -np.inf, sum(on) - 1)
+def _but(self: Programme, rows: list) -> LinearConstraint:
+    "Another network than any of these."
+    rows = torch.tensor(rows)
+    on = active(self.space, rows)
+    network, d = on.nonzero(as_tuple=True)
+    unknowns = torch.tensor([self.start[d,] for d in range(len(self.sizes))])[d] + rows[network, d]
+    entries = np.ones(len(network)), (network.numpy(), unknowns.numpy())
+    taken = sparse.csr_array(entries, shape=(len(rows), len(self.most)))
+    return LinearConstraint(taken, -np.inf, on.sum(1).numpy() - 1)
 
 @patch
 def _within(self: Programme,
@@ -149,17 +152,16 @@ def _within(self: Programme,
     return [LinearConstraint(sparse.csr_array(shares), low, ends)]
 
 @patch
-def _fits(self: Programme, row: list) -> bool:
-    rows = torch.tensor([row])
-    return all(float(cost.batch(rows)[0]) <= most for cost,most in self.limits)
+def _fits(self: Programme, row: Tensor) -> bool:
+    return all(float(cost.batch(row)[0]) <= most for cost,most in self.limits)
 
-# %% ../../nbs/costs/08_programme.ipynb #9e6ebadc
+# %% ../../nbs/costs/08_programme.ipynb #64ce1e05
 @patch
 def _solved(self: Programme, values, low,
     but=() # Rows (D,) that are not wanted
 ) -> Best | None:
     "What has the largest sum of `values`; None where nothing is within the bounds."
-    rules = [self._equations(), *self._within(low), *map(self._but, but)]
+    rules = [self._equations(), *self._within(low), *([self._but(but)] if len(but) else [])]
     whole = (np.arange(len(values)) < sum(self.sizes)).astype(int)
     unit = max(np.abs(values).max(initial=0.) / 100, 1e-300) # the solver stops a millionth before the end
     for _ in range(_AGAIN):
@@ -168,9 +170,9 @@ def _solved(self: Programme, values, low,
         if found.x is None and found.status == 1: raise TooLarge(found.message)
         if found.x is None: return None
         bound = -unit * (found.fun if found.mip_dual_bound is None else found.mip_dual_bound)
-        row = self._row(found.x)
-        if self._fits(row): return Best(canonical(self.space, torch.tensor([row])), float(-unit * found.fun), float(bound))
-        rules.append(self._but(row))
+        row = canonical(self.space, torch.tensor([self._row(found.x)]))
+        if self._fits(row): return Best(row, float(-unit * found.fun), float(bound))
+        rules.append(self._but(row.tolist()))
     if self.lazy: return Best(None, -math.inf, float(bound))
     raise TooLarge(f"{_AGAIN} networks exceed a budget by less than the solver sees")
 
