@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['sum_of', 'every_pair', 'neighbours', 'Fit', 'regression']
 
-# %% ../../nbs/costs/09_regression.ipynb #942c7984
+# %% ../../nbs/costs/09_regression.ipynb #f2da27c4
 import math, torch
 import numpy as np
 from dataclasses import dataclass
-from fastcore.basics import patch
 from itertools import combinations, pairwise
 from scipy import sparse
 from torch import nn, Tensor
