@@ -6,11 +6,11 @@ import pytest, torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from nas_suite.choices import *
-from nas_suite.costs import LatencyAwareLoss, macs, params
+from nas_suite.costs import CostModel, LatencyAwareLoss, Term, ascend, macs, params
 from nas_suite.layers import *
-from nas_suite.relaxation import draw_gates, draw_path, modes, probabilities
-from nas_suite.strategies.gated import AlphaOptimizer, Gated
-from nas_suite.strategies.steps import added_gradients, architecture_gradients, derive, reinforce_gradients, weight_step
+from nas_suite.relaxation import draw_gates, draw_path, entropy, modes, probabilities
+from nas_suite.strategies.gated import AlphaOptimizer, Gated, _short
+from nas_suite.strategies.steps import added_gradients, architecture_gradients, derive, reinforce_gradients, scatter, weight_step
 from nas_suite.tasks.classification import Classification
 from nas_suite.training import Loop
 
@@ -348,3 +348,112 @@ def test_it_learns_what_is_better_within_the_budget():
 def test_bad_settings(kwargs, what):
     with pytest.raises(ValueError, match=what):
         Gated(**kwargs)
+
+
+# ---------------------------------------------------------------- schedules: short searches and long ones
+
+
+class Plus(nn.Module):
+    "x + value, with noise: what an option is worth, as a batch shows it."
+
+    def __init__(self, value, noise, generator):
+        super().__init__()
+        self.value, self.noise, self.generator = value, noise, generator
+
+    def forward(self, x):
+        return x + self.value + self.noise * torch.randn((), generator=self.generator)
+
+
+def noisy(seed=0, choices=6, options=4, noise=10.0, scale=0.1):
+    "A space whose dearer options are worth more on the whole, its cost, and the bounds of that."
+    g = torch.Generator().manual_seed(seed)
+    times = 0.2 + torch.rand(choices, options, generator=g)
+    worth = scale * (torch.randn(choices, options, generator=g) + 3 * (times - times.mean(1, keepdim=True)))
+    space = nn.Sequential(*(MixedOp([Plus(v, noise * scale, g) for v in row]) for row in worth.tolist()))
+    s = structure(space)
+    terms = [Term(f'{d}', (d,), row.double()) for d, row in enumerate(times)]
+    cost = CostModel(s, {c: d for d, c in enumerate(s.choices)}, terms, 'time')
+    return space, cost, float(times.amin(1).sum()), float(times.amax(1).sum())
+
+
+def searched(steps, share, scale=0.1, costs=1, **settings):
+    "The architecture steps of a gated search, and nothing else: what is left of the entropy, costs and prices, and what it says."
+    space, cost, low, high = noisy(scale=scale)
+    s, strategy = structure(space), Gated(warmup=0.0, **settings)
+    budgets = [low + share * (high - low), high][:costs]
+    losses = [LatencyAwareLoss(cost, budget, strategy.form, strategy.strength, steps=steps) for budget in budgets]
+    scatter(s, 0)
+    plan, optimizer, g = strategy.plan(s, steps), AlphaOptimizer(space, 12 / steps), torch.Generator().manual_seed(1)
+    loop = Loop(progress=False)
+    for step in range(steps):
+        strategy.architecture_step(
+            space, lambda: -space(torch.zeros(())), None, losses, optimizer, g, loop, plan.goal(step)
+        )
+    used = [float(loss.excess(probabilities(s)).detach()) + 1 for loss in losses]
+    return entropy(s) / plan.start, used, [float(loss.multiplier) for loss in losses], _short(s, losses, plan)
+
+
+@pytest.mark.parametrize('steps, share, scale', [(50, 0.7, 0.1), (200, 0.3, 100.0), (1000, 0.5, 0.1)])
+def test_it_decides_and_lands_on_the_budget_in_any_number_of_steps(steps, share, scale):
+    "Though the noise of a step is ten times what an option is worth; and whatever the scale of the task's loss."
+    left, (used,), (price,), short = searched(steps, share, scale)
+    assert left <= 0.25 and 0.97 <= used <= 1.03 and abs(price) < 2 and short == []
+
+
+def test_what_was_published_does_not():
+    left, _, _, short = searched(100, 0.5, entropy_left=1.0)
+    assert left > 0.6 and 'the entropy of the choices is' in short[0]
+
+
+def test_a_search_that_was_too_short_says_so():
+    space, cost, low, high = noisy()
+    s, budget = structure(space), 0.9 * high
+    plan = Gated().plan(s, 100)
+    with torch.no_grad():
+        for choice in s.choices:
+            choice.alpha[:] = 0.5 * torch.eye(4)[0]
+    short = _short(s, [LatencyAwareLoss(cost, budget)], plan)
+    assert len(short) == 2 and 'of the budget, of which more could be used' in short[1]
+    (over,) = _short(s, [LatencyAwareLoss(cost, 1.01 * low)], plan)[1:]
+    assert 'the expected time is' in over
+    assert len(_short(s, [LatencyAwareLoss(cost, 3 * high)], plan)) == 1  # nothing there uses so much
+    assert len(_short(s, [LatencyAwareLoss(cost, budget, 'linear')], plan)) == 1
+
+
+def test_of_two_budgets_one_binds():
+    "The price of the one that is used less does not go below zero, or the two would pull against each other."
+    left, used, prices, short = searched(100, 0.5, costs=2)
+    assert 0.95 <= used[0] <= 1.05 and used[1] < 0.9 and prices[1] == 0
+
+
+def test_sharpening_follows_its_goal_and_keeps_the_order():
+    space = set_alphas(chain(3), 5)
+    s = structure(space)
+    before = [c.alpha.detach().argsort() for c in s.choices]
+    opt = AlphaOptimizer(space, 0.1)
+    opt.sharpen(entropy(s) + 0.1)
+    assert opt.sharpness == 1  # nothing to do
+    for _ in range(30):
+        opt.sharpen(0.2)
+    assert entropy(s) == pytest.approx(0.2, abs=1e-3) and opt.sharpness > 1
+    assert all(torch.equal(a, c.alpha.detach().argsort()) for a, c in zip(before, s.choices))
+    other = AlphaOptimizer(space, 0.1)
+    other.load_state_dict(opt.state_dict())
+    assert other.sharpness == opt.sharpness
+
+
+def test_a_price_is_measured_by_the_task():
+    "At a price of 1 the gradients of cost and task are alike; where either is nothing, the unit stays as it is."
+    space, cost, low, high = noisy()
+    loss, probs = LatencyAwareLoss(cost, high / 2), probabilities(space)
+    loss.multiplier.fill_(1.0)
+    felt = [torch.randn(4) for _ in structure(space).choices]
+    _, grads = added_gradients(space, torch.tensor(1.0), [loss], probs, felt=felt)
+    length = lambda grads: float(torch.cat(grads).pow(2).sum().sqrt())
+    assert length(grads) == pytest.approx(length(felt), rel=1e-5)
+    unit = float(loss.unit)
+    added_gradients(space, torch.tensor(1.0), [loss], probs, felt=[None] * 6)
+    assert float(loss.unit) == unit > 0
+    for _ in range(50):
+        ascend([loss], probs)
+    assert float(loss.multiplier) == 5.0

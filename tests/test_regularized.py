@@ -1,13 +1,13 @@
 "The regularized search: its gradients, the guards of shrinking, what is left of removed options, and where it ends."
 
-import math
+import math, warnings
 from functools import cache
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 from nas_suite.choices import *
-from nas_suite.costs import macs
+from nas_suite.costs import CostModel, Term, macs
 from nas_suite.extraction import extract
 from nas_suite.layers import *
 from nas_suite.relaxation import *
@@ -325,3 +325,54 @@ def test_the_regularizer_acts_from_its_onset():
     assert torch.equal(end(onset=1.0), end(regularizer='none')) and not torch.equal(end(onset=0.1), end(onset=1.0))
     with pytest.raises(ValueError, match='onset is out of range: 2'):
         Regularized(onset=2)
+
+
+class Plus(nn.Module):
+    "x + value, with noise: what an option is worth, as a batch shows it."
+
+    def __init__(self, value, noise, generator):
+        super().__init__()
+        self.value, self.noise, self.generator = value, noise, generator
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.value + self.noise * torch.randn((), generator=self.generator) + 0 * self.shift
+
+
+def noisy(choices=6, options=4, scale=0.1, noise=10.0):
+    "Choices whose noise is ten times what their options are worth, a cost, and the middle of its range."
+    g = torch.Generator().manual_seed(0)
+    times = 0.2 + torch.rand(choices, options, generator=g)
+    worth = scale * (torch.randn(choices, options, generator=g) + 3 * (times - times.mean(1, keepdim=True)))
+    space = nn.Sequential(*(MixedOp([Plus(v, noise * scale, g) for v in row]) for row in worth.tolist()))
+    s = structure(space)
+    terms = [Term(f'{d}', (d,), row.double()) for d, row in enumerate(times)]
+    cost = CostModel(s, {c: d for d, c in enumerate(s.choices)}, terms, 'time')
+    return space, cost, float(times.amin(1).sum() + times.amax(1).sum()) / 2
+
+
+@pytest.mark.parametrize('steps', [60, 300])
+def test_it_decides_and_lands_on_the_budget_in_any_number_of_steps(steps):
+    space, cost, budget = noisy()
+    data = TensorDataset(torch.zeros(2 * steps // 20, 1), torch.zeros(2 * steps // 20).long())
+    task = Classification('noise', data, data, data, 2, (1,))
+    task.loss = task.score = lambda out, y: -out.mean()
+    strategy = Regularized(epochs=20, batch_size=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        history = strategy.search(space, task, [(cost, budget)], Loop(progress=False)).history
+    at = int(strategy.force * steps)
+    before, last = [row for row in history if row['step'] < at][-1], history[-1]
+    assert len(history) >= 60 and last['step'] == steps - 1
+    assert before['entropy'] < 0.5 * math.log(4) and 0.97 <= before['cost']['time'] / budget <= 1.03
+    assert 0.97 <= cost(strategy.derive(space, [(cost, budget)])) / budget <= 1
+    assert abs(before['multiplier']['time']) < 3
+
+
+def test_it_says_that_it_was_too_short():
+    space, cost, budget = noisy()
+    data = TensorDataset(torch.zeros(8, 1), torch.zeros(8).long())
+    task = Classification('noise', data, data, data, 2, (1,))
+    task.loss = task.score = lambda out, y: -out.mean()
+    with pytest.warns(UserWarning, match='too short: the entropy of the choices was .* when 6 of them were decided'):
+        Regularized(epochs=5, batch_size=2, alpha_lr=1e-3).search(space, task, [(cost, budget)], Loop(progress=False))

@@ -1,6 +1,6 @@
 "What architectures cost, exactly and in bulk, in expectation, and against a budget."
 from .counts import cost_of, count_macs, count_params, counted, is_fixed, is_unit, macs, params, plain, weight_bytes
-from .loss import LatencyAwareLoss
+from .loss import LatencyAwareLoss, ascend
 from .models import CostModel, Reading, amount, cheapest, feasible, minimise
 from .programme import Best, Programme, TooLarge
 from .ranking import Certificate, best_networks, certificate, linear_part
@@ -14,7 +14,7 @@ named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
 __all__ = [
     'Best', 'Call', 'Certificate', 'CostModel', 'Fit', 'LatencyAwareLoss', 'Programme', 'Reading', 'Record', 'Term',
-    'TooLarge', 'aligned', 'amount', 'best_networks', 'certificate', 'cheapest', 'cost_of', 'count_macs',
+    'TooLarge', 'aligned', 'amount', 'ascend', 'best_networks', 'certificate', 'cheapest', 'cost_of', 'count_macs',
     'count_params', 'counted', 'distribution', 'every_pair', 'feasible', 'is_elastic', 'is_fixed', 'is_unit',
     'linear_part', 'macs', 'merged', 'minimise', 'named', 'neighbours', 'on_meta', 'one_sample', 'only_options',
     'params', 'plain', 'regression', 'sizes', 'sum_of', 'survey', 'tabulate', 'term', 'weight_bytes']

@@ -5,29 +5,30 @@
 # %% auto #0
 __all__ = ['AlphaOptimizer', 'Gated']
 
-# %% ../../nbs/strategies/02_gated.ipynb #836dc0a0
-import torch
+# %% ../../nbs/strategies/02_gated.ipynb #fba96da4
+import math, torch, warnings
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..arguments import given, number, positive, whole
 from ..choices import Structure, alphas, structure
-from ..costs import LatencyAwareLoss
-from ..relaxation import draw_gates, draw_path, entropy, modes, probabilities
+from ..costs import LatencyAwareLoss, ascend
+from ..relaxation import draw_gates, draw_path, entropy, logits, modes, probabilities
 from .base import Strategy, Trained
-from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, reinforce_gradients, scatter,
-    weight_step)
+from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, reinforce_gradients,
+    scatter, weight_step)
 from ..training import cosine, head_of, seeded, set_rate, sgd
 
-# %% ../../nbs/strategies/02_gated.ipynb #574d6ead
+# %% ../../nbs/strategies/02_gated.ipynb #21786c16
 class AlphaOptimizer:
     "Adam with beta1 = 0 and no decay, which keeps the mass of sampled pairs."
     def __init__(self, space: nn.Module, lr: float, beta: float = .999, eps: float = 1e-8):
         self.structure, self.lr, self.beta, self.eps, self.steps = structure(space), lr, beta, eps, 0
         self.square = [torch.zeros_like(a) for a in alphas(space)]
-    def state_dict(self) -> dict: return dict(steps=self.steps, square=self.square)
+        self.sharpness = 1. # One over the temperature
+    def state_dict(self) -> dict: return dict(steps=self.steps, square=self.square, sharpness=self.sharpness)
     def load_state_dict(self, state: dict):
-        self.steps = state['steps']
+        self.steps, self.sharpness = state['steps'], state['sharpness']
         for square,new in zip(self.square, state['square']):
             square.copy_(new)
 
@@ -47,14 +48,31 @@ def step(self: AlphaOptimizer,
         by_task, by_cost = (_or_zeros(grads[d], choice.alpha) for grads in (task, cost))
         both = by_task + by_cost
         square.mul_(self.beta).addcmul_(both, both, value=1 - self.beta)
-        rate = self.lr / ((square / correct).sqrt() + self.eps)
+        rate = self.sharpness * self.lr / ((square / correct).sqrt() + self.eps)
         new = choice.alpha - rate * by_task
         if d in pairs:
             pair = list(pairs[d])
             new[pair] -= new[pair].logsumexp(0) - choice.alpha[pair].logsumexp(0)
         choice.alpha.copy_(new - rate * by_cost)
 
-# %% ../../nbs/strategies/02_gated.ipynb #fffd2c2d
+# %% ../../nbs/strategies/02_gated.ipynb #f9a2627a
+_SHARPER = .3 # The most that log s rises in a step
+
+@patch
+@torch.no_grad()
+def sharpen(self: AlphaOptimizer, goal: float):
+    "Scale the logits towards a mean entropy that is no larger than this, in nats."
+    over, alpha = entropy(self.structure) - goal, logits(self.structure)
+    if over <= 0: return
+    p, alpha = alpha.softmax(1), alpha.masked_fill(alpha.isinf(), 0.)
+    middle = (p * alpha).sum(1, keepdim=True)
+    spread = float((p * (alpha - middle)**2).sum(1).mean())
+    factor = math.exp(min(_SHARPER, over / max(spread, 1e-12)))
+    self.sharpness *= factor
+    for choice in self.structure.choices:
+        choice.alpha.sub_(choice.alpha.mean()).mul_(factor)
+
+# %% ../../nbs/strategies/02_gated.ipynb #b5243c11
 @dataclass
 class Gated(Strategy):
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
@@ -66,6 +84,7 @@ class Gated(Strategy):
     lr: float = .05         # Of the weights: SGD with Nesterov momentum, cosine
     alpha_lr: float = None  # Of alpha; default: so that all architecture steps together could move one by about 12
     weight_decay: float = 4e-5
+    entropy_left: float = .2 # The most that is left of the entropy at the end; 1: nothing is sharpened, as published
     form: str = 'constrained' # Of the latency-aware loss
     strength: float = None  # Its strength
 
@@ -77,12 +96,13 @@ class Gated(Strategy):
         self.batch_size, self.lr = whole('batch_size', self.batch_size, 2), positive('lr', self.lr)
         self.warmup = number('warmup', self.warmup, 0, below=1)
         self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
+        self.entropy_left = number('entropy_left', self.entropy_left, above=0, most=1)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
         "The most probable architecture at the budget, within all limits; ValueError if there is none."
         return derive(space, limits)
 
-# %% ../../nbs/strategies/02_gated.ipynb #9c41d512
+# %% ../../nbs/strategies/02_gated.ipynb #7c36da0a
 @patch
 def _task_gradients(self: Gated, s: Structure, space, score, reward, generator, loop) -> tuple:
     "The task's loss, its gradient for each alpha, and the pairs that were sampled."
@@ -96,56 +116,103 @@ def _task_gradients(self: Gated, s: Structure, space, score, reward, generator, 
 @patch
 def architecture_step(self: Gated, space: nn.Module,
     score, reward, # function() -> number: run the space, one for gates and one for REINFORCE
-    losses, optimizer: AlphaOptimizer, generator, loop
+    losses, optimizer: AlphaOptimizer, generator, loop,
+    goal: float # The most that the mean entropy is to be, in nats
 ) -> Tensor:
     "One step of alpha, and of the prices; the task's loss."
     s = optimizer.structure
     out, grads, pairs = self._task_gradients(s, space, score, reward, generator, loop)
-    factor, more = added_gradients(s, out, losses, probabilities(s))
+    factor, more = added_gradients(s, out, losses, probabilities(s), felt=grads)
     optimizer.step([None if g is None else factor * g for g in grads], more, pairs)
-    probs = probabilities(s)
-    for loss in losses:
-        loss.ascend(probs)
+    optimizer.sharpen(goal)
+    ascend(losses, probabilities(s))
     return out
 
-# %% ../../nbs/strategies/02_gated.ipynb #353aa838
+# %% ../../nbs/strategies/02_gated.ipynb #47a17ebd
 @torch.no_grad()
-def _noted(s: Structure, row: dict, losses) -> dict:
+def _noted(s: Structure, row: dict, losses, sharpness: float) -> dict:
     "A row of the history: beliefs, how sure they are, what they cost, and the prices."
     probs = probabilities(s)
     return row | dict(
-        entropy=entropy(s),
+        entropy=entropy(s), sharpness=sharpness,
         probs={n: [round(v, 5) for v in p.tolist()] for n,p in probs.items()},
         cost={f.cost.name: float(f.cost.expected(probs)) for f in losses},
         multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/02_gated.ipynb #31cf95ea
+# %% ../../nbs/strategies/02_gated.ipynb #5d6342ea
+@dataclass
+class _Plan:
+    "Which steps are for the architecture, and how sure the beliefs are to be after each."
+    first: int
+    every: int
+    total: int      # Architecture steps
+    start: float    # Entropy at the beginning, in nats
+    left: float     # Part of it that may be left at the end
+
+    def has(self, step: int) -> bool: return step >= self.first and (step - self.first) % self.every == 0
+    def goal(self, step: int) -> float:
+        done = 1 + (step - self.first) // self.every
+        return self.start * (1 - (1 - self.left) * (done / self.total)**2)
+
+@patch
+def plan(self: Gated, space: nn.Module, steps: int) -> _Plan:
+    "When what happens, in so many steps of a search that begins with the space as it is."
+    first = int(self.warmup * steps)
+    return _Plan(first, self.every, max(1, -(-(steps - first) // self.every)), entropy(space), self.entropy_left)
+
+# %% ../../nbs/strategies/02_gated.ipynb #99b8017b
+def _short(s: Structure, losses, plan: _Plan) -> list:
+    "What a search came to the end of its steps without, as texts."
+    found, fill = [], [(float(f.excess(probabilities(s)).detach()) + 1, f) for f in losses if f.form == 'constrained']
+    if entropy(s) > plan.start / 2:
+        found.append(f"the entropy of the choices is {entropy(s):.2f}, from {plan.start:.2f} at the start")
+    found += [f"the expected {f.cost.name} is {used:.2f} of the budget" for used, f in fill if used > 1.03]
+    limits, sums = [(f.cost, f.budget) for f in losses], [used for used, f in fill if f.cost.reduce == 'sum']
+    if sums and max(sums) < .97 and fitting(s, limits, .97) is not None:
+        found.append(f"the expected cost is {max(sums):.2f} of the budget, of which more could be used")
+    return found
+
+def _tell(short: list, plan: _Plan):
+    "A warning where the search was too short."
+    if short: warnings.warn(f"the search was too short, of {plan.total} architecture steps: {'; '.join(short)}")
+
+# %% ../../nbs/strategies/02_gated.ipynb #55b0b1ec
+@patch
+def _prepare(self: Gated, space, head, limits: list, plan: _Plan, loop) -> dict:
+    "What is trained, and what trains it."
+    losses = [LatencyAwareLoss(c, b, self.form, self.strength, steps=plan.total) for c,b in limits]
+    return dict(
+        space=space, head=head,
+        opt=sgd(nn.ModuleList([space, head]), self.lr, weight_decay=self.weight_decay),
+        arch_opt=AlphaOptimizer(space, self.alpha_lr or 12 / plan.total),
+        prices=nn.ModuleList(losses).to(loop.device))
+
 @patch
 def search(self: Gated, space: nn.Module, task, limits: list, loop) -> Trained:
     "Train weights and alphas in place."
     loop.place(space)
     s, head = structure(space), head_of(task, loop.seed, loop.device)
-    losses = nn.ModuleList([LatencyAwareLoss(c, b, self.form, self.strength) for c,b in limits]).to(loop.device)
     train = loop.stream(task.train, self.batch_size, task.augment)
     held = loop.stream(task.held, self.batch_size, task.augment, loop.seed + 1)
     steps = self.epochs * train.per_epoch
-    first = int(self.warmup * steps) # architecture step
-    optimizer = sgd(nn.ModuleList([space, head]), self.lr, weight_decay=self.weight_decay)
-    arch_optimizer = AlphaOptimizer(space, self.alpha_lr or 12 * self.every / max(1, steps - first))
     scatter(s, loop.seed)
-    loop.resume(dict(space=space, head=head, opt=optimizer, arch_opt=arch_optimizer, prices=losses), baseline=None)
+    plan = self.plan(s, steps)
+    parts = self._prepare(space, head, limits, plan, loop)
+    optimizer, arch_optimizer, losses = parts['opt'], parts['arch_opt'], parts['prices']
+    loop.resume(parts, baseline=None)
 
     for step in loop.steps(steps):
         set_rate(optimizer, cosine(step, steps, self.lr))
         x, y = next(train)
-        path, loss = draw_path(s, seeded(loop.seed, 'path', step), step < first), task.loss_at(loop.share)
+        path, loss = draw_path(s, seeded(loop.seed, 'path', step), step < plan.first), task.loss_at(loop.share)
         output = lambda: loop.run(x, space, head)
         row = dict(step=step, loss=weight_step(space, path, lambda: loss(output(), y), optimizer, loop))
-        if step >= first and (step - first) % self.every == 0:
+        if plan.has(step):
             x, y = next(held)
             row['arch_loss'] = self.architecture_step(
                 space, lambda: task.score(output(), y), lambda: task.reward(output(), y),
-                losses, arch_optimizer, seeded(loop.seed, 'gates', step), loop)
+                losses, arch_optimizer, seeded(loop.seed, 'gates', step), loop, plan.goal(step))
         if loop.due(200):
-            loop.note(_noted(s, row, losses))
+            loop.note(_noted(s, row, losses, arch_optimizer.sharpness))
+    _tell(_short(s, losses, plan), plan)
     return Trained(loop.history, head.state_dict(), loop.spent)

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['usual', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #3961ddd7
-import torch
+# %% ../../nbs/strategies/05_regularized.ipynb #40400ed1
+import math, torch, warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..arguments import given, number, positive, whole
 from ..choices import Structure, active, alphas, choices, encode, restrict, roles, structure, weights
-from ..costs import LatencyAwareLoss
+from ..costs import LatencyAwareLoss, ascend
 from ..relaxation import (entropies, entropy, normalisations, probabilities, reachable, regularization,
     regularizers, soften, undecided, undecided_by)
 from .base import Strategy, Trained
@@ -186,7 +186,7 @@ def _check_words(self: Regularized):
     for what,word,known in words + [('role', role, roles) for role in self.strength]:
         if word not in known: raise ValueError(f"there is no {what} {word!r}; they are {', '.join(known)}")
 
-# %% ../../nbs/strategies/05_regularized.ipynb #5a6d3768
+# %% ../../nbs/strategies/05_regularized.ipynb #97a14257
 @dataclass
 class _Plan:
     "The steps of a search at which something changes."
@@ -196,6 +196,10 @@ class _Plan:
     last: int   # Look: what is undecided then is decided
     looks: set
 
+    def goal(self, step: int) -> float:
+        "The most that the mean entropy is to be after a step, as a part of that at the start."
+        return max(0., 1 - ((step + 1 - self.first) / max(1, self.last - self.first))**2)
+
 @patch
 def plan(self: Regularized, steps: int) -> _Plan:
     "What happens when, in so many steps."
@@ -203,29 +207,35 @@ def plan(self: Regularized, steps: int) -> _Plan:
     looks = {first + max(1, round((last - first) * (i + 1) / (self.shrinks + 1))) for i in range(self.shrinks)}
     return _Plan(steps, first, onset, last, looks | ({last} if self.shrinks else set()))
 
-# %% ../../nbs/strategies/05_regularized.ipynb #c39dc71e
+# %% ../../nbs/strategies/05_regularized.ipynb #75f4e388
+_HARDER = 100. # How far log pressure rises in a search all of whose entropy is too much
+
+def _pressure(before: float, excess: float, steps: int) -> float:
+    "The factor on the regularizer, after a step with so much more entropy than its goal, a part of that at the start."
+    return math.exp(max(0., math.log(before) + _HARDER / steps * excess))
+
+# %% ../../nbs/strategies/05_regularized.ipynb #100e5e94
 @patch
 def architecture_step(self: Regularized, view: nn.Module, s: Structure,
     score, # function() -> Tensor that runs the view
     losses, optimizer, loop,
-    groups: dict # Columns of the undecided choices that are regularized, by role
+    groups: dict, # Columns of the undecided choices that are regularized, by role
+    pressure: float = 1. # Times the strength of the regularizer
 ) -> Tensor:
     "One step of the logits; the task's loss."
     out, grads = architecture_gradients(view, soften(s, self.weights), score, loop)
-    pressure = regularized(s, self.regularizer, self.weights, self.strength, groups)
-    factor, more = added_gradients(s, out, losses, probabilities(s, self.weights), pressure)
+    pressed = pressure * regularized(s, self.regularizer, self.weights, self.strength, groups)
+    factor, more = added_gradients(s, out, losses, probabilities(s, self.weights), pressed, grads)
     for choice,grad,added in zip(s.choices, grads, more):
         parts = [g for g in (None if grad is None else factor * grad, added) if g is not None]
         decay = self.alpha_decay * choice.alpha.detach()
         choice.alpha.grad = (sum(parts) + decay) * choice.alive if parts else None
     nn.utils.clip_grad_norm_([c.alpha for c in s.choices], self.clip)
     optimizer.step()
-    beliefs = {n: p.detach() for n,p in probabilities(s, self.weights).items()}
-    for loss in losses:
-        loss.ascend(beliefs)
+    ascend(losses, {n: p.detach() for n,p in probabilities(s, self.weights).items()})
     return out
 
-# %% ../../nbs/strategies/05_regularized.ipynb #e4e12f88
+# %% ../../nbs/strategies/05_regularized.ipynb #220ac69f
 def _decided(space, limits, weights):
     "A view of the one network that is likeliest within the limits."
     return _settled(restrict(space, derive(space, limits, probabilities(space, weights))), weights)
@@ -233,6 +243,7 @@ def _decided(space, limits, weights):
 @patch
 def _look(self: Regularized, view, limits, optimizer, loop, last: bool):
     "The view that is left; at the last look of one network, and what was undecided is remembered."
+    loop.values['left'] = entropy(view, self.weights)
     smaller = shrink(view, limits, self.threshold, self.weights)
     if last and undecided(smaller):
         loop.values['forced'] = undecided(smaller)
@@ -256,21 +267,36 @@ def _noted(self: Regularized, row: dict, view, losses) -> dict:
         cost={f.cost.name: float(f.cost.expected(probs)) for f in losses},
         multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/05_regularized.ipynb #aeb9f186
+# %% ../../nbs/strategies/05_regularized.ipynb #777af23e
+def _tell(left: float, start: float, forced: list):
+    "A warning where a search was too short to decide."
+    if not forced or left <= start / 2: return
+    warnings.warn(f"the search was too short: the entropy of the choices was {left:.2f}, from {start:.2f} at the "
+                  f"start, when {len(forced)} of them were decided by force")
+
+@patch
+def _press(self: Regularized, view, start: float, plan: _Plan, step: int, loop):
+    "Press harder or less hard after a step under the regularizer."
+    excess = entropy(view, self.weights) / start - plan.goal(step)
+    loop.values['pressure'] = _pressure(loop.values['pressure'], excess, max(1, plan.last - plan.first))
+
+# %% ../../nbs/strategies/05_regularized.ipynb #2f0c22db
 @patch
 def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Trained:
     "Train weights and alphas in place until the space is one network."
     loop.place(space)
     view, head = restrict(space, {}), head_of(task, loop.seed, loop.device)
-    losses = [LatencyAwareLoss(c, b, self.budget_form, self.budget_strength) for c,b in limits]
-    losses = nn.ModuleList(losses).to(loop.device)
     train = loop.stream(task.train, self.batch_size, task.augment)
     held = loop.stream(task.held if self.held else task.train, self.batch_size, task.augment, loop.seed + 1)
     plan = self.plan(self.epochs * train.per_epoch)
+    priced = dict(form=self.budget_form, strength=self.budget_strength, steps=max(1, plan.last - plan.first))
+    losses = nn.ModuleList([LatencyAwareLoss(c, b, **priced) for c,b in limits]).to(loop.device)
     optimizer = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
     arch_optimizer = torch.optim.Adam(alphas(space), self.alpha_lr or 16 / max(1, plan.last - plan.first))
     scatter(space, loop.seed)
-    loop.resume(dict(space=view, head=head, opt=optimizer, arch_opt=arch_optimizer, prices=losses), forced=[])
+    start = entropy(space, self.weights)
+    parts = dict(space=view, head=head, opt=optimizer, arch_opt=arch_optimizer, prices=losses)
+    loop.resume(parts, forced=[], left=start, pressure=1.)
 
     s, groups = structure(view), undecided_by(view)
     for step in loop.steps(plan.steps):
@@ -284,7 +310,9 @@ def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Tra
             x, y = next(held)
             pressed = groups if step >= plan.onset else {}
             row['arch_loss'] = self.architecture_step(
-                view, s, lambda: task.score(output(), y), losses, arch_optimizer, loop, pressed)
+                view, s, lambda: task.score(output(), y), losses, arch_optimizer, loop, pressed,
+                loop.values['pressure'])
+            if pressed: self._press(view, start, plan, step, loop)
         if groups and step in plan.looks:
             loop.parts['space'] = view = self._look(view, limits, arch_optimizer, loop, step == plan.last)
             s, groups = structure(view), undecided_by(view)
@@ -292,4 +320,5 @@ def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Tra
             row['forced'] = loop.values['forced']
         if loop.due(60):
             loop.note(self._noted(row, view, losses))
+    _tell(loop.values['left'], start, loop.values['forced'])
     return Trained(loop.history, head.state_dict(), loop.spent)

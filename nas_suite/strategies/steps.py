@@ -77,20 +77,41 @@ def _gradients(out, logits, loop) -> list:
     grads = torch.autograd.grad(scale * out, logits, allow_unused=True)
     return [None if g is None else (g / scale).nan_to_num(0., 0., 0.) for g in grads]
 
-# %% ../../nbs/strategies/01_steps.ipynb #beb170e1
+# %% ../../nbs/strategies/01_steps.ipynb #5bc89eba
+def _length(grads) -> Tensor:
+    "The length of gradients of all choices, None where there is none."
+    there = [grad.detach().double().pow(2).sum() for grad in grads if grad is not None]
+    return torch.stack(there).sum().sqrt() if there else torch.zeros(())
+
+def _mixed(parts: list, weights: list) -> list:
+    "The weighted sum, choice by choice, of gradients that may be None."
+    there = [[(w, grad) for w, grad in zip(weights, grads) if grad is not None] for grads in zip(*parts)]
+    return [sum(w.to(grad) * grad for w, grad in found) if found else None for found in there]
+
+def _slope(value: Tensor, logits: list) -> list:
+    "The gradient of a number for each alpha, None where it does not depend on it."
+    if not value.requires_grad: return [None] * len(logits)
+    return torch.autograd.grad(value, logits, allow_unused=True, retain_graph=True)
+
 def added_gradients(space: nn.Module,
     task_loss: Tensor,
     losses: list, # Latency-aware losses
     probs: dict, # Differentiable in alpha
-    more: Tensor = 0. # A loss of alpha, beside the others
+    more: Tensor = None, # A loss of alpha, beside the others
+    felt: list = () # The task's gradients, one a choice: what prices are measured by
 ) -> tuple:
     "What the cost's losses, and `more`, add: the factor on the task's gradient, and the gradient for each alpha."
-    total = task = task_loss.detach().clone().requires_grad_(True)
-    for loss in losses:
-        total = loss(total, probs)
     logits = [c.alpha for c in structure(space).choices]
-    factor, *grads = torch.autograd.grad(total + more, [task, *logits], allow_unused=True)
-    return factor, grads
+    overs = [loss.excess(probs) for loss in losses]
+    parts = [_slope(over, logits) for over in overs]
+    for loss, part in zip(losses, parts):
+        loss.weigh(_length(felt), _length(part))
+    total, *overs = leaves = [v.detach().clone().requires_grad_(True) for v in (task_loss, *overs)]
+    for loss, over in zip(losses, overs):
+        total = loss.worth(total, over)
+    factor, *prices = torch.autograd.grad(total, leaves)
+    if more is not None: parts, prices = [*parts, _slope(more, logits)], [*prices, torch.ones(())]
+    return factor, _mixed(parts, prices) if parts else [None] * len(logits)
 
 # %% ../../nbs/strategies/01_steps.ipynb #26eb61ed
 @torch.no_grad()
