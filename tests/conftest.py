@@ -35,6 +35,14 @@ def trial(monkeypatch):
 
 
 @pytest.fixture
+def unwritten(monkeypatch):
+    "Searches write no .pt2 and no ONNX file, which takes seconds: the folder has the weights and the JSON alone."
+    from nas_suite.front import export
+
+    monkeypatch.setattr(export, '_attempt', lambda *_: None)
+
+
+@pytest.fixture
 def shared():
     "Function: a path inside the shared data; skips, naming it, where it is absent."
     root = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared'))

@@ -133,7 +133,7 @@ def test_the_front(run, task, tmp_path):
         search.front(mine, 'joules')
 
 
-def test_a_search_takes_a_supernet_over(run, task, tmp_path):
+def test_a_search_takes_a_supernet_over(run, task, tmp_path, unwritten):
     budget = macs(small(), (1, 8, 8))(largest(small())) * 0.5
     found = search.run(small(), task, strategy(), dict(macs=budget), tmp_path / 'run', supernet=run, progress=False)
     assert found.costs['macs'] <= budget and found.history == json.loads((run / 'history.json').read_text())

@@ -490,7 +490,7 @@ def test_killed_at_any_time(found, processes, tmp_path):
 # ---------------------------------------------------------------- budgets
 
 
-def test_both_budgets_fixed_choices_and_a_folder_of_images(tmp_path):
+def test_both_budgets_fixed_choices_and_a_folder_of_images(tmp_path, unwritten):
     from PIL import Image
 
     g = torch.Generator().manual_seed(0)
@@ -538,7 +538,7 @@ def test_both_budgets_fixed_choices_and_a_folder_of_images(tmp_path):
     assert json.loads((tmp_path / 'run' / 'config.json').read_text())['fixed'] == fixed
 
 
-def test_a_budget_of_parameters(tmp_path):
+def test_a_budget_of_parameters(tmp_path, unwritten):
     cost = params(mobile(), shape)
     low, high = cheapest(cost)[0], cost(largest(mobile()))
     found = search.classification(
@@ -798,7 +798,7 @@ def test_a_predicted_latency_is_within_the_budget_with_its_interval(error):
     )  # fewer networks, wider
 
 
-def test_a_device_given_in_each_form_is_one(tmp_path):
+def test_a_device_given_in_each_form_is_one(tmp_path, unwritten):
     space, quick = mobile(), dict(strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0)
     c = phone(space, 0.05)
     b = 0.9 * c(largest(space))
@@ -914,7 +914,7 @@ def dear_layers(space, input_shape):
     )
 
 
-def test_costs_of_ones_own_are_budgets(tmp_path):
+def test_costs_of_ones_own_are_budgets(tmp_path, unwritten):
     quick, count = dict(strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0), macs(mobile(), shape)
     found = go(tmp_path / 'run', **quick, budget={dear_layers: 3 * budget, 'params': '100k'})
     assert found.costs['energy_mj'] == 3 * count(found.arch) <= 3 * budget and set(found.costs) == {
@@ -1015,7 +1015,7 @@ def test_the_network_is_an_ordinary_one_and_nothing_of_a_pt2_is_read(found, monk
     calls = {
         ast.unparse(n.func)
         for p in root.rglob('*.py')
-        for n in ast.walk(ast.parse(p.read_text()))
-        if isinstance(n, ast.Call)
+        for n in ast.walk(ast.parse(p.read_text() if p.name != '_modidx.py' else ''))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in ('load', 'export')
     }
     assert 'torch.export.load' not in calls and 'torch.export.export' in calls

@@ -675,7 +675,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_a_supernet_serves_several_budgets(sh, tmp_path):
+def test_a_supernet_serves_several_budgets(sh, tmp_path, unwritten):
     task = scenes()
     found = search.segmentation(
         task,

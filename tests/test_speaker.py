@@ -736,7 +736,7 @@ def test_command_line(run, tmp_path):
         assert r.returncode == 2 and word in r.stderr and len(r.stderr.strip().splitlines()) <= 2, (args, r.stderr)
 
 
-def test_gated_runs_on_this_space_and_task(tmp_path):
+def test_gated_runs_on_this_space_and_task(tmp_path, unwritten):
     torch.manual_seed(0)
     space, task = tiny_space(), tiny_task(held=0.3)
     found = search.speaker(

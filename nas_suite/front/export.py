@@ -232,7 +232,13 @@ def _attempt(write, path: Path, notes: dict):
         path.unlink(missing_ok=True)
         notes[path.suffix[1:]] = f'not written: {reason(error)}'
 
-# %% ../../nbs/front/01_export.ipynb #5d73c65a
+# %% ../../nbs/front/01_export.ipynb #ede81c6c
+def _out_of_place(model: nn.Module):
+    "Let no layer write into its input, in place."
+    for layer in model.modules():
+        if getattr(layer, 'inplace', False): layer.inplace = False
+
+# %% ../../nbs/front/01_export.ipynb #70e0bde7
 def export(
     model: nn.Module, # Plain PyTorch
     input_shape: tuple, # Of one sample
@@ -248,6 +254,7 @@ def export(
     x, notes, pt2, onnx = example(model, input_shape), written.notes, folder/'model.pt2', folder/'model.onnx'
     with torch.no_grad():
         if not finite(model(x)): raise not_finite('the network gives numbers that are NaN or infinite', x, model)
+    _out_of_place(model)
     program, x = _attempt(lambda: _write_pt2(model, x, pt2), pt2, notes) or (None, x)
     if len(x) == 1:
         notes |= dict.fromkeys(('pt2', 'onnx'), 'takes one sample at a time: it is made for one size of the batch')
