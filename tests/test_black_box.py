@@ -9,6 +9,9 @@ from nas_suite.costs import macs
 from nas_suite.strategies.black_box import BlackBox
 from nas_suite.strategies.evolution import Evolution, Population, evolve
 from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.local_search import LocalSearch
+from nas_suite.strategies.random import Random
+from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.scores import Accuracy
 from nas_suite.training import Loop
 
@@ -28,7 +31,10 @@ def driven(strategy, turns=20, n=7, limits=half, score=landscape):
     return at_work
 
 
-@pytest.mark.parametrize('make', [CrossEntropy, lambda: Evolution(population=12, parents=4, finalists=4)])
+ours = [Random, LocalSearch, Ridge, lambda: Evolution(population=12, parents=4, finalists=4)]
+
+
+@pytest.mark.parametrize('make', [CrossEntropy, *ours])
 @pytest.mark.parametrize(
     'limits', [[], half, [(cost, cost(smallest(space)))]], ids=['none', 'half', 'the smallest alone']
 )
@@ -44,7 +50,7 @@ def test_failures_never_win():
         scores = landscape(rows)
         return scores.masked_fill(scores > scores.median(), math.nan)
 
-    for strategy in (CrossEntropy(), Evolution(population=12, parents=4, finalists=4)):
+    for strategy in (CrossEntropy(), *(make() for make in ours)):
         told = driven(strategy, score=failing)
         assert told.best().score < math.inf and any(one.score == -math.inf for one in told.told)
         assert driven(strategy, turns=2, score=lambda rows: landscape(rows) * math.nan).best() is None

@@ -16,7 +16,10 @@ from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.integer_program import IntegerProgram
+from nas_suite.strategies.local_search import LocalSearch
+from nas_suite.strategies.random import Random
 from nas_suite.strategies.regularized import Regularized
+from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.steps import _market, derive
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, segmentation
@@ -171,6 +174,10 @@ STRATEGIES = {
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
 STRATEGIES['integer program'] = lambda: IntegerProgram(epochs=6, evaluations=8, batch=3, start=3)
+few = dict(epochs=6, evaluations=8, batch=4)
+STRATEGIES['random'] = lambda: Random(**few)
+STRATEGIES['local search'] = lambda: LocalSearch(**few)
+STRATEGIES['ridge'] = lambda: Ridge(**few, start=4)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
@@ -179,6 +186,9 @@ CHANGED = {  # settings that a configuration must tell
     ),
     'evolution': Evolution(**evolving | dict(score='predictor', samples=30)),
     'integer program': IntegerProgram(pairs=True, ridge=1.0, supernet=dict(epochs=2, batch_size=4)),
+    'random': Random(epochs=3, evaluations=30, used=0.5),
+    'local search': LocalSearch(evaluations=30, batch=3, used=0),
+    'ridge': Ridge(features='options', ranks=False, penalty=0.1, start=3),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 
