@@ -17,6 +17,7 @@ SOURCES = {  # file -> what is in it, and where the numbers are published
     'github.com/HayeonLee/HELP',
     'nasbench_macro/cifar10.npz': 'accuracy of 6,561 chains: arch (6561, 8), acc (6561, 3), flops, params; '
     'github.com/xiusu/NAS-Bench-Macro',
+    'cifar10_jpeg.npz': 'images and labels of CIFAR-10; data_recipes/jpeg_npz.py says how they are laid out',
 }
 CAPS = [(device, share) for device in ('raspi4', 'titan_rtx_256', 'pixel2', 'fpga') for share in (0.25, 0.5)]
 BUDGETS = (0.25, 0.5, 0.75)

@@ -110,12 +110,17 @@ def best(self: Sampler) -> Told | None:
     "The best that was told within the limits; None where there is none."
     return best_of(self.space, self.told, self.limits)
 
-# %% ../../nbs/strategies/08_black_box.ipynb #f2dd2f57
+# %% ../../nbs/strategies/08_black_box.ipynb #a5469061
+@patch
+def scored_by(self: BlackBox, space: nn.Module, task, loop: Loop) -> Accuracy:
+    "What networks are judged by."
+    return Accuracy(space, task, device=loop.device, seed=loop.seed)
+
 @patch
 def judge(self: BlackBox, space: nn.Module, task, loop: Loop):
     "Get ready to evaluate networks of a trained supernet, knowing what was evaluated before."
     self.seed, self.progress, self.searched = loop.seed, loop.progress, []
-    self.accuracy = Accuracy(space, task, device=loop.device, seed=loop.seed)
+    self.accuracy = self.scored_by(space, task, loop)
     self.file = None if loop.checkpoint is None else loop.checkpoint.with_name('scores.json')
     if self.file is not None: self.accuracy.load(self.file)
     if loop.rank > 0: self.file = None # the first process writes

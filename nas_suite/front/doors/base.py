@@ -51,7 +51,7 @@ def looked_at(budget: dict = None, latency_ms=None, macs=None, params=None, stra
     one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     asked(strategy, epochs, **how)
 
-# %% ../../../nbs/front/doors/00_base.ipynb #9a10d8ef
+# %% ../../../nbs/front/doors/00_base.ipynb #87c81544
 def through(
     task: Task, strategy, budget: dict, # As of `run`
     space: nn.Module = None, # Default: the task's own
@@ -63,5 +63,6 @@ def through(
     strategy = strategy_named(strategy, epochs=epochs, batch_size=batch_size)
     names = {name_of(key): most for key, most in budget.items()}
     if space is None: space = task.default_space(names, strategy.keeps_weights, seed)
-    if not strategy.keeps_weights: more.setdefault('retrain_epochs', max(1, round(2 * strategy.epochs)))
+    if strategy.epochs and not strategy.keeps_weights: # what trains nothing says nothing of how long it takes
+        more.setdefault('retrain_epochs', max(1, round(2 * strategy.epochs)))
     return run(space, task, strategy, budget, run_dir, seed, device, **more)
