@@ -19,6 +19,8 @@ from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.integer_program import IntegerProgram
 from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
+from nas_suite.strategies.natural_gradient import NaturalGradient
+from nas_suite.strategies.probabilistic import Probabilistic
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.steps import _market, derive
@@ -182,6 +184,8 @@ STRATEGIES['local search'] = lambda: LocalSearch(**few)
 STRATEGIES['ridge'] = lambda: Ridge(**few, start=4)
 STRATEGIES['training free'] = lambda: TrainingFree('gradient_norm', evaluations=3, batch=2, items=2, parents=1)
 STRATEGIES['coordinate descent'] = lambda: CoordinateDescent(epochs=1, evaluations=4, batch=2, layers=2, candidates=2)
+STRATEGIES['probabilistic'] = lambda: Probabilistic(epochs=2, batch_size=4)
+STRATEGIES['natural gradient'] = lambda: NaturalGradient(epochs=6, evaluations=8, batch=4)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where strategies are tried that see no space
 SEES_SCORES = ('training free', 'coordinate descent')
@@ -197,6 +201,8 @@ CHANGED = {  # settings that a configuration must tell
     'ridge': Ridge(features='options', ranks=False, penalty=0.1, start=3),
     'training free': TrainingFree('degree', evaluations=30, batch=5, items=8, parents=3, mutation=0.5),
     'coordinate descent': CoordinateDescent(first=0.1, decay=0.9, layers=3, candidates=4),
+    'probabilistic': Probabilistic(draws=1.0, least=8, temperature=0.1),
+    'natural gradient': NaturalGradient(rate=0.1, batch=16),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['best_networks', 'Certificate', 'certificate', 'linear_part']
 
-# %% ../../nbs/costs/10_ranking.ipynb #697222d4
+# %% ../../nbs/costs/10_ranking.ipynb #fe1d1aef
 import math, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
-from torch import nn, Tensor
+from torch import nn
 from ..choices import canonical, decode, sample, structure
 from .models import CostModel
 from .programme import Best, Programme
@@ -35,7 +35,7 @@ def best(self: _Solved, but: list) -> Best | None:
     ended = found.most > near.worth + 1e-6 * max(1., abs(near.worth))
     return Best(near.row, true, found.most if ended else true)
 
-# %% ../../nbs/costs/10_ranking.ipynb #a860b05d
+# %% ../../nbs/costs/10_ranking.ipynb #a790fdc1
 _FEW = 2**15 # networks that are listed
 
 class _Listed:
@@ -50,7 +50,7 @@ class _Listed:
         self.rows = rows[order]
 
     def best(self, but: list) -> Best | None:
-        unwanted, row = set(map(tuple, but)), None
+        unwanted = set(map(tuple, but))
         place = next((i for i,row in enumerate(self.rows.tolist()) if tuple(row) not in unwanted), None)
         if place is None: return None
         return Best(self.rows[place][None], *[float(self.values[place])] * 2)

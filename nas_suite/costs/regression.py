@@ -16,7 +16,7 @@ from ..choices import Structure, active, canonical, check_rows, encode, structur
 from .models import CostModel
 from .tables import Term
 
-# %% ../../nbs/costs/09_regression.ipynb #2808142f
+# %% ../../nbs/costs/09_regression.ipynb #e17cb987
 _LARGEST = 10**6 # entries of a table
 
 def _conditions(s: Structure, columns) -> tuple:
@@ -39,7 +39,7 @@ def sum_of(space: nn.Module,
     parts: dict, # Name of a choice -> what each option adds, (options,); pair of names -> (options, options)
     name: str, offset: float = 0., unit: str = ''
 ) -> CostModel:
-    "A cost model from what options, and pairs of them, add. ValueError for a name or a number of options that is not there."
+    "A cost model from what options, and pairs of them, add. ValueError for names or numbers of options not there."
     s = structure(space)
     keys = [(key,) if isinstance(key, str) else tuple(key) for key in parts]
     if unknown := [n for key in keys for n in key if n not in s.position]:
@@ -47,7 +47,8 @@ def sum_of(space: nn.Module,
     terms = []
     for key,values in zip(keys, map(torch.as_tensor, parts.values())):
         sizes = tuple(len(s.choices[s.position[n]]) for n in key)
-        if values.shape != sizes: raise ValueError(f"{' and '.join(key)} have {sizes} options; found {tuple(values.shape)}")
+        if values.shape != sizes:
+            raise ValueError(f"{' and '.join(key)} have {sizes} options; found {tuple(values.shape)}")
         terms.append(_spread(s, tuple(s.position[n] for n in key), values))
     return CostModel(s, s.column, terms, name, offset, unit=unit)
 
