@@ -7,7 +7,7 @@ __all__ = ['twin', 'own', 'filled', 'ElasticConv', 'ElasticConv1d', 'ElasticConv
            'Count', 'use', 'reordered', 'check_unmasked', 'ElasticBatchNorm', 'still', 'ElasticPReLU', 'ElasticLinear',
            'ElasticLayerNorm', 'ElasticEmbedding', 'padded', 'ElasticFit']
 
-# %% ../../nbs/layers/01_elastic.ipynb #ec6acc51
+# %% ../../nbs/layers/01_elastic.ipynb #361a9a1c
 import math, torch
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from ..choices import Choice, Gates
-from .widths import mask, masked, most, size, support, take, width_of
+from .widths import along, mask, masked, most, size, support, take, width_of
 
 # %% ../../nbs/layers/01_elastic.ipynb #a3537de4
 @lru_cache(2**12)
@@ -513,7 +513,7 @@ def importance(self: ElasticLinear) -> Tensor:
     "The sum of the magnitudes of the weights of each feature that it reads, (features,)."
     return reduce(self.weight.abs(), 'write read -> read', 'sum')
 
-# %% ../../nbs/layers/01_elastic.ipynb #c6a4b2c9
+# %% ../../nbs/layers/01_elastic.ipynb #14a86ca1
 class ElasticLayerNorm(nn.Module):
     "Layer norm over the last dimension, (..., C) -> (..., C), of an elastic width; masks its output."
     reads_choices = True
@@ -531,7 +531,7 @@ class ElasticLayerNorm(nn.Module):
     def forward(self, x):
         part, weights = self.sliced(), mask(self.width, x)
         if weights is None: return F.layer_norm(x, part['weight'].shape, **part, eps=self.eps)
-        share = weights / weights.sum()
+        share = along(weights / weights.sum(-1, keepdim=True), x, -1)
         mean = (x * share).sum(-1, keepdim=True)
         variance = ((x - mean)**2 * share).sum(-1, keepdim=True)
         y = (x - mean) * (variance + self.eps).rsqrt() * part['weight']
@@ -558,7 +558,7 @@ def widths(self: ElasticLayerNorm): return dict(carries=[self.width])
 @patch
 def reorder(self: ElasticLayerNorm, how, order): reordered([self.weight, self.bias], order)
 
-# %% ../../nbs/layers/01_elastic.ipynb #e0d85b99
+# %% ../../nbs/layers/01_elastic.ipynb #d69288c7
 class ElasticEmbedding(nn.Module):
     "A learned vector of elastic width for each of `n` numbers: integers (...) -> (..., C); masks its output."
     reads_choices = True
@@ -572,7 +572,13 @@ class ElasticEmbedding(nn.Module):
     def sliced(self) -> Tensor:
         "The vectors of the present selection."
         return take(self.weight, 1, support(self.width))
-    def forward(self, x): return masked(F.embedding(x, self.sliced(), self.padding_idx), self.width, -1)
+    def forward(self, x):
+        y = F.embedding(x, self.sliced(), self.padding_idx)
+        return masked(self.shared(y) if x.ndim == 1 else y, self.width, -1)
+    def shared(self, y) -> Tensor:
+        "The vectors of positions (T, C), or (B, T, C) where each sample has a width of its own."
+        weights = mask(self.width, y)
+        return y if weights is None or weights.ndim == 1 else y.expand(len(weights), *y.shape)
     def plain(self):
         "The ordinary embedding that the present selection stands for, with a copy of its weights."
         return filled(nn.Embedding, (self.n, size(self.width), self.padding_idx), self, weight=self.sliced())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Channels', 'Fixed', 'Chosen', 'width_of', 'Width', 'make_divisible', 'Scaled', 'scaled', 'Grouped', 'grouped',
-           'Heads', 'heads', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest', 'kept', 'variables',
-           'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'masked', 'take']
+           'Heads', 'heads', 'Fair', 'fair', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest', 'kept',
+           'variables', 'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'along', 'masked', 'take']
 
 # %% ../../nbs/layers/00_widths.ipynb #4b783c93
 import math, torch
@@ -163,6 +163,27 @@ def heads(count, dim):
     "The channels of `count` heads of `dim` channels each, as `(heads channels)`; an int where both are numbers."
     return Heads(count, dim) if any(isinstance(width, nn.Module) for width in (count, dim)) else count * dim
 
+# %% ../../nbs/layers/00_widths.ipynb #61058d4f
+class Fair(Width):
+    "The first of `n` equal groups of channels, or of a larger part the last ones, so that all are used equally often."
+    def __init__(self, width, n: int):
+        super().__init__(width)
+        self.n, total = n, self.inner[0].most()
+        if n < 1 or n % 2 == 0: raise ValueError(f"fair slices are of an odd number of groups; found {n}")
+        if total % n: raise ValueError(f"{total} channels are not {n} equal groups")
+        if bad := [v for v in self.inner[0].values() if v % (total // n)]:
+            raise ValueError(f"a width of {n} groups of {total // n} channels is a multiple of these; found {bad[0]}")
+    def kept(self, at):
+        size, total = len(self.inner[0].kept(at)), self.most()
+        return range(size) if 2 * size < total or size == total else list(range(total - size, total))
+    def most(self): return self.inner[0].most()
+    def values(self): return self.inner[0].values()
+
+def fair(width, n: int = None): # n: groups of the largest; default: as many as a choice of ints has options
+    "Slices of a width that use each of `n` equal groups of channels equally often. An int stays one."
+    if not isinstance(width, nn.Module): return width
+    return Fair(width, len(width_of(width).values()) if n is None else n)
+
 # %% ../../nbs/layers/00_widths.ipynb #52aa3a1a
 class Concat(Width):
     "Several widths one after the other."
@@ -272,9 +293,9 @@ def in_groups(self: Channels, n: int) -> bool:
     def matches(kept): return list(kept) == [group*stride + i for group in range(n) for i in range(len(kept) // n)]
     return not left and all(matches(self.kept(at)) for at in self.combinations(every=True))
 
-# %% ../../nbs/layers/00_widths.ipynb #16c1264c
+# %% ../../nbs/layers/00_widths.ipynb #e9d78816
 for kind in (Fixed, Chosen, Scaled): kind.is_prefix, kind.has_places, kind.sortable = True, False, True
-for kind in (Grouped, Concat, Rest): kind.is_prefix, kind.has_places, kind.sortable = False, False, False
+for kind in (Grouped, Concat, Rest, Fair): kind.is_prefix, kind.has_places, kind.sortable = False, False, False
 
 @patch(as_prop=True)
 def is_prefix(self: Either): return all(part.is_prefix for part in self.inner)
@@ -382,14 +403,15 @@ def computed(self: Either):
 def computed(self: Rest):
     return _tidy(list(range(self.inner[0].fewest() - self.inner[0].least(), self.most())))
 
-# %% ../../nbs/layers/00_widths.ipynb #9f8526ef
+# %% ../../nbs/layers/00_widths.ipynb #4c8e6055
 @patch
 def mask(self: Channels, like: Tensor):
-    "Weights of the computed channels, a tensor (size,) like another one, or None where the selection is hard."
+    """Weights of the computed channels, a tensor (size,) like another one, or (B, size) where each sample has its own;
+    None where the selection is hard."""
     soft = self.soft()
     if not soft: return None
     weight = soft[0].state.weight
-    for c in soft[1:]: weight = torch.outer(weight, c.state.weight).flatten()
+    for c in soft[1:]: weight = (weight[..., :, None] * c.state.weight[..., None, :]).flatten(-2)
     found = self.selected()
     if all(map(_first, found)):
         sizes = torch.tensor([len(kept) for kept in found], device=like.device)
@@ -405,9 +427,14 @@ def presence(self: Channels, like: Tensor) -> Tensor:
     found = self.mask(like)
     return like.new_ones(len(self.support())) if found is None else found
 
+def _side_by_side(parts: list) -> Tensor: # tensors (size,), or (B, size) of samples
+    "The weights of several parts, one part after the other."
+    samples = max((part.shape[:-1] for part in parts), key=len)
+    return torch.cat([part.expand(*samples, -1) for part in parts], -1)
+
 @patch
 def mask(self: Concat, like):
-    return torch.cat([part.presence(like) for part in self.inner]) if self.soft() else None
+    return _side_by_side([part.presence(like) for part in self.inner]) if self.soft() else None
 
 @patch
 def mask(self: Either, like):
@@ -424,9 +451,9 @@ def mask(self: Rest, like):
     part = self.inner[0]
     found = part.mask(like)
     if found is None: return None
-    return torch.cat([1 - found[part.fewest():], like.new_ones(self.total - len(found))])
+    return _side_by_side([1 - found[..., part.fewest():], like.new_ones(self.total - found.shape[-1])])
 
-# %% ../../nbs/layers/00_widths.ipynb #7ecdc92d
+# %% ../../nbs/layers/00_widths.ipynb #3531b5a1
 @patch
 def sizes(self: Channels, index: dict) -> Tensor: # index: choice -> LongTensor[N] of option indices
     "The number of channels in each row: LongTensor[N]."
@@ -443,6 +470,8 @@ def sizes(self: Chosen, index):
     return torch.tensor(self.choice.options, device=rows.device)[rows]
 @patch
 def sizes(self: Grouped, index): return self.inner[0].sizes(index)
+@patch
+def sizes(self: Fair, index): return self.inner[0].sizes(index)
 @patch
 def sizes(self: Rest, index): return self.total - self.inner[0].sizes(index)
 @patch
@@ -461,7 +490,7 @@ def sizes(self: Scaled, index):
     table = torch.tensor([[self.times(n, ratio) for ratio in ratios] for n in range(self.inner[0].most() + 1)])
     return table.to(part.device)[part, index[self.ratio] if isinstance(self.ratio, Choice) else 0]
 
-# %% ../../nbs/layers/00_widths.ipynb #54fb67b1
+# %% ../../nbs/layers/00_widths.ipynb #4f655a4e
 @patch
 def gathered(self: Channels, sizes: Tensor, probs: Tensor) -> Tensor: # Tensors (n,) of sizes and of their probabilities
     "The probability of each of `values()`."
@@ -479,6 +508,8 @@ def distribution(self: Channels, probs: dict) -> Tensor: # probs: choice -> Tens
 
 @patch
 def distribution(self: Grouped, probs): return self.inner[0].distribution(probs)
+@patch
+def distribution(self: Fair, probs): return self.inner[0].distribution(probs)
 @patch
 def distribution(self: Rest, probs): return self.inner[0].distribution(probs).flip(0)
 
@@ -563,7 +594,7 @@ def size(width) -> int:
     "The number of channels that the present selection computes."
     return width if type(width) is int else len(width_of(width).support())
 
-# %% ../../nbs/layers/00_widths.ipynb #0f2a90d5
+# %% ../../nbs/layers/00_widths.ipynb #cbc5b39a
 def is_soft(width) -> bool:
     "Whether several sizes of a width are selected at once."
     if type(width) is int: return False
@@ -571,15 +602,23 @@ def is_soft(width) -> bool:
     return now is not None and not now.probing and bool(width_of(width).soft())
 
 def mask(width, like: Tensor):
-    "Weights of the computed channels, a tensor (size,), or None where the selection is hard."
+    "As the method: a tensor (size,) or (B, size), or None where the selection is hard."
     return width_of(width).mask(like) if is_soft(width) else None
+
+def along(weights: Tensor, x: Tensor, dim: int) -> Tensor:
+    """Weights (size,) of a dimension of `x`, or (B, size), as a tensor that is multiplied with it. ValueError where
+    each sample has its own and the first dimension of `x` is not the samples."""
+    samples, at = weights.shape[:-1], dim % x.ndim
+    if samples and x.shape[0] not in (1, *samples):
+        raise ValueError(f"each of {samples[0]} samples has a width of its own, and the first dimension of a tensor of "
+                         f"shape {tuple(x.shape)} is not these samples")
+    return weights.view(*samples, *[1]*(at - len(samples)), -1, *[1]*(x.ndim - 1 - at))
 
 def masked(x: Tensor, width, dim: int = 1) -> Tensor:
     "`x` with the soft weights of `width` along `dim`; `x` itself where the selection is hard."
     weights = mask(width, x)
     if weights is None: return x
-    behind = x.ndim - 1 - dim % x.ndim
-    out = x * weights.view(-1, *[1]*behind)
+    out = x * along(weights, x, dim)
     out.masked = True # batch norm right after would undo it
     return out
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
-           'soft_squares', 'Supernet', 'probes']
+           'soft_squares', 'Supernet', 'fair_networks', 'by_sample', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #9809a625
+# %% ../../nbs/strategies/03_supernet.ipynb #a7ab6be5
 import torch
 from bisect import bisect_right
 from copy import deepcopy
@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from ..arguments import number, positive, whole
-from ..choices import choices, decode, largest, restrict, roles, sample, selected, smallest
+from ..choices import (
+    Gates, canonical, choices, decode, largest, restrict, roles, sample, selected, smallest, structure)
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
@@ -152,14 +153,14 @@ def _distilled(kind: str, output, teacher) -> Tensor:
     pairs = zip(tree_leaves(output), tree_leaves(teacher), strict=True)
     return sum(distillation[kind](mine, theirs) for mine, theirs in pairs)
 
-# %% ../../nbs/strategies/03_supernet.ipynb #2220dcd9
+# %% ../../nbs/strategies/03_supernet.ipynb #69c870b6
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
-    rules, teachers = ('sandwich', 'uniform'), ('in-place', 'teacher', 'none')
+    rules, teachers = ('sandwich', 'uniform', 'fair', 'ordered'), ('in-place', 'teacher', 'none')
     def __init__(self,
         stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
-        rule: str = 'sandwich', # Networks of a step: 'sandwich' (largest, smallest and random ones), or 'uniform'
+        rule: str = 'sandwich', # Networks of a step: also 'uniform', 'fair' or 'ordered', as below
         distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
@@ -187,17 +188,54 @@ def config(self: Supernet) -> dict:
     names = 'rule', 'distill', 'loss', 'batch_size', 'weight_decay', 'optimizer'
     return dict(stages=[asdict(stage) for stage in self.stages], **{name: getattr(self, name) for name in names})
 
-# %% ../../nbs/strategies/03_supernet.ipynb #88b06815
+# %% ../../nbs/strategies/03_supernet.ipynb #5a0ca909
+def _from_orders(choice, begin: int, n: int, *seed) -> list:
+    "`n` options of a choice, from a place on in an endless row of random orders of all that are alive."
+    alive = choice.survivors
+    def order(turn): return torch.randperm(len(alive), generator=seeded(*seed, turn)).tolist()
+    orders = {turn: order(turn) for turn in range(begin // len(alive), (begin + n - 1) // len(alive) + 1)}
+    return [alive[orders[at // len(alive)][at % len(alive)]] for at in range(begin, begin + n)]
+
+def fair_networks(space: nn.Module, seed: int, step: int) -> list:
+    "The networks of a step, as many as a choice has options at most, in which each option is equally often."
+    s = structure(space)
+    m = max((len(choice.survivors) for choice in s.choices), default=1)
+    columns = [_from_orders(c, step * m, m, seed, 'fair', name) for name, c in zip(s.names, s.choices)]
+    rows = torch.tensor(columns, dtype=torch.long).view(len(columns), m).T
+    return decode(s, canonical(s, rows))
+
+# %% ../../nbs/strategies/03_supernet.ipynb #2d8d96bb
+def by_sample(space: nn.Module, arch: dict,
+    n: int, # Samples
+    generator: torch.Generator = None, device='cpu'
+) -> dict:
+    "An architecture in which each of `n` samples has widths of its own: gates (samples, options) in place of options."
+    def gates(choice):
+        alive = torch.tensor(choice.survivors)
+        there, at = alive[torch.randint(len(alive), (n,), generator=generator)].unique(return_inverse=True)
+        if len(there) == 1: return choice.options[int(there)]
+        weight = F.one_hot(at, len(there)).float().to(device)
+        return Gates(tuple(there.tolist()), weight, (True,) * len(there))
+    found = choices(space)
+    return arch | {name: gates(found[name]) for name in arch if found[name].role == 'width'}
+
+# %% ../../nbs/strategies/03_supernet.ipynb #8de21d27
 @patch
 def archs(self: Supernet, view: nn.Module, stage: Stage, seed: int, step: int) -> list:
     "The networks of a step, the largest first, each once; a resolution is one for all of them."
+    if self.rule == 'fair': return _one_resolution(view, fair_networks(view, seed, step))
     drawn = decode(view, sample(view, stage.subnets, seeded(seed, 'networks', step)))
     if self.rule == 'sandwich': drawn = [largest(view), smallest(view), *drawn]
-    for name, role in roles(view).items():
-        if role == 'resolution': drawn = [{**arch, name: drawn[-1][name]} for arch in drawn]
+    drawn = _one_resolution(view, drawn)
     return [arch for i, arch in enumerate(drawn) if arch not in drawn[:i]]
 
-# %% ../../nbs/strategies/03_supernet.ipynb #3344d73c
+def _one_resolution(view, drawn: list) -> list:
+    "Networks of the resolution of the last one."
+    for name, role in roles(view).items():
+        if role == 'resolution': drawn = [{**arch, name: drawn[-1][name]} for arch in drawn]
+    return drawn
+
+# %% ../../nbs/strategies/03_supernet.ipynb #df8188f8
 @patch
 def _value(self: Supernet, loss, output, target, soft) -> Tensor:
     "The loss of one network: from labels, or in-place from what the largest gave."
@@ -212,8 +250,8 @@ def step(self: Supernet, space: nn.Module,
 ) -> Tensor:
     "Add the gradients of several networks on a batch: the loss of each, (networks,)."
     loop, soft, found = loop or Loop(progress=False), None, []
-    for arch in archs:
-        with selected(space, arch):
+    for i, arch in enumerate(archs):
+        with selected(space, self._drawn(space, arch, x, loop, i)):
             output = loop.run(x, space, head)
             value = self._value(loss, output, y, soft)
             if teacher is not None:
@@ -223,6 +261,13 @@ def step(self: Supernet, space: nn.Module,
         loop.backward(value)
         found.append(value.detach())
     return torch.stack(found)
+
+@patch
+def _drawn(self: Supernet, space, arch: dict, x, loop: Loop, i: int) -> dict:
+    "What a network of a step selects for a batch."
+    if self.rule != 'ordered': return arch
+    chance = seeded(loop.seed, 'widths', loop.step, i, *([loop.rank] if loop.rank else []))
+    return by_sample(space, arch, len(x), chance, x.device)
 
 def _detached(output): return [leaf.detach() for leaf in tree_leaves(output)]
 
