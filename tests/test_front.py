@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from PIL import Image
 from data_recipes.files import LeftOut
-from nas_suite import cli, search
+from nas_suite import search
 from nas_suite.choices import *
 from nas_suite.costs import macs
 from nas_suite.front.doors.base import asked
@@ -18,9 +18,10 @@ from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, hyper
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.classification import classification
+from nas_suite.tasks.speaker import speaker
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_supernet import cost, landscape, space as toy, torchrun
+from test_supernet import cost, landscape, space as toy
 
 
 @pytest.fixture(scope='module')
@@ -168,58 +169,21 @@ def test_damage_is_named(run, tmp_path):
         search.specialize(mine, macs=1e9)
 
 
-def test_a_search_by_two_processes(tmp_path):
-    "One search: both train, the first writes and speaks, and both give back the same network."
-    (tmp_path / 'worker.py').write_text(
-        'import os, sys, torch\nsys.path.insert(0, sys.argv[1])\nfrom test_search import go\n'
-        'from nas_suite.strategies.gated import Gated\n'
-        'found = go(sys.argv[2], strategy=Gated(epochs=2, batch_size=16), retrain_epochs=1)\n'
-        'with torch.no_grad(): out = found.model(torch.ones(1, 1, 8, 8)).sum().item()\n'
-        'open(sys.argv[2] + os.environ["RANK"], "w").write(f"{found.arch} {out}")\n'
-    )
-    torchrun(2, tmp_path / 'worker.py', Path(__file__).parent, tmp_path / 'run')
-    one, two = ((tmp_path / f'run{rank}').read_text() for rank in range(2))
-    assert one == two and len(json.loads((tmp_path / 'run' / 'history.json').read_text())) == 6
-    assert (tmp_path / 'run' / 'report.html').exists() and not (tmp_path / 'run' / '.lock').exists()
-
-
-FEW_SAMPLES = '''
-import inspect, sys
-from nas_suite import cli
-from nas_suite.strategies.evolution import Evolution
-first = [p for p in inspect.signature(Evolution.__init__).parameters][1:]
-Evolution.__init__.__defaults__ = tuple(20 if name == 'samples' else value
-                                        for name, value in zip(first, Evolution.__init__.__defaults__))
-cli.main(sys.argv[1:])
-'''
-
-
-def test_the_command_line_on_two_processes(tmp_path):
-    (tmp_path / 'worker.py').write_text(FEW_SAMPLES)
-    args = ['train-supernet', 'digits', '--epochs', '.3', '--batch-size', '32', '--quiet', '--run-dir']
-    out = torchrun(2, tmp_path / 'worker.py', *args, tmp_path / 'two')
-    assert out.count('largest') == 1 and (tmp_path / 'two' / 'history.json').exists()  # one of them speaks and writes
-    cost = macs(s := search.space_of(json.loads((tmp_path / 'two' / 'config.json').read_text())['space']), (1, 8, 8))
-    budget = (cost(smallest(s)) + cost(largest(s))) / 2
-    with pytest.raises(SystemExit) as e:
-        cli.main(
-            ['specialize', str(tmp_path / 'two'), '--macs', f'{budget:.0f}', '--out', str(tmp_path / 'nets'), '-q']
-        )
-    assert not e.value.code
-    assert {'model.pt2', 'model.onnx', 'model.safetensors', 'arch.json'} <= {
-        p.name for p in (tmp_path / 'nets' / 'network-1').iterdir()
-    }
-    for bad, what in (
-        (['specialize', str(tmp_path / 'two')], 'one or more budgets'),
-        (['specialize', str(tmp_path / 'two'), '--macs', '10'], 'the smallest reaches'),
-        (['specialize', str(tmp_path), '--macs', '1M'], 'no config.json'),
-        (['train-supernet', 'digits', '--schedule', 'none', '--run-dir', str(tmp_path / 'x')], 'sandwich, progressive'),
-        (['train-supernet', 'nothing', '--run-dir', str(tmp_path / 'x')], 'digits'),
-    ):
-        with pytest.raises(SystemExit) as e:
-            cli.main(bad)
-        assert e.value.code == 2
-    assert not (tmp_path / 'x').exists()
+@pytest.mark.parametrize(
+    ('make', 'said'),
+    [
+        (lambda task: speaker('synthetic voices', trials='list.txt'), "trials is .*found 'list.txt': leave it out"),
+        (lambda task: speaker({}, trials='O'), "trials is .*found 'O': leave it out"),
+        (lambda task: speaker('synthetic voices', disturb=False, noise='musan'), 'noise is .*leave it out'),
+        (lambda task: classification('digits', image_size=32), 'image_size is .*found 32: leave it out'),
+        (lambda task: search.speaker(task, macs='1M', trials='list.txt'), 'trials is .*leave it out'),
+        (lambda task: search.segmentation(task, macs='1M', image_size=(8, 8)), 'image_size is .*leave it out'),
+        (lambda task: search.segmentation(task, macs='1M', classes=['a']), 'classes is .*leave it out'),
+    ],
+)
+def test_what_would_be_ignored_is_refused(task, make, said):
+    with pytest.raises(ValueError, match=said):
+        make(task)
 
 
 # ---------------------------------------------------------------- the front itself

@@ -139,7 +139,7 @@ BESIDE = {'search': ['--macs', '1M'], 'specialize': ['--macs', '1M']} # a budget
 
 # ---------------------------------------------------------------- what is bad
 
-no_number = ['nan', 'inf', '-inf', '1e999', '', 'x', '1' * 400, '1e400000', '--', '٣x', '0x10']
+no_number = ['nan', 'inf', '-inf', '1e999', '', 'x', '1' * 400, '1e400000', '--', '٣', '٣x', '1_000', '0x10']
 below = ['-1', '-0.5']
 fits = {  # what is no number of most options, and one of these
     'threshold': {'-1', '-0.5', '0'},

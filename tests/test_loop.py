@@ -14,7 +14,7 @@ from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.training import Loop, Stream, fit, load_checkpoint
-from test_supernet import Net, task_for, torchrun
+from test_supernet import Net, task_for
 
 
 def limits_of(space):
@@ -65,23 +65,6 @@ def trained(name, dtype=torch.float32, norm=False, **settings):
 
 # ---------------------------------------------------------------- processes
 
-WORKER = '''
-import os, sys, torch
-sys.path.insert(0, sys.argv[1])
-from test_loop import *
-out = {name: trained(name, torch.float64) for name in FOUR}
-if int(os.environ['RANK']) == 0: torch.save(out, sys.argv[2])
-'''
-
-
-@pytest.fixture(scope='module')
-def two(tmp_path_factory):
-    "What two processes make of the four, each with half of every batch."
-    folder = tmp_path_factory.mktemp('two')
-    (folder / 'worker.py').write_text(WORKER)
-    torchrun(2, folder / 'worker.py', Path(__file__).parent, folder / 'two.pt')
-    return torch.load(folder / 'two.pt', weights_only=True)
-
 
 def near(a, b):
     "Rows and weights that differ by rounding only."
@@ -92,16 +75,6 @@ def near(a, b):
     if isinstance(a, torch.Tensor):
         return torch.allclose(a.double(), b.double(), rtol=1e-6, atol=1e-8)
     return a == (pytest.approx(b, rel=1e-6, abs=1e-8) if isinstance(b, float) else b)
-
-
-@pytest.mark.parametrize('name', FOUR)
-def test_two_processes_train_as_one_does(two, name):
-    "The same losses, beliefs, prices and weights; batch norm, whose statistics are those of a part, is left out."
-    history, weights = trained(name, torch.float64)
-    again, others = two[name]
-    assert len(history) > 2 and near(history, again)
-    for key, value in weights.items():
-        assert near(value, others[key]), key
 
 
 def test_parts_of_a_batch():

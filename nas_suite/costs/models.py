@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CostModel', 'minimise', 'cheapest', 'amount', 'feasible', 'Reading']
 
-# %% ../../nbs/costs/05_models.ipynb #006cf831
+# %% ../../nbs/costs/05_models.ipynb #1cbd401b
 import itertools, heapq, math, torch
 import numpy as np
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from einops import rearrange
 from fastcore.basics import patch
 from functools import cached_property
 from torch import Tensor
-from ..arguments import as_number, positive
+from ..arguments import as_number, positive, spelled
 from ..choices import Structure, active, canonical, check_rows, decode, encode, sample
 from .elimination import lowest, mean_product, plan
 from .tables import distribution, merged, sizes
@@ -310,7 +310,7 @@ def _improve(rows, best, on, d, options, value):
     rows[on] = torch.where((low < best[on])[:, None], new[at], rows[on])
     best[on] = torch.minimum(low, best[on])
 
-# %% ../../nbs/costs/05_models.ipynb #e3158bd5
+# %% ../../nbs/costs/05_models.ipynb #0e74148d
 @patch
 def cheapest(self: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture. Found once for the options that are alive."
@@ -325,19 +325,12 @@ def cheapest(cost: CostModel) -> tuple:
     "The smallest cost of any architecture, and the architecture."
     return cost.cheapest()
 
-_SIZES = dict(k=1e3, K=1e3, M=1e6, G=1e9)
-
-def _spelled(text: str):
-    "The number that a text with a unit prefix says; None for what is none."
-    try: return float(text[:-1]) * _SIZES[text[-1]] if text[-1:] in _SIZES else float(text)
-    except ValueError: return None
-
 def amount(
     value, # A number, or a string with a unit prefix: '50M', '1.2G', '300k'
     name: str = 'a budget' # What it is, in a message
 ) -> float:
     "What a budget amounts to. ValueError for what is no number, or not positive and finite."
-    found = _spelled(value) if isinstance(value, str) else as_number(value)
+    found = spelled(value, sizes=True) if isinstance(value, str) else as_number(value)
     if found is None: raise ValueError(f"{name} is a number, or a string such as '50M'; found {value!r}")
     return float(positive(name, found))
 

@@ -6,19 +6,19 @@
 __all__ = ['doors', 'Device', 'Quiet', 'Seed', 'Others', 'Own', 'pair_of', 'value_of', 'option_of', 'imported', 'own_cost',
            'NamedCost', 'budget_of', 'name_of', 'folder_for', 'option', 'word', 'Asked', 'search_command', 'searched']
 
-# %% ../../nbs/front/31_options.ipynb #6ac9a14a
+# %% ../../nbs/front/31_options.ipynb #4631da43
 import importlib, importlib.util, inspect, re, sys
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, get_args
 
 import typer
 
-from ..arguments import given, positive, whole
+from ..arguments import given, positive, spelled, whole
 from .launch import searches, speaks
 
-# %% ../../nbs/front/31_options.ipynb #ce704143
+# %% ../../nbs/front/31_options.ipynb #d466ef07
 def pair_of(text: str, option: str, form: str) -> tuple:
     "The two sides of name=value. ValueError that names the option."
     name, _, value = text.partition('=')
@@ -29,10 +29,8 @@ def value_of(text: str):
     "A number, true, false or none; all else as text."
     words = dict(true=True, false=False, none=None)
     if text.lower() in words: return words[text.lower()]
-    for kind in (int, float):
-        try: return kind(text)
-        except ValueError: pass
-    return text
+    number = spelled(text)
+    return text if number is None else number
 
 def option_of(
     text: str # choice=option
@@ -140,9 +138,26 @@ def folder_for(data, strategy: str, budget: dict, seed: int = 0) -> Path:
     words += [shown(cost, value) for cost, value in budget.items() if value is not None]
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', word) for word in words + [f'seed{seed}']*bool(seed))
 
-# %% ../../nbs/front/31_options.ipynb #46ee1846
+# %% ../../nbs/front/31_options.ipynb #d2c1c5dd
+def _innermost(kind) -> type:
+    "float of Optional[list[float]]."
+    while inner := [part for part in get_args(kind) if part is not type(None)]: kind = inner[0]
+    return kind
+
+def _read_as(kind: type, word: str):
+    "What reads the text of a number, or gives back a default."
+    def read(text):
+        found = spelled(text) if isinstance(text, str) else text
+        if isinstance(found, (int, kind)): return kind(found)
+        raise typer.BadParameter(f"{text!r} is not {word}")
+    return read
+
+_numbers = {float: dict(parser=_read_as(float, 'a number'), metavar='<float>'),
+            int: dict(parser=_read_as(int, 'a whole number'), metavar='<int>')}
+
 def option(kind, help: str, *names: str, **more):
     "The annotation of an option."
+    more = _numbers.get(_innermost(kind), {}) | more
     return Annotated[kind, typer.Option(*names, help=help, show_default=more.pop('show_default', False), **more)]
 
 def word(kind, help: str, metavar: str = None):

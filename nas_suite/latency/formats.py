@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Published', 'read_published', 'Seen', 'published_keys', 'look_up']
 
-# %% ../../nbs/latency/06_formats.ipynb #359eb9de
+# %% ../../nbs/latency/06_formats.ipynb #738a6f54
 import csv, math, re, torch
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from torch import fx, nn
+from ..arguments import as_number, spelled
 from ..extraction import extract
 from ..files import parse_json
 
@@ -90,22 +91,28 @@ def _kind(keys):
     if has('blocks(channels'): return 'tdnn'
     return 'units' if all(re.fullmatch('[0-9a-f]{16}', k) for k in keys) else None
 
-# %% ../../nbs/latency/06_formats.ipynb #8b1102d7
+# %% ../../nbs/latency/06_formats.ipynb #30f7b219
 _rowed, _suffixes = ('.csv', '.parquet'), ('.yaml', '.yml', '.json', '.csv', '.parquet')
+
+def _real(value) -> float:
+    "A number of a file, as a number or as text. ValueError for what is none"
+    found = spelled(value) if isinstance(value, str) else as_number(value)
+    if found is None: raise ValueError(f"{value!r} is no number")
+    return float(found)
 
 def _deviation(fields):
     "The standard deviation that an entry gives, None if it gives none"
-    if 'std' in fields: return float(fields['std'])
-    return float(fields['var'])**.5 if 'var' in fields else None
+    if 'std' in fields: return _real(fields['std'])
+    return _real(fields['var'])**.5 if 'var' in fields else None
 
 def _read_one(path, column, entries, spread):
     "Add the entries of a file"
     for key,fields in _rows(path, _read_rows(path), column) if path.suffix in _rowed else _flat(_nested(path)):
-        key, ms = key.strip(), float(fields[next(c for c in _latencies if c in fields)])
+        key, ms = key.strip(), _real(fields[next(c for c in _latencies if c in fields)])
         if not math.isfinite(ms): raise ValueError(f"the latency of {key} is {ms}")
         entries[key] = ms
         if 'count' in fields:
-            spread[key] = int(float(fields['count'])), _deviation(fields)
+            spread[key] = int(_real(fields['count'])), _deviation(fields)
 
 def read_published(
     path, # .yaml, .yml, .json, .csv or .parquet; or a list of files of one device, as of several resolutions

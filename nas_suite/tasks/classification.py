@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier']
 
-# %% ../../nbs/tasks/01_classification.ipynb #e80ee980
+# %% ../../nbs/tasks/01_classification.ipynb #29f6dee2
 import json, numpy as np, torch
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import functional as T
 from data_recipes import cifar10, digits, image_folder, pictures
 from data_recipes.files import digest_of
+from ..arguments import of_no_use
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless
 from .base import (
     Metric, Task, Use, check_share, halves, labels_of, parted, seeded_weights, windows) # noqa: F401
@@ -166,7 +167,7 @@ def _known(data, image_size, seed) -> tuple:
     raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class folders"
                      ", or a (train, test) pair of data sets")
 
-# %% ../../nbs/tasks/01_classification.ipynb #58ae3f6e
+# %% ../../nbs/tasks/01_classification.ipynb #c6fe352d
 def classification(
     data,  # "digits", "cifar10", a folder of images in class folders, or a (train, test) pair of data sets
     valid: float = None,    # Share of the training data that networks are chosen by; default: as of `parted`
@@ -179,6 +180,8 @@ def classification(
 ) -> Classification:
     "An image classification task. ValueError for data that is missing or not of this form."
     check_share(valid)
+    is_folder = isinstance(data, (str, Path)) and data not in comes_with_us
+    if not is_folder: of_no_use("is what images of a folder are resized to, and these have a size", image_size=image_size)
     train, test, label, known = _known(data, image_size or 64, seed)
     classes, shape = _checked(train, test)
     if mean is not None: known['preparation'] = Preparation(shape[1:], shape[0], tuple(mean), tuple(std))

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['segmentation']
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #54851661
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #f3809c88
 from torch import nn
 
+from ...arguments import of_no_use
 from .base import asked, one_budget, through
 from ..found import Found
 from ...strategies.evolution import Evolution
@@ -15,7 +16,7 @@ from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #d6075e57
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #5491cd09
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
@@ -31,7 +32,8 @@ def segmentation(
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     seed, task = wish.how.seed, data
-    if not isinstance(data, Task):
+    if isinstance(data, Task): of_no_use("is of data, and a task has them", image_size=image_size, classes=classes)
+    else:
         task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed, shared=wish.shares_weights)
     if isinstance(strategy, str): more = dict(batch_size=task.batch_size) | more
     if strategy == 'evolution':

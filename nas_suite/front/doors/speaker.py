@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['speaker']
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #a04c2788
+# %% ../../../nbs/front/doors/03_speaker.ipynb #9e4dcc20
 from torch import nn
 
+from ...arguments import of_no_use
 from .base import asked, one_budget, through
 from ..found import Found
 from ..search import space_given
@@ -16,7 +17,7 @@ from ...strategies.supernet import Supernet, five_stages
 from ...tasks.base import Task
 from ...tasks.speaker import speaker as speaker_task
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #fda7ac7a
+# %% ../../../nbs/front/doors/03_speaker.ipynb #e5d2ba5e
 def speaker(
     data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
           # returned, or a task
@@ -32,6 +33,7 @@ def speaker(
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     seed, shared = wish.how.seed, wish.shares_weights
+    if isinstance(data, Task): of_no_use("is of data, and a task has them", trials=trials)
     task = data if isinstance(data, Task) else speaker_task(data, trials, seed=seed, held=0. if shared else .3)
     if space is None: space = task.default_space(budget, shared=shared, seed=seed)
     if strategy == 'evolution':

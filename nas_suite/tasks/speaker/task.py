@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Speaker', 'speaker']
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #9a3a8ac3
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #5883c00d
 import hashlib, json, torch
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
 from ...spaces.tdnn import efficient_tdnn, small_tdnn
+from ...arguments import of_no_use
 from ..base import Metric, Task, seeded_weights
 from .audio import Recordings
 from .disturbances import Disturb
@@ -206,7 +207,7 @@ def _checked_trials(*args) -> Trials:
     trials.check()
     return trials
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #089767d9
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #a1048534
 def speaker(
     data,  # "synthetic voices"; a folder with one folder of recordings a speaker; or what a recipe's load returned
     trials=None,            # Of a folder: a trial list; of VoxCeleb's: 'O-cleaned' (default), 'O-original', 'E', 'H'
@@ -220,6 +221,9 @@ def speaker(
     **settings              # embedding, margin, scale, ramp, p_target, c_miss, c_fa
 ) -> Speaker:
     "A speaker verification task. ValueError for data that is missing or not of this form, or a speaker in two parts."
+    is_folder = isinstance(data, (str, Path)) and data != 'synthetic voices'
+    if not is_folder: of_no_use("is what is judged of a folder, and these data have trials of their own", trials=trials)
+    if not disturb: of_no_use("is what crops are disturbed by, and disturb is False", noise=noise, rooms=rooms)
     front = LogMel(bands) if front is None else front
     disturbances = Disturb(noise, rooms, rate=front.rate) if disturb else None # folders that are not there, at once
     found, label = _loaded(data, trials, seed)
