@@ -4,3 +4,4 @@ from .tables import *
 from .remote import *
 from .fewshot import (FewShotPredictor, PredictedCost, Predictor, check_file, device_cost, load_cost, load_predictor,
     saved_cost)
+from .regressors import LatencyRegressor
