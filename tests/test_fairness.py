@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 import pytest, torch
 from torch import nn
+from nas_suite import testing
 from nas_suite.choices import Space, choices, decode, largest, one_of, random_input, restrict, roles, sample
 from nas_suite.choices import Gates, Selection, selected, selecting
 from nas_suite.costs import macs, params
@@ -247,6 +248,11 @@ def test_fair_networks_are_extracted_and_counted():
 
 def arch_index(arch):
     return [4, 8, 12, 16, 20].index(next(iter(arch.values())))
+
+
+def test_a_space_of_fair_slices_keeps_its_contract():
+    testing.check_space(Slices)
+    testing.check_relaxation(Slices)
 
 
 def test_fair_slices_are_trained_by_the_fair_rule():

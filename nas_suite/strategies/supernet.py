@@ -188,7 +188,7 @@ def config(self: Supernet) -> dict:
     names = 'rule', 'distill', 'loss', 'batch_size', 'weight_decay', 'optimizer'
     return dict(stages=[asdict(stage) for stage in self.stages], **{name: getattr(self, name) for name in names})
 
-# %% ../../nbs/strategies/03_supernet.ipynb #5a0ca909
+# %% ../../nbs/strategies/03_supernet.ipynb #fa6dec05
 def _from_orders(choice, begin: int, n: int, *seed) -> list:
     "`n` options of a choice, from a place on in an endless row of random orders of all that are alive."
     alive = choice.survivors
@@ -201,7 +201,7 @@ def fair_networks(space: nn.Module, seed: int, step: int) -> list:
     s = structure(space)
     m = max((len(choice.survivors) for choice in s.choices), default=1)
     columns = [_from_orders(c, step * m, m, seed, 'fair', name) for name, c in zip(s.names, s.choices)]
-    rows = torch.tensor(columns, dtype=torch.long).view(len(columns), m).T
+    rows = torch.tensor([*zip(*columns)] or [()], dtype=torch.long)
     return decode(s, canonical(s, rows))
 
 # %% ../../nbs/strategies/03_supernet.ipynb #2d8d96bb
