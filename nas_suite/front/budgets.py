@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['latency', 'always', 'Limit', 'known_cost', 'name_of', 'joined', 'amounts', 'made', 'by_name', 'said_of',
-           'computing_device', 'target', 'check_table', 'identity', 'reachable', 'Tried', 'Settled', 'settle', 'stem',
-           'described']
+           'computing_device', 'target', 'check_table', 'identity', 'reachable', 'Tried', 'Settled', 'settle',
+           'bounded', 'admitted', 'stem', 'described']
 
-# %% ../../nbs/front/02_budgets.ipynb #fae898f4
+# %% ../../nbs/front/02_budgets.ipynb #85ee83dc
 import hashlib, os, torch
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,13 +193,14 @@ class Tried:
         if measured: return min(bound, said) * max(.8, min(.99, ratio))
         return min(.999 * bound, said * ratio) # the upper end is nearly proportional
 
-# %% ../../nbs/front/02_budgets.ipynb #c1bdaac9
+# %% ../../nbs/front/02_budgets.ipynb #ca611ee1
 @dataclass
 class Settled:
     "A network within every budget, as settled.json says it."
     arch: dict
     readings: dict # name of a cost -> its reading
     tried: list    # all networks that were derived on the way, with their readings
+    bounds: dict = None # name of a cost -> the limit on what it says, under which the network was derived
 
     def __post_init__(self): # as read from a file
         for name, found in self.readings.items():
@@ -218,17 +219,31 @@ def settle(
 ) -> Settled:
     "The architecture that `derive` gives, within every budget by the upper end of its readings. ValueError for none."
     bounds, tried, best = [most for _, most in limits], [], None
+    names = [cost.name for cost, _ in limits]
     for _ in range(tries):
         arch = derive([Limit(cost, bound) for (cost, _), bound in zip(limits, bounds)])
         if any(before.arch == arch for before in tried): break
         tried.append(found := _try(space, arch, limits))
         met = found.meets(limits)
-        if met: best = found
+        if met: best, at = found, dict(zip(names, bounds))
         if best and not found.has_room(limits): break
         bounds = [found.next_bound(limit, bound, met) for limit, bound in zip(limits, bounds)]
         if _leads_nowhere(limits, bounds, [before for before in tried if before is not best]): break
     if best is None: raise ValueError(_missed(tried, limits))
-    return Settled(best.arch, best.readings, [dict(arch=t.arch, readings=t.readings) for t in tried])
+    return Settled(best.arch, best.readings, [dict(arch=t.arch, readings=t.readings) for t in tried], at)
+
+def bounded(limits: list, settled: Settled) -> list:
+    "The limits on what costs say, under which networks like the one that was settled are within the budgets."
+    bounds = settled.bounds or {}
+    return [Limit(cost, bounds.get(cost.name, most)) for cost, most in limits]
+
+def admitted(space, arch: dict, limits: list, settled: Settled) -> dict | None:
+    "What the costs of an architecture are and the share of the budgets that it takes; None above one of them."
+    if arch == settled.arch: found = Tried(arch, settled.readings, {})
+    else: found = _try(space, arch, limits)
+    if not found.meets(limits): return None
+    readings = {name: asdict(reading) for name, reading in found.readings.items()}
+    return dict(share=max(map(found.share, limits)), readings=readings)
 
 def _leads_nowhere(limits, bounds, failed) -> bool:
     "Whether no network is within the bounds, or one that failed is."

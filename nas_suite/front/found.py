@@ -22,7 +22,7 @@ from .runs import Run, finished
 from ..networks import build
 from ..tasks.base import Task, Use, kind_of
 
-# %% ../../nbs/front/04_found.ipynb #bd0b7ed4
+# %% ../../nbs/front/04_found.ipynb #960799e8
 @dataclass
 class Found:
     "A network that meets its budget, and how it was found."
@@ -36,6 +36,7 @@ class Found:
     task: Task = None
     figures: dict = field(default_factory=dict) # The task's own: what it decides by, and what it measured at the end
     facts: dict = field(default_factory=dict)   # The task's, as its folder says them
+    finals: dict = field(default_factory=dict)  # The candidates among which it was chosen, as `Final` reports them
 
     def __post_init__(self):
         if self.task is not None: self.facts = self.task.facts()
@@ -82,7 +83,7 @@ def save(self: Found, folder) -> Path:
 
 Found.save = save
 
-# %% ../../nbs/front/04_found.ipynb #a2a76cff
+# %% ../../nbs/front/04_found.ipynb #1988f256
 def weighted(network: nn.Module, path) -> nn.Module:
     "A network with the weights of a safetensors file, in eval mode. ValueError if they are not of this network."
     try: load_model(network, str(path))
@@ -121,5 +122,6 @@ def load(
     if lacking := [name for name in ('arch', 'costs', 'metrics') if name not in result]:
         raise ValueError(f"{run.path('result.json')} is damaged: it has no {', '.join(lacking)}")
     model = rebuilt(run, result['arch'], space)
+    finals = run.read('finals') if run.has('finals.json') else {}
     return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space,
-                 task, result.get('figures', {}), run.read('config', dict)['task'])
+                 task, result.get('figures', {}), run.read('config', dict)['task'], finals)

@@ -187,6 +187,9 @@ class Asked:
         Optional[float], 'Passes over the training data in the search; by default what the strategy says.'
     ) = None
     retrain_epochs: option(Optional[int], 'Passes in the training of the network found.') = None
+    finalists: option(
+        Optional[int], 'Candidates that are trained for a short while at the end; 0: hand out what the search derives.'
+    ) = None
     precision: option(Optional[str], 'Of training: 32-true, bf16-mixed, 16-mixed.') = None
     seed: Seed = 0
     device: Device = 'auto'
@@ -206,6 +209,7 @@ class Asked:
         "ValueError, by name, for a number that is out of its range."
         self.seed, self.epochs = whole('--seed', self.seed), given(positive, '--epochs', self.epochs)
         self.retrain_epochs = given(whole, '--retrain-epochs', self.retrain_epochs)
+        self.finalists = given(whole, '--finalists', self.finalists)
         self.threads = given(whole, '--threads', self.threads, 1)
         given(positive, '--latency-ms', self.latency_ms)
         if self.epochs is not None and self.epochs == int(self.epochs): self.epochs = int(self.epochs)
@@ -215,7 +219,7 @@ class Asked:
         self._look()
         budget = budget_of({name: vars(self)[name] for name in doors}, self.budget, self.cost)
         found = {name: budget.pop(name) for name in doors if name in budget}
-        settings = ('epochs', 'retrain_epochs', 'precision', 'threads', 'table')
+        settings = ('epochs', 'retrain_epochs', 'finalists', 'precision', 'threads', 'table')
         found |= {name: vars(self)[name] for name in settings if vars(self)[name] is not None}
         if budget: found['budget'] = budget
         if self.allow_changed_data: found['allow_changed_data'] = True

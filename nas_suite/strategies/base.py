@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Trained', 'given_back', 'Strategy']
 
-# %% ../../nbs/strategies/00_base.ipynb #97e1512d
+# %% ../../nbs/strategies/00_base.ipynb #1cb51bcf
 import inspect
 from dataclasses import dataclass
 from fastcore.basics import patch
+from .candidates import around
 
 # %% ../../nbs/strategies/00_base.ipynb #b7e6ed1e
 @dataclass
@@ -69,6 +70,16 @@ def front(
     """The networks that no other beats in both cost and what is expected of them. ValueError where the strategy knows
     none."""
     raise ValueError(f"{type(self).__name__} knows no front of networks")
+
+# %% ../../nbs/strategies/00_base.ipynb #d368bd70
+@patch
+def entrants(self: Strategy, space, limits: list,
+    n: int, # How many at most
+    seed: int = 0,
+    arch: dict = None # The first of them; default: what `derive` gives
+) -> list:
+    "Up to `n` architectures that fill the limits, by what the search has trained, best first."
+    return around(space, self.derive(space, limits) if arch is None else arch, limits, n, seed)
 
 # %% ../../nbs/strategies/00_base.ipynb #0bc062c3
 @patch

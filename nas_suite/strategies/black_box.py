@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['supernet_of', 'BlackBox', 'Told', 'Sampler', 'sampler', 'best_of']
 
-# %% ../../nbs/strategies/08_black_box.ipynb #2f43de32
+# %% ../../nbs/strategies/08_black_box.ipynb #26b774a4
 import math, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
@@ -15,12 +15,13 @@ from ..arguments import whole
 from ..choices import decode, encode
 from ..costs import feasible
 from .base import Strategy, Trained
+from .candidates import told
 from .fronts import spent
 from .scores import Accuracy, ranked
 from .supernet import Supernet
 from ..training import Loop
 
-# %% ../../nbs/strategies/08_black_box.ipynb #84adea3d
+# %% ../../nbs/strategies/08_black_box.ipynb #3c98d7aa
 def supernet_of(given=None, epochs: float = 40) -> Supernet:
     "A supernet, or one of such settings; default: the sandwich rule for so many epochs."
     if given is None: return Supernet(epochs=epochs)
@@ -29,6 +30,7 @@ def supernet_of(given=None, epochs: float = 40) -> Supernet:
 class BlackBox(Strategy):
     "A search that sees nothing but scores: it asks for networks, and is told how good they are."
     keeps_weights = True
+    searched = () # Limits that it looked under, and what it was told
     def __init__(self,
         epochs: float = 40, # Of the supernet's training, by the sandwich rule
         evaluations: int = 200, # Networks that are judged
@@ -147,16 +149,29 @@ def search(self: BlackBox, space: nn.Module, task, limits: list, loop: Loop) -> 
     if limits: self.look(space, limits, self.file)
     return trained
 
-# %% ../../nbs/strategies/08_black_box.ipynb #f46a79db
+# %% ../../nbs/strategies/08_black_box.ipynb #ee9c9239
 def _covers(before: list, limits: list) -> bool:
     "Did a search look under limits that are as loose as these, in the same costs?"
     known = {id(cost): most for cost, most in limits}
     return len(before) == len(limits) and all(known.get(id(cost), math.inf) <= most for cost, most in before)
 
 @patch
+def _told_within(self: BlackBox, limits: list) -> list:
+    "What was told under limits that are as loose as these."
+    return [one for before, told in self.searched if _covers(before, limits) for one in told]
+
+@patch
 def derive(self: BlackBox, space: nn.Module, limits: list) -> dict:
     "The best network that was told within all limits. ValueError if there is none."
-    told = [one for before, told in self.searched if _covers(before, limits) for one in told]
-    found = best_of(space, told, limits) or best_of(space, self.look(space, limits), limits)
+    found = best_of(space, self._told_within(limits), limits) or best_of(space, self.look(space, limits), limits)
     if found is None: raise ValueError("none of the networks that were asked for is within the limits and has a score")
     return found.arch
+
+# %% ../../nbs/strategies/08_black_box.ipynb #bab966a4
+@patch
+def entrants(self: BlackBox, space: nn.Module, limits: list, n: int, seed: int = 0, arch: dict = None) -> list:
+    "The network that is derived, the best others that were told and fill the limits, and what is around it."
+    arch = self.derive(space, limits) if arch is None else arch
+    ranking = sorted(self._told_within(limits), key=lambda one: one.score, reverse=True)
+    good = [one.arch for one in ranking if one.score > -math.inf]
+    return told(space, encode(space, [arch, *good]), arch, limits, n, seed)

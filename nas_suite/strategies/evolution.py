@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Population', 'Evolved', 'evolve', 'random_search', 'Halved', 'successive_halving', 'Evolution']
 
-# %% ../../nbs/strategies/09_evolution.ipynb #ee594697
+# %% ../../nbs/strategies/09_evolution.ipynb #4004c22b
 import math, torch
 from dataclasses import dataclass
 from einops import rearrange, repeat
@@ -19,6 +19,7 @@ from ..choices import canonical, crossover, decode, encode, mutate, sample, stru
 from ..costs import cheapest, feasible
 from .base import Trained
 from .black_box import BlackBox, supernet_of
+from .candidates import told
 from .fronts import dominated, hypervolume, pareto, spent
 from .scores import Accuracy, AccuracyPredictor, check_ranked, ranked
 from .steps import Finalist, finalists
@@ -383,7 +384,7 @@ def search(self: Evolution, space: nn.Module, task, limits: list, loop: Loop) ->
     self.prepare(space, task, loop.seed, loop.device, known, loop.progress)
     return trained
 
-# %% ../../nbs/strategies/09_evolution.ipynb #bb9847c3
+# %% ../../nbs/strategies/09_evolution.ipynb #ace251c2
 @patch
 def _guess(self: Evolution): return self.accuracy if self.score == 'accuracy' else self.predictor
 
@@ -401,6 +402,15 @@ def derive(self: Evolution, space: nn.Module, limits: list) -> dict:
     rows = torch.tensor(list(self.accuracy.known))
     check_ranked(scores := self.accuracy(rows))
     return decode(space, rows[scores.argmax()])[0]
+
+@patch
+def entrants(self: Evolution, space: nn.Module, limits: list, n: int, seed: int = 0, arch: dict = None) -> list:
+    "The network that is derived, and the best others that were bred and fill the limits."
+    arch = self.derive(space, limits) if arch is None else arch
+    costs, amounts = [cost for cost, _ in limits], [[most for _, most in limits]]
+    found = evolve(space, self._guess(), costs, amounts, seed=self.seed, **self.breeding)
+    bred = found.rows[0][found.scores[0] > -torch.inf]
+    return told(space, torch.cat([encode(space, arch), bred]), arch, limits, n, seed)
 
 # %% ../../nbs/strategies/09_evolution.ipynb #2ec10488
 @patch

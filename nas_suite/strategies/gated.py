@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AlphaOptimizer', 'Gated']
 
-# %% ../../nbs/strategies/02_gated.ipynb #fba96da4
+# %% ../../nbs/strategies/02_gated.ipynb #b071e76b
 import math, torch, warnings
 from dataclasses import dataclass
 from fastcore.basics import patch
@@ -15,6 +15,7 @@ from ..choices import Structure, alphas, structure
 from ..costs import LatencyAwareLoss, ascend
 from ..relaxation import draw_gates, draw_path, entropy, logits, modes, probabilities
 from .base import Strategy, Trained
+from .candidates import drawn
 from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, reinforce_gradients,
     scatter, weight_step)
 from ..training import cosine, head_of, seeded, set_rate, sgd
@@ -72,7 +73,7 @@ def sharpen(self: AlphaOptimizer, goal: float):
     for choice in self.structure.choices:
         choice.alpha.sub_(choice.alpha.mean()).mul_(factor)
 
-# %% ../../nbs/strategies/02_gated.ipynb #b5243c11
+# %% ../../nbs/strategies/02_gated.ipynb #412b57ec
 @dataclass
 class Gated(Strategy):
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
@@ -101,6 +102,11 @@ class Gated(Strategy):
     def derive(self, space: nn.Module, limits: list) -> dict:
         "The most probable architecture at the budget, within all limits; ValueError if there is none."
         return derive(space, limits)
+
+    def entrants(self, space: nn.Module, limits: list, n: int, seed: int = 0, arch: dict = None) -> list:
+        "The network that is derived, and others drawn from the probabilities that fill the limits."
+        arch = self.derive(space, limits) if arch is None else arch
+        return drawn(space, probabilities(space), arch, limits, n, seed)
 
 # %% ../../nbs/strategies/02_gated.ipynb #7c36da0a
 @patch

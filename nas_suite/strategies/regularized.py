@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['usual', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #40400ed1
+# %% ../../nbs/strategies/05_regularized.ipynb #68128475
 import math, torch, warnings
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from ..costs import LatencyAwareLoss, ascend
 from ..relaxation import (entropies, entropy, normalisations, probabilities, reachable, regularization,
     regularizers, soften, undecided, undecided_by)
 from .base import Strategy, Trained
+from .candidates import drawn
 from .steps import (added_gradients, architecture_gradients, derive, fitting, scatter, weight_step)
 from ..training import cosine, head_of, set_rate
 
@@ -137,7 +138,7 @@ def _hindsight(space, weights) -> dict:
         c.alpha[gone[n]] += _removed
     return {n: p.where(~gone[n], 1e-6 * p) for n,p in probabilities(whole, weights).items()}
 
-# %% ../../nbs/strategies/05_regularized.ipynb #dce646dd
+# %% ../../nbs/strategies/05_regularized.ipynb #f655090f
 @dataclass
 class Regularized(Strategy):
     "Relaxed choices with solution-space regularization and progressive shrinking (SSR: Ye et al., 2022)."
@@ -177,6 +178,11 @@ class Regularized(Strategy):
         """The network that is left; where it is not within the limits, or leaves them unused, the likeliest one that
         does, with as few of the options that were removed as that takes."""
         return derive(space, limits, _hindsight(space, self.weights))
+
+    def entrants(self, space: nn.Module, limits: list, n: int, seed: int = 0, arch: dict = None) -> list:
+        "The network that is derived, and others drawn from the probabilities that fill the limits."
+        arch = self.derive(space, limits) if arch is None else arch
+        return drawn(space, _hindsight(space, self.weights), arch, limits, n, seed)
 
 # %% ../../nbs/strategies/05_regularized.ipynb #3a183aa6
 @patch

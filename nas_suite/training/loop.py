@@ -359,7 +359,7 @@ def head_of(task, seed: int = 0, device='cpu', state: dict = None) -> nn.Module:
         head.load_state_dict(state)
     return head.to(device).train()
 
-# %% ../../nbs/training/01_loop.ipynb #9c2a2cfe
+# %% ../../nbs/training/01_loop.ipynb #4b5d9cf0
 def fit(model: nn.Module, task,
     epochs: int = 10, lr: float = .1, batch_size: int = None, # Default: the task's
     weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
@@ -368,7 +368,8 @@ def fit(model: nn.Module, task,
     data=None, # Default: all training data of the task
     head: dict = None, # What the task's head begins with; default: drawn from the seed
     precision: str = '32-true', # Or 'bf16-mixed', '16-mixed'
-    progress: bool = True, save_s: float = 10., on_step=None, loggers=() # As of `Loop`
+    progress: bool = True, save_s: float = 10., on_step=None, loggers=(), # As of `Loop`
+    label: str = 'train' # On the progress bar
 ) -> list:
     """Train a network in place; the history, a list of dicts.
     The same call goes on from its checkpoint and ends with the same weights."""
@@ -382,7 +383,7 @@ def fit(model: nn.Module, task,
     train = loop.stream(task.full if data is None else data, batch_size, task.augment)
     loop.resume(dict(model=model, head=top, opt=opt))
     steps = epochs * train.per_epoch
-    for step in loop.steps(steps, 'train'):
+    for step in loop.steps(steps, label):
         set_rate(opt, cosine(step, steps, lr, int(warmup * steps)))
         x, y = next(train)
         loss = task.loss_at(loop.share)(loop.run(x, model, top), y)
