@@ -94,3 +94,16 @@ def test_networks_that_fail_are_left_behind_and_options_that_are_gone_stay_so():
 def test_without_limits_the_largest_is_judged():
     found = descended(space, landscape, [])
     assert [one.arch for one in found.told] == [largest(space)]
+
+
+@pytest.mark.parametrize('setting', [dict(first=0), dict(first=1.5), dict(decay=0), dict(decay=1.1), dict(layers=0),
+                                     dict(candidates=0.5), dict(evaluations=0)])  # fmt: skip
+def test_settings_out_of_their_range_are_refused_by_name(setting):
+    [(name, value)] = setting.items()
+    with pytest.raises(ValueError, match=name):
+        CoordinateDescent(**setting)
+
+
+def test_a_supernet_of_ordered_dropout_is_a_setting():
+    how = CoordinateDescent(supernet=dict(rule='ordered', distill='none', epochs=3))
+    assert how.epochs == 3 and CoordinateDescent(**how.config()).supernet.rule == 'ordered'

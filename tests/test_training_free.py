@@ -252,3 +252,10 @@ def test_a_free_search_trains_nothing_and_is_known_by_name():
     assert all(torch.equal(now, before[name]) for name, now in space.state_dict().items())
     assert search.strategies()['trainingfree'] is TrainingFree
     assert TrainingFree(**strategy.config()).config() == strategy.config() != TrainingFree().config()
+
+
+@pytest.mark.parametrize('setting', [dict(score='size'), dict(evaluations=0), dict(items=1), dict(parents=0),
+                                     dict(mutation=0), dict(mutation=2)])  # fmt: skip
+def test_settings_out_of_their_range_are_refused_by_name(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        TrainingFree(**setting)
