@@ -6,11 +6,12 @@
 __all__ = ['default_space', 'sample', 'compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load',
            'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #f18ac879
+# %% ../nbs/front/08_the_front_door.ipynb #0cc3c5ef
 from .arguments import whole
 from .costs import named
 from .front.budgets import Limit, amounts, by_name, made, reachable
 from .front.compare import compare, equals
+from .front.doors.base import wish_of
 from .front.doors.classification import classification
 from .front.doors.segmentation import segmentation
 from .front.doors.speaker import speaker
@@ -24,14 +25,17 @@ from .strategies.black_box import BlackBox, Sampler, sampler
 _all_ = ['compare', 'equals', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load', 'metadata_of',
          'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #ee523370
+# %% ../nbs/front/08_the_front_door.ipynb #7c9750d4
 def default_space(
     task, seed: int = 0, # Of its weights
     shared: bool = False, # For strategies that keep the supernet's weights
-    budget: dict = None # Name of a cost -> the most it may be
+    budget: dict = None, # Cost -> the most it may be, as of `run`; default: of no budget
+    device='auto', table=None, **measuring # As of `run`; measuring: backend, threads, batch
 ):
-    "A space that suits a task."
-    return task_given(task).default_space(budget or {}, shared=shared, seed=whole('seed', seed))
+    "A space that suits a task, and lies around a budget. `run` with a latency of this machine: make it once, keep it."
+    task, seed = task_given(task), whole('seed', seed)
+    wanted = wish_of(amounts(budget), device, table, **measuring) if budget else {}
+    return task.default_space(wanted, shared=shared, seed=seed)
 
 # %% ../nbs/front/08_the_front_door.ipynb #860a5723
 def sample(

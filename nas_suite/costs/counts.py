@@ -130,7 +130,7 @@ def counted(run) -> tuple: # what `run` gives, and the multiply-accumulates of i
         out = run()
     return out, counter.get_total_flops() // 2
 
-# %% ../../nbs/costs/06_counts.ipynb #a4a7771a
+# %% ../../nbs/costs/06_counts.ipynb #5f92cf49
 class _Asked(Sequence):
     "A shape whose lengths are worked out when they are asked for, so that nothing is read that does not count."
     def __init__(self, lengths, now): self.lengths, self.now = lengths, now
@@ -147,14 +147,24 @@ def _counted_on(net, shapes, call: Call) -> int:
     args, kwargs = call.filled(inputs)
     with torch.no_grad(): return counted(lambda: net(*args, **kwargs))[1]
 
-def _says_all(m) -> bool: # what it prints is all that its count depends on
-    return type(m).__module__.startswith('torch.nn.modules') and not m._modules
+_plain = bool, int, float, str, tuple, type(None)
+
+def _shapes_of(m) -> tuple: # of its own weights
+    return tuple((name, tuple(t.shape)) for name,t in (m._parameters | m._buffers).items() if t is not None)
+
+def _likeness(m):
+    "What decides what a module multiplies: equal for equal modules, or its own identity where that is not to be seen."
+    if type(m).__module__.startswith('torch.nn.modules') and not m._modules: return type(m), m.extra_repr()
+    own = {name: value for name,value in vars(m).items() if name[0] != '_'}
+    if not all(isinstance(value, _plain) for value in own.values()): return id(m)
+    parts = tuple((name, _likeness(part)) for name,part in m._modules.items() if part is not None)
+    return type(m), repr(own), _shapes_of(m), parts
 
 class _Counter:
-    "MACs of modules without choices, counted once for each of PyTorch's layers, or module, and shape."
+    "MACs of modules without choices, counted once for all that are alike, and shape."
     def __init__(self): self.known = {}
     def __call__(self, m, shapes, call) -> int:
-        key = (type(m), m.extra_repr()) if _says_all(m) else id(m), shapes, call
+        key = _likeness(m), shapes, call
         if key not in self.known: self.known[key] = _counted_on(m, shapes, call)
         return self.known[key]
     def of(self, record) -> float:
@@ -170,7 +180,7 @@ def count_macs(net: nn.Module, input_shape: tuple, dtype: torch.dtype = None) ->
     x = torch.empty(1, *one_sample(input_shape), device='meta', dtype=input_dtype(net) if dtype is None else dtype)
     return _counted_on(meta, [x.shape], Call((x,), {}))
 
-# %% ../../nbs/costs/06_counts.ipynb #3fae7001
+# %% ../../nbs/costs/06_counts.ipynb #9ab39b2f
 def _spread(space) -> list:
     "Architectures that take every option between them, or of many a spread."
     live = [c.survivors for c in structure(space).choices]
@@ -189,18 +199,22 @@ def _verified(cost, space, count):
                          "or modules share a parameter")
     return cost
 
-def macs(space: nn.Module, input_shape: tuple) -> CostModel:
+def macs(
+    space: nn.Module, input_shape: tuple,
+    checked: bool = True # Against a few extracted networks, which takes as long again
+) -> CostModel:
     "Multiply-accumulates for one sample of `input_shape`, of any architecture of a space."
     cost = _Units(space, input_shape).cost(_Counter().of, 'macs')
+    if not checked: return cost
     return _verified(cost, space, lambda net: count_macs(net, input_shape, input_dtype(space)))
 
-# %% ../../nbs/costs/06_counts.ipynb #fb771ec2
+# %% ../../nbs/costs/06_counts.ipynb #a0587943
 def count_params(net: nn.Module) -> int:
     "Parameters of an ordinary network."
     return sum(p.numel() for p in net.parameters())
 
 
-def _weights(space, input_shape, size, name, unit=''):
+def _weights(space, input_shape, size, name, checked, unit=''):
     if input_shape is None and not hasattr(space, 'input_shape'):
         raise ValueError(f"{type(space).__name__} has no input_shape: give {name} one")
 
@@ -211,15 +225,17 @@ def _weights(space, input_shape, size, name, unit=''):
         return sum(p.numel() * size(p) for p in m.parameters(recurse=is_fixed(m)))
 
     cost = _Units(space, input_shape or space.input_shape).cost(number, name, unit, once=True)
+    if not checked: return cost
     return _verified(cost, space, lambda net: sum(p.numel() * size(p) for p in net.parameters()))
 
 
-def params(space: nn.Module, input_shape: tuple = None) -> CostModel:
+def params(space: nn.Module, input_shape: tuple = None, checked: bool = True) -> CostModel:  # checked: as of `macs`
     "Number of parameters of any architecture of a space; `input_shape` defaults to `space.input_shape`."
-    return _weights(space, input_shape, lambda p: 1, 'params')
+    return _weights(space, input_shape, lambda p: 1, 'params', checked)
 
 
-def weight_bytes(space: nn.Module, input_shape: tuple = None) -> CostModel:
+def weight_bytes(space: nn.Module, input_shape: tuple = None, checked: bool = True) -> CostModel:
     """Bytes of the parameters of any architecture, in the dtype they have; `input_shape` defaults to
     `space.input_shape`."""
-    return _weights(space, input_shape, lambda p: 0 if p is None else p.element_size(), 'weight_bytes', 'B')
+    size = lambda p: 0 if p is None else p.element_size()
+    return _weights(space, input_shape, size, 'weight_bytes', checked, 'B')

@@ -6,7 +6,7 @@
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
            'fresh', 'settled_weights', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #0cfdf306
+# %% ../../nbs/front/05_search.ipynb #f9e61a24
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -18,7 +18,7 @@ from torch import nn
 
 import nas_suite
 from ..arguments import among, given, place, whole
-from ..choices import Option, choices, random_input, restrict, roles, smallest
+from ..choices import Option, Space, choices, random_input, restrict, roles, smallest
 from ..costs import named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, admitted, amounts, bounded, by_name,
@@ -184,13 +184,14 @@ def limits(self: Search, costs: dict) -> list:
     "The budget as pairs of a cost and a number. ValueError if not even the smallest network is within one."
     return [Limit(costs[name], reachable(costs[name], most)) for name, most in self.budget.items()]
 
-# %% ../../nbs/front/05_search.ipynb #ba2e2f49
+# %% ../../nbs/front/05_search.ipynb #74c1fad7
 @patch
 @contextmanager
 def begun(self: Search, costs: dict):
     "In a `with` block: the folder is this search's alone, and holds what it starts from."
     with self.run.begun(self.config) as run:
         run.once('environment', lambda: environment(**self.measuring))
+        if isinstance(self.space, Space) and self.space.chosen: run.once('space', lambda: self.space.chosen)
         if latency in costs and run.leads and not saved_cost(run.folder): costs[latency].save(run.folder)
         if run.leads and not run.has('start.pt'):
             save_checkpoint(run.path('start.pt'), dict(space=self.space.state_dict()))

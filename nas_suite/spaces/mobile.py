@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['no_operator', 'activations', 'conv_bn', 'MBConv', 'mbconv_option', 'MobileBlock', 'FixedBlock', 'begin_alike',
-           'stage_strides', 'initialise', 'Proxyless', 'proxyless', 'elastic_conv_bn', 'GlobalMean', 'SqueezeExcite',
-           'ElasticMBConv', 'OnceForAll', 'ofa_mobilenet_v3', 'ofa_proxyless', 'mobilenet_v2_like']
+           'stage_strides', 'initialise', 'resizing', 'Proxyless', 'proxyless', 'elastic_conv_bn', 'GlobalMean',
+           'SqueezeExcite', 'ElasticMBConv', 'OnceForAll', 'ofa_mobilenet_v3', 'ofa_proxyless', 'mobilenet_v2_like']
 
-# %% ../../nbs/spaces/00_mobile.ipynb #8449952b
+# %% ../../nbs/spaces/00_mobile.ipynb #de0a77a7
 import inspect
 import math, torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..choices import ByHand, Option, Space, choices, largest
+from ..choices import ByHand, Option, Space, choices, largest, one_of
 from ..layers import ElasticBatchNorm, ElasticConv2d, ElasticDepth, ElasticResolution, MixedOp, Zero
 from ..layers import make_divisible, scaled
 from .settings import chain, need_odd, need_options, need_positive, some
@@ -115,13 +115,22 @@ def initialise(space: nn.Module):
             nn.init.normal_(m.weight, 0, .01)
             nn.init.zeros_(m.bias)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #4b010c28
+# %% ../../nbs/spaces/00_mobile.ipynb #8b90f5e2
+def resizing(resolutions) -> ElasticResolution:
+    "A layer that makes images as small as is selected; None where there is no choice of it."
+    if len(resolutions) < 2: return None
+    resolution = one_of(*resolutions)
+    resolution.name = 'resolution'
+    return ElasticResolution(None, resolution)
+
+# %% ../../nbs/spaces/00_mobile.ipynb #79a7f01d
 class Proxyless(Space):
     "ProxylessNAS's space (Cai, Zhu, Han, 2019, section 4.2): (B, C, H, W) -> (B, classes)."
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (config['in_channels'], config['image_size'], config['image_size'])
         bn, width = dict(eps=config['bn_eps'], momentum=config['bn_momentum']), self.wide(config['stem'])
+        self.resize = resizing(config.get('resolutions', ()))
         self.first_conv = conv_bn(config['in_channels'], width, 3, config['stem_stride'], **bn)
         blocks, width = self._blocks(width, bn)
         self.blocks = nn.Sequential(*blocks)
@@ -149,11 +158,13 @@ class Proxyless(Space):
                 blocks.append(MobileBlock(width, out, stride if j == 0 else 1, ops, **how, **bn))
                 width = out
         return blocks, width
-    def forward(self, x):
+    def features(self, x):
+        "The network on an image of the size that is selected."
         x = self.feature_mix_layer(self.blocks(self.first_conv(x)))
         return self.classifier(self.dropout(self.flatten(self.pool(x))))
+    def forward(self, x): return self.features(x) if self.resize is None else self.resize(x, self.features)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #3958ca88
+# %% ../../nbs/spaces/00_mobile.ipynb #c9d5d2d6
 def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_channels: int = 3,
     widths=(24, 40, 80, 96, 192, 320), depths=(4, 4, 4, 4, 4, 1), # One a stage
     strides=None, # One a stage; default: by the size of the image
@@ -162,7 +173,8 @@ def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_
     first: int = 16, # Width of the fixed first block, 0 for none
     last: int = 1280, # Channels before the classifier
     first_residual: bool = True, # Whether a stage's first block may have a shortcut; in small published ones not
-    dropout: float = 0., bn_eps: float = 1e-3, bn_momentum: float = .1
+    dropout: float = 0., bn_eps: float = 1e-3, bn_momentum: float = .1,
+    resolutions=None # Sizes of the image to choose from; default: that of the image alone
 ) -> Proxyless:
     "ProxylessNAS's MobileNetV2-like space. ValueError for sizes that do not fit together."
     config = dict(locals())
@@ -178,6 +190,8 @@ def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_
     first_stride, by_size = stage_strides(image_size, len(widths))
     config.update(strides=strides or by_size, stem_stride=stem_stride or first_stride)
     for name in ('widths', 'depths', 'strides', 'kernels', 'expands'): config[name] = list(config[name])
+    if resolutions is None: del config['resolutions'] # of a space without this choice nothing is said
+    else: config['resolutions'] = sorted(resolutions)
     return Proxyless(config)
 
 # %% ../../nbs/spaces/00_mobile.ipynb #1a7cf49f
@@ -224,7 +238,7 @@ class ElasticMBConv(nn.Module):
         y = self.point_linear(y)
         return x + y if self.residual else y
 
-# %% ../../nbs/spaces/00_mobile.ipynb #61882efa
+# %% ../../nbs/spaces/00_mobile.ipynb #859e2e87
 class OnceForAll(Space):
     "Once-for-All's mobile spaces (Cai et al., 2020): (B, C, H, W) -> (B, classes)."
     def __init__(self, config: dict):
@@ -232,9 +246,7 @@ class OnceForAll(Space):
         self.config, self.input_shape = config, (config['in_channels'], config['image_size'], config['image_size'])
         self.is_v3 = config['family'] == 'ofa_mobilenet_v3'
         bn = dict(eps=config['bn_eps'], momentum=config['bn_momentum'])
-        resolution = some(config['resolutions'])
-        self.resize = ElasticResolution(None, resolution) if len(config['resolutions']) > 1 else None
-        if self.resize is not None: resolution.name = 'resolution'
+        self.resize = resizing(config['resolutions'])
         stem, first = self.wide(config['stem']), self.wide(config['first'])
         act = 'h_swish' if self.is_v3 else 'relu6'
         self.first_conv = elastic_conv_bn(config['in_channels'], stem, 3, config['stem_stride'], act=act, **bn)
@@ -334,7 +346,7 @@ def ofa_proxyless(width: float = 1.3, classes: int = 1000, image_size: int = 224
     if len(last) != 1: raise ValueError(f"last has one entry, the channels before pooling; found {len(last)}")
     return _ofa(dict(locals(), family='ofa_proxyless'))
 
-# %% ../../nbs/spaces/00_mobile.ipynb #e306f2cb
+# %% ../../nbs/spaces/00_mobile.ipynb #66b0292e
 def mobilenet_v2_like(space) -> dict:
     "The smallest kernel and the largest expansion everywhere; None for a space without such operators."
     if isinstance(space, OnceForAll):
@@ -344,6 +356,9 @@ def mobilenet_v2_like(space) -> dict:
     arch = {}
     for name,choice in choices(space).items():
         alive = [choice.options[i] for i in choice.survivors]
+        if choice.role == 'resolution':
+            arch[name] = max(alive)
+            continue
         operators = [o for o in alive if isinstance(o, Option) and 'expand' in o.attributes]
         if not operators: return None
         arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], o.attributes['kernel']))

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['speaker']
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #9e4dcc20
+# %% ../../../nbs/front/doors/03_speaker.ipynb #ee20dca6
 from torch import nn
 
 from ...arguments import of_no_use
-from .base import asked, one_budget, through
+from .base import asked, one_budget, space_for, through
 from ..found import Found
 from ..search import space_given
 from ...strategies.evolution import Evolution
@@ -17,7 +17,7 @@ from ...strategies.supernet import Supernet, five_stages
 from ...tasks.base import Task
 from ...tasks.speaker import speaker as speaker_task
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #e5d2ba5e
+# %% ../../../nbs/front/doors/03_speaker.ipynb #bc281082
 def speaker(
     data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
           # returned, or a task
@@ -35,7 +35,7 @@ def speaker(
     seed, shared = wish.how.seed, wish.shares_weights
     if isinstance(data, Task): of_no_use("is of data, and a task has them", trials=trials)
     task = data if isinstance(data, Task) else speaker_task(data, trials, seed=seed, held=0. if shared else .3)
-    if space is None: space = task.default_space(budget, shared=shared, seed=seed)
+    if space is None: space = space_for(task, budget, shared, seed, device, run_dir, **more)
     if strategy == 'evolution':
         stages = five_stages(space_given(space), (wish.epochs or 40) / 5)
         strategy, wish.epochs = Evolution(Supernet(stages, rule='uniform', distill='none')), None

@@ -1,0 +1,122 @@
+"The space that a task takes lies around the budget, grows with it, stays within what the data can use, and is kept by a run."
+
+import json
+import pytest, torch
+from torch.utils.data import TensorDataset
+from nas_suite import search
+from nas_suite.choices import largest, smallest
+from nas_suite.costs import count_params, cost_of, macs
+from nas_suite.extraction import check, extract
+from nas_suite.front.doors.base import space_for
+from nas_suite.spaces.sizing import Reach, Size, SpareBudget, Wanted, chosen, last
+from nas_suite.tasks.classification import classification, image_sizes
+
+
+def images(n, channels=3, size=32, classes=10):
+    "A task of so many empty images."
+    picture = torch.zeros(1, channels, size, size).expand(n, channels, size, size)
+    data = TensorDataset(picture, torch.arange(n) % classes)
+    return classification((data, TensorDataset(*data[:classes])))
+
+
+photos, digits = images(20000), classification('digits')
+
+
+def reach(space, cost=macs):
+    found = cost(space, space.input_shape, checked=False)
+    return found.cheapest()[0], found(largest(space))
+
+
+def test_budgets_lie_in_the_upper_half_and_larger_ones_give_larger_spaces():
+    before = 0
+    for budget in (5e6, 6e7):
+        low, high = reach(photos.default_space(dict(macs=budget)))
+        assert (low + high) / 2 <= budget <= high and high >= before
+        before = high
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('task', [photos, digits], ids=['photos', 'digits'])
+def test_neighbours_overlap(task, shared):
+    "So that there is a space for every budget: the middle of each is below the end of the one before."
+    for chain in task._sizes(shared):
+        before = None
+        for size in chain[:8]:
+            space = size.make()
+            ends = [count_params(extract(space, end(space), compare=False)) for end in (smallest, largest)]
+            assert before is None or before < ends[1] and sum(ends) / 2 < before
+            before = ends[1]
+
+
+def test_the_binding_budget_counts():
+    both = digits.default_space(dict(macs=1e9, params=3e4))
+    assert both.chosen['binding'] == 'params' and both.config == digits.default_space(dict(params=3e4)).config
+
+
+def layers(space, input_shape):
+    "A cost of one's own: how many layers run."
+    return cost_of(space, input_shape, lambda unit, inputs, outputs: 1, 'layers')
+
+
+def test_costs_of_ones_own_pick_a_space():
+    space = search.default_space(digits, budget={layers: 16})
+    low, high = space.chosen['reach']['layers']
+    assert (low + high) / 2 <= 16 and reach(space, lambda *a, checked: layers(*a)) == (low, high)
+
+
+def test_the_data_cap_the_space_and_it_is_said():
+    with pytest.warns(SpareBudget, match='the budget is more than 1,297 training items can use'):
+        space = digits.default_space(dict(macs='1G'))
+    assert space.chosen['largest_params'] <= 100 * 1297 and 'items can use' in space.chosen['note']
+    assert digits.default_space({}).chosen is None
+
+
+def test_a_budget_below_all_says_what_the_smallest_is():
+    with pytest.raises(ValueError, match='the smallest reaches 147,808'):
+        search.classification(digits, macs=100, progress=False, device='cpu')
+
+
+def test_weights_are_of_the_seed_alone():
+    state = torch.get_rng_state()
+    one, two = (digits.default_space(dict(macs='500k'), seed=3).state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_that_goes_on_keeps_its_space(tmp_path):
+    "Whatever the machine measures the second time."
+    folder = tmp_path / 'run'
+    settings = dict(strategy='gated', epochs=1, retrain_epochs=0, device='cpu', run_dir=folder, progress=False)
+    found = search.classification(digits, macs='500k', **settings)
+    chosen_then = json.loads((folder / 'space.json').read_text())
+    assert chosen_then['reach'] == found.space.chosen['reach']
+    other = space_for(digits, dict(macs=9e5), False, run_dir=folder)  # would be another one
+    assert other.config == found.space.config != digits.default_space(dict(macs=9e5)).config
+    (folder / 'result.json').unlink()
+    assert search.classification(digits, macs='500k', **settings).arch == found.arch
+    with pytest.raises(ValueError, match='holds another run; it differs in budget.macs'):
+        search.classification(digits, macs='900k', **settings)
+
+
+def test_the_size_of_the_image_is_a_choice():
+    assert image_sizes(32, 8) == [(24, 32)] and image_sizes(28, 8) == []
+    assert image_sizes(224, 32) == [(168, 224), (120, 168), (88, 120)]
+    space = photos.default_space(dict(macs='3M'))
+    arch, x = largest(space) | dict(resolution=24), torch.randn(2, 3, 32, 32)
+    network = extract(space, arch)
+    assert check(space, arch, network, x) == 0 and network.eval()(x).shape == (2, 10)
+    assert space.by_hand().arch['resolution'] == 32
+
+
+def test_latency_on_this_machine_is_timed_quickly():
+    space = search.default_space(digits, budget=dict(latency_ms=.5), device='cpu', threads=1)
+    low, high = space.chosen['reach']['latency_ms']
+    assert 0 < low < high
+
+
+def test_halving():
+    sizes = list(range(20))
+    for most in range(-1, 21):
+        found = last(sizes, lambda size: size <= most)
+        assert found == (None if most < 0 else min(most, 19))
+    assert Reach(2.0, 4.0).place(3.0) == 0.5
+    assert chosen([[]], Size(dict, {}), Wanted(dict(unknown_mj=3))).facts is None
