@@ -1,10 +1,11 @@
 """Every search that asks and tells, on tables where the truth of every network is known: what it finds with so many
 queries, beside random search, random search that fills the budget, aging evolution and local search.
 
-    python benchmarks/scoreboard.py [--seeds 50] [--minutes 20] [--again NAME ...]
+    python benchmarks/scoreboard.py [--seeds 50] [--seconds 30] [--again NAME ...]
 
-What was done stands in results/scoreboard.csv, and is not done again. --minutes are of CPU, shared by all rows: a search
-that takes longer is run with fewer seeds, and its row says how many."""
+What was done stands in results/scoreboard.csv, and is not done again. A search that takes more than --seconds of CPU on
+one table is run with fewer seeds, and its row says how many. The seeds are others than those that the strategies were
+tried with while they were written."""
 
 import argparse, csv, inspect, time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nas_suite.strategies.random import Random
 from nas_suite.training import seeded
 
 COUNTS = (10, 25, 50, 100, 200, 400)
+FIRST = 1000  # seed
 PATH = Path(__file__).parent / 'results/scoreboard.csv'
 
 
@@ -97,11 +99,14 @@ def made(kind) -> BlackBox:
 
 def searches() -> dict:
     "Name -> function that makes a strategy: the baselines, and what the package has that asks and tells."
-    found = {'random': lambda: Random(used=0, evaluations=max(COUNTS)), 'random that fills': lambda: made(Random)}
+    kinds, most = strategies(), max(COUNTS)
+    found = {'random': lambda: Random(used=0, evaluations=most), 'random that fills': lambda: made(Random)}
+    found['bayesian'] = lambda: made(kinds['bayesian'])
+    found['localsearch'] = lambda: made(kinds['localsearch'])
     found['aging evolution'] = lambda: made(Aging)
     found['evolution'] = lambda: Evolution(population=20, parents=5, finalists=5)
-    for name, kind in strategies().items():
-        if issubclass(kind, BlackBox) and kind.ask is not BlackBox.ask and kind not in (Random, Evolution):
+    for name, kind in kinds.items():
+        if issubclass(kind, BlackBox) and kind.ask is not BlackBox.ask and kind not in (Random, Evolution) and name not in found:
             found[name] = lambda kind=kind: made(kind)
     return found
 
@@ -125,7 +130,7 @@ def truths(case: Case, strategy: BlackBox, seed: int) -> list:
 def repeated(case: Case, make, seeds: int, seconds: float) -> tuple:
     "Truths (seeds, counts), of fewer seeds where these take too long, and CPU seconds of one search."
     begin, found = time.process_time(), []
-    for seed in range(seeds):
+    for seed in range(FIRST, FIRST + seeds):
         found.append(truths(case, make(), seed))
         if time.process_time() - begin > seconds and len(found) >= 5:
             break
@@ -156,7 +161,7 @@ def rows_of(case: Case, name: str, found, seconds: float) -> list:
 if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--seeds', type=int, default=50)
-    a.add_argument('--minutes', type=float, default=20)
+    a.add_argument('--seconds', type=float, default=30)
     a.add_argument('--again', nargs='*', default=[], help='searches that are run anew')
     a = a.parse_args()
     machine(threads=1)
@@ -169,7 +174,7 @@ if __name__ == '__main__':
         if (case.table.name, case.budget, name) in done:
             continue
         try:
-            found, seconds = repeated(case, make, a.seeds, 60 * a.minutes / len(todo))
+            found, seconds = repeated(case, make, a.seeds, a.seconds)
         except (TypeError, ValueError, NotImplementedError) as why:
             print(f'{name} does not search {case.table.name}: {why}')
             continue

@@ -7,6 +7,7 @@ from nas_suite import search
 from nas_suite.choices import encode, largest, smallest
 from nas_suite.costs import macs
 from nas_suite.strategies.black_box import BlackBox
+from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.evolution import Evolution, Population, evolve
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.local_search import LocalSearch
@@ -31,7 +32,7 @@ def driven(strategy, turns=20, n=7, limits=half, score=landscape):
     return at_work
 
 
-ours = [Random, LocalSearch, Ridge, lambda: Evolution(population=12, parents=4, finalists=4)]
+ours = [Random, LocalSearch, Ridge, Bayesian, lambda: Evolution(population=12, parents=4, finalists=4)]
 
 
 @pytest.mark.parametrize('make', [CrossEntropy, *ours])

@@ -14,6 +14,7 @@ from nas_suite.spaces.resnet import ofa_resnet50
 from nas_suite.spaces.segmenter import Segmenter, ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.coordinate_descent import CoordinateDescent
+from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.integer_program import IntegerProgram
@@ -186,6 +187,7 @@ STRATEGIES['training free'] = lambda: TrainingFree('gradient_norm', evaluations=
 STRATEGIES['coordinate descent'] = lambda: CoordinateDescent(epochs=1, evaluations=4, batch=2, layers=2, candidates=2)
 STRATEGIES['probabilistic'] = lambda: Probabilistic(epochs=2, batch_size=4)
 STRATEGIES['natural gradient'] = lambda: NaturalGradient(epochs=6, evaluations=8, batch=4)
+STRATEGIES['bayesian'] = lambda: Bayesian(**few, start=4)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where strategies are tried that see no space
 SEES_SCORES = ('training free', 'coordinate descent')
@@ -203,6 +205,7 @@ CHANGED = {  # settings that a configuration must tell
     'coordinate descent': CoordinateDescent(first=0.1, decay=0.9, layers=3, candidates=4),
     'probabilistic': Probabilistic(draws=1.0, least=8, temperature=0.1),
     'natural gradient': NaturalGradient(rate=0.1, batch=16),
+    'bayesian': Bayesian(start=3, used=0.8, full=0),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 

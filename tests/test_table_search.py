@@ -3,6 +3,7 @@
 import math, sys
 from pathlib import Path
 import pytest
+from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
 from nas_suite.strategies.ridge import Ridge
@@ -49,7 +50,17 @@ def test_ridge():
     assert near([94.373 - f for f in found], (0.90, 0.39, 0.24), (0.6, 0.45, 0.3), 6), found
 
 
-@pytest.mark.parametrize('make', [Random, LocalSearch, Ridge])
+def test_bayesian():
+    "Within its own spread of what it found by other seeds, far above random networks that fill the budget."
+    table = nasbench_macro()
+    found = means(table, Bayesian, budgeted(table, 0.5), (40,), 6)
+    assert near(found, (92.36,), (0.09,), 6), found
+    table = nasbench201()
+    found = means(table, Bayesian, [], (25, 50), 6)
+    assert near([94.373 - f for f in found], (0.55, 0.22), (0.45, 0.3), 6), found
+
+
+@pytest.mark.parametrize('make', [Random, LocalSearch, Ridge, Bayesian])
 def test_each_network_is_asked_for_once_until_none_is_left(make):
     table = nasbench_macro()
     limits = budgeted(table, 0.15)

@@ -18,7 +18,7 @@ from .filling import Supply
 from .fronts import spent
 from .local_search import neighbours
 
-# %% ../../nbs/strategies/13_ridge.ipynb #e6fa5a3f
+# %% ../../nbs/strategies/13_ridge.ipynb #f6f01e20
 @dataclass
 class Memory:
     "What a search has asked for and been told, and what it could ask for next."
@@ -27,6 +27,7 @@ class Memory:
     supply: Supply
     pool: int = 1000 # Random networks among which it may choose
     near: int = 5    # Best networks whose neighbours it may choose
+    alone: int = 0   # Networks to be told before neighbours are among them
     asked: set = field(default_factory=set)
     known: dict = field(default_factory=dict) # Row -> its score, of those that have one
 
@@ -55,7 +56,7 @@ class Memory:
         there = scores[np.isfinite(scores)]
         return torch.tensor(list(self.known)), np.where(np.isfinite(scores), scores, there.min(initial=0) - 1)
 
-# %% ../../nbs/strategies/13_ridge.ipynb #8c9d5cbe
+# %% ../../nbs/strategies/13_ridge.ipynb #b3fcf9a8
 def _around(memory: Memory, row: tuple) -> Tensor:
     "Neighbours of a row that are within all limits."
     if row not in memory.near_of:
@@ -66,7 +67,8 @@ def _around(memory: Memory, row: tuple) -> Tensor:
 def candidates(memory: Memory) -> Tensor:
     "Networks that were not asked for: random ones, and around the best that are known. LongTensor[N, D]."
     if memory.first is None: memory.first = memory.supply.take(memory.pool)
-    best = sorted(memory.known, key=memory.known.get, reverse=True)[:memory.near]
+    near = memory.near if len(memory.known) >= memory.alone else 0
+    best = sorted(memory.known, key=memory.known.get, reverse=True)[:near]
     rows = torch.cat([memory.first, *(_around(memory, row) for row in best)])
     rows = dict.fromkeys(map(tuple, rows.tolist()))
     left = [row for row in rows if row not in memory.asked]
