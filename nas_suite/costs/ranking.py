@@ -35,7 +35,7 @@ def best(self: _Solved, but: list) -> Best | None:
     ended = found.most > near.worth + 1e-6 * max(1., abs(near.worth))
     return Best(near.row, true, found.most if ended else true)
 
-# %% ../../nbs/costs/10_ranking.ipynb #a790fdc1
+# %% ../../nbs/costs/10_ranking.ipynb #91d25eb7
 _FEW = 2**15 # networks that are listed
 
 class _Listed:
@@ -50,8 +50,8 @@ class _Listed:
         self.rows = rows[order]
 
     def best(self, but: list) -> Best | None:
-        unwanted = set(map(tuple, but))
-        place = next((i for i,row in enumerate(self.rows.tolist()) if tuple(row) not in unwanted), None)
+        unwanted, first = set(map(tuple, but)), self.rows[:len(but) + 1].tolist() # one of so many is wanted
+        place = next((i for i,row in enumerate(first) if tuple(row) not in unwanted), None)
         if place is None: return None
         return Best(self.rows[place][None], *[float(self.values[place])] * 2)
 

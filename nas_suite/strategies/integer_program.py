@@ -18,13 +18,13 @@ from .evolution import evolve
 from .filling import filling
 from ..training import seed_of
 
-# %% ../../nbs/strategies/14_integer_program.ipynb #797b160a
+# %% ../../nbs/strategies/14_integer_program.ipynb #f690c04e
 class IntegerProgram(BlackBox):
     "A sum over options, fitted to networks that were judged; its best networks within all budgets are judged next."
     def __init__(self,
         epochs: float = 40, # Of the supernet's training, by the sandwich rule
         evaluations: int = 200, # Networks that are judged
-        batch: int = 10, # Networks that are asked for at a time
+        batch: int = 5, # Networks that are asked for at a time
         start: int = 10, # Random networks that fill the budget, before the first sum
         pairs: bool = False, # Do pairs of options add something, too?
         ridge: float = .3, # How much a sum is drawn towards zero
