@@ -17,6 +17,7 @@ from nas_suite.strategies.coordinate_descent import CoordinateDescent
 from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.gumbel import Gumbel
 from nas_suite.strategies.integer_program import IntegerProgram
 from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
@@ -176,6 +177,7 @@ evolving = dict(
 STRATEGIES = {
     f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')
 }
+STRATEGIES['gumbel'] = lambda: Gumbel(epochs=2, batch_size=4)
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
 STRATEGIES['integer program'] = lambda: IntegerProgram(epochs=6, evaluations=8, batch=3, start=3)
@@ -193,6 +195,7 @@ FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where s
 SEES_SCORES = ('training free', 'coordinate descent')
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
+    'gumbel': Gumbel(hot=3.0, cold=0.5, epochs=3),
     'regularized': Regularized(
         regularizer='entropy', weights='softmax', strength=dict(operator=1.0, depth=0.3, width=0.2)
     ),

@@ -77,6 +77,7 @@ def sharpen(self: AlphaOptimizer, goal: float):
 @dataclass
 class Gated(Strategy):
     "ProxylessNAS's search (Cai, Zhu, Han, 2019): gated paths, alternating weight and architecture steps."
+    gradients = *modes, 'reinforce'
     epochs: int = 30        # Passes over the training half, warm-up included
     warmup: float = .3      # Part of the steps in which only weights are trained, on uniformly drawn paths
     gradient: str = 'two'   # 'two', 'full_v2', 'full' or 'reinforce'
@@ -90,9 +91,8 @@ class Gated(Strategy):
     strength: float = None  # Its strength
 
     def __post_init__(self):
-        known = *modes, 'reinforce'
-        if self.gradient not in known:
-            raise ValueError(f"there is no gradient mode {self.gradient!r}; the modes are {', '.join(known)}")
+        if self.gradient not in self.gradients:
+            raise ValueError(f"there is no gradient mode {self.gradient!r}; the modes are {', '.join(self.gradients)}")
         self.epochs, self.every = whole('epochs', self.epochs, 1), whole('every', self.every, 1)
         self.batch_size, self.lr = whole('batch_size', self.batch_size, 2), positive('lr', self.lr)
         self.warmup = number('warmup', self.warmup, 0, below=1)
@@ -182,7 +182,7 @@ def _tell(short: list, plan: _Plan):
     "A warning where the search was too short."
     if short: warnings.warn(f"the search was too short, of {plan.total} architecture steps: {'; '.join(short)}")
 
-# %% ../../nbs/strategies/02_gated.ipynb #55b0b1ec
+# %% ../../nbs/strategies/02_gated.ipynb #b81d11fd
 @patch
 def _prepare(self: Gated, space, head, limits: list, plan: _Plan, loop) -> dict:
     "What is trained, and what trains it."
@@ -210,7 +210,8 @@ def search(self: Gated, space: nn.Module, task, limits: list, loop) -> Trained:
     for step in loop.steps(steps):
         set_rate(optimizer, cosine(step, steps, self.lr))
         x, y = next(train)
-        path, loss = draw_path(s, seeded(loop.seed, 'path', step), step < plan.first), task.loss_at(loop.share)
+        path = self.path(s, step < plan.first, seeded(loop.seed, 'path', step), loop)
+        loss = task.loss_at(loop.share)
         output = lambda: loop.run(x, space, head)
         row = dict(step=step, loss=weight_step(space, path, lambda: loss(output(), y), optimizer, loop))
         if plan.has(step):
