@@ -23,6 +23,7 @@ from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
 from nas_suite.strategies.natural_gradient import NaturalGradient
 from nas_suite.strategies.probabilistic import Probabilistic
+from nas_suite.strategies.pruning import Pruning
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.steps import _market, derive
@@ -178,6 +179,7 @@ STRATEGIES = {
     f'gated, {mode}': lambda mode=mode: Gated(epochs=2, batch_size=4, gradient=mode) for mode in (*modes, 'reinforce')
 }
 STRATEGIES['gumbel'] = lambda: Gumbel(epochs=2, batch_size=4)
+STRATEGIES['pruning'] = lambda: Pruning(epochs=6, evaluations=8, batch=3, samples=4)
 STRATEGIES['regularized'] = lambda: Regularized(epochs=2, batch_size=4, shrinks=3)
 STRATEGIES['evolution'] = lambda: Evolution(**evolving)
 STRATEGIES['integer program'] = lambda: IntegerProgram(epochs=6, evaluations=8, batch=3, start=3)
@@ -195,6 +197,7 @@ FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where s
 SEES_SCORES = ('training free', 'coordinate descent')
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
+    'pruning': Pruning(rounds=2, samples=30, supernet=dict(epochs=2, batch_size=4)),
     'gumbel': Gumbel(hot=3.0, cold=0.5, epochs=3),
     'regularized': Regularized(
         regularizer='entropy', weights='softmax', strength=dict(operator=1.0, depth=0.3, width=0.2)
