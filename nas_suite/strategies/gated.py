@@ -108,7 +108,12 @@ class Gated(Strategy):
         arch = self.derive(space, limits) if arch is None else arch
         return drawn(space, probabilities(space), arch, limits, n, seed)
 
-# %% ../../nbs/strategies/02_gated.ipynb #7c36da0a
+# %% ../../nbs/strategies/02_gated.ipynb #0ddcad06
+@patch
+def path(self: Gated, s: Structure, uniform: bool, generator, loop):
+    "What a weight step runs: one path, drawn by the beliefs or uniformly."
+    return draw_path(s, generator, uniform)
+
 @patch
 def _task_gradients(self: Gated, s: Structure, space, score, reward, generator, loop) -> tuple:
     "The task's loss, its gradient for each alpha, and the pairs that were sampled."
