@@ -45,7 +45,7 @@ def sample(
 ) -> Sampler:
     "A strategy at work on a space, for a loop of one's own: `ask(n)`, `tell(archs, scores)`, `best()`."
     space, seed = space_given(space), whole('seed', seed)
-    if not isinstance(budget, dict): return sampler(space, strategy, list(budget), seed)
+    if not isinstance(budget, dict): return sampler(space, strategy, budget, seed)
     budget, shape = amounts(budget), tuple(space.input_shape)
     own = made(budget, space, shape)
     limits = []

@@ -1,20 +1,23 @@
 "One supernet for every budget: trained by the command line, in one process or two, handed out, drawn, taken over by a search."
 
 import json, shutil, sys, warnings
+from copy import copy
 from pathlib import Path
 import pytest, torch
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 from data_recipes.files import LeftOut
 from nas_suite import search
 from nas_suite.choices import *
 from nas_suite.costs import macs
 from nas_suite.front.doors.base import asked
-from nas_suite.front.search import Search
+from nas_suite.front.search import ChangedData, Search
 from nas_suite.front.specialize import opened
 from nas_suite.latency import table
 from nas_suite.report import read, stage_table
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
-from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, hypervolume, pareto
+from nas_suite.strategies import steps
+from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, evolve, hypervolume, pareto, random_search
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.supernet import Supernet, sandwich
 from nas_suite.tasks.classification import classification
@@ -159,6 +162,20 @@ def test_a_search_takes_a_supernet_over(run, task, tmp_path, unwritten):
         search.run(small(), task, strategy(), dict(macs=budget), tmp_path / 'none', supernet=tmp_path, progress=False)
 
 
+def test_data_that_have_changed(run, task):
+    fewer = copy(task)
+    fewer.train = Subset(task.train, range(len(task.train) - 1))
+    with pytest.raises(ValueError, match='train: .*go on with these by allow_changed_data=True'):
+        search.specialize(run, macs=1e9, task=fewer)
+    with pytest.warns(ChangedData, match='have changed .train: '):
+        assert opened(run, task=fewer, allow_changed_data=True).task is fewer
+    more, other = copy(task), copy(task)
+    more.train, other.smoothing = ConcatDataset([task.train, fewer.train]), 0.3
+    for changed in more, other:  # more items would go on with the training
+        with pytest.raises(ValueError, match='this task is not that of the run'):
+            opened(run, task=changed, allow_changed_data=True)
+
+
 def test_damage_is_named(run, tmp_path):
     shutil.copytree(run, mine := tmp_path / 'run')
     (mine / 'search.pt').write_bytes((run / 'search.pt').read_bytes()[:1000])
@@ -202,6 +219,34 @@ def test_pareto_front_of_a_known_landscape():
     assert all(torch.equal(a, b) for a, b in zip((rows, value, spent), again))
     with pytest.raises(ValueError, match='at least one cost'):
         pareto(toy, landscape, [])
+
+
+@pytest.mark.parametrize(
+    'take',
+    [
+        lambda costs, limits: pareto(toy, landscape, costs, population=8, generations=2),
+        lambda costs, limits: evolve(toy, landscape, costs, [limits[1]], population=8, parents=3, generations=2),
+        lambda costs, limits: random_search(toy, landscape, costs, [limits[1]], n=20),
+    ],
+)
+def test_one_cost_is_as_good_as_a_list_of_one(take):
+    limits = cost, 0.5 * (cost(largest(toy)) + cost(smallest(toy)))
+    for one, other in zip(take(cost, limits), take([cost], limits)):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    for wrong in 'macs', dict(macs=1), [cost, 'macs'], None:
+        with pytest.raises(ValueError, match='costs are a list of cost models'):
+            take(wrong, limits)
+
+
+def test_one_limit_is_as_good_as_a_list_of_one():
+    limit = cost, 0.5 * (cost(largest(toy)) + cost(smallest(toy)))
+    assert steps.derive(toy, limit) == steps.derive(toy, [limit])
+    assert torch.equal(steps.fitting(toy, limit), steps.fitting(toy, [limit]))
+    assert search.sample(toy, Evolution(), limit).limits == [limit]
+    for take in (steps.derive, steps.fitting, lambda space, limits: search.sample(space, Evolution(), limits)):
+        for wrong in cost, [cost], [(cost, 1, 2)], [('macs', 1)], 3:
+            with pytest.raises(ValueError, match='limits are pairs of a cost and the most it may be'):
+                take(toy, wrong)
 
 
 def test_an_uncalibrated_network_needs_the_word(task):

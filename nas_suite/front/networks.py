@@ -6,7 +6,7 @@
 __all__ = ['network_files', 'formats', 'predict', 'specialize', 'measure', 'space_of', 'extract_command', 'export',
            'report_command', 'spaces', 'spaces_command']
 
-# %% ../../nbs/front/34_networks.ipynb #590d2ab7
+# %% ../../nbs/front/34_networks.ipynb #c9a5c5b7
 import json, shutil, warnings
 from collections import Counter
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Optional
 from ..arguments import among, given, unused, whole, writable
 from ..files import filling, parse_json, read_json, writing, write_json
 from .launch import app, note
-from .options import Device, Others, Own, Quiet, budget_of, doors, option, pair_of, value_of, word
+from .options import (Changed, Device, Others, Own, Quiet, budget_of, doors, option, pair_of,
+                                     value_of, word)
 from .using import answers, jsonable, listed, run_folder, task_facts, using
 
 # %% ../../nbs/front/34_networks.ipynb #2e091fcb
@@ -84,7 +85,7 @@ def _record(found) -> dict:
     from nas_suite.front.record import read
     return read(found) | dict(config=dict(task=found.task.facts()))
 
-# %% ../../nbs/front/34_networks.ipynb #8ae4cb95
+# %% ../../nbs/front/34_networks.ipynb #71dc6024
 @app.command()
 def specialize(
     run: word(Path, 'Folder of a trained supernet.', 'RUN'),
@@ -102,6 +103,7 @@ def specialize(
                      '--with', metavar='NAME=VALUE') = None,
     out: option(Optional[Path], 'Folder to write the networks to, one folder each; it must not exist yet.') = None,
     device: Device = 'auto',
+    allow_changed_data: Changed = False,
     quiet: Quiet = False
 ):
     """Hand out a network for each budget, from a trained supernet, in seconds.
@@ -122,9 +124,10 @@ def specialize(
         (name, value_of(value)) for name, value in (pair_of(text, '--with', 'NAME=VALUE') for text in settings or [])
     )
     task = None if data is None else search.task_of(config, data, **more)
-    found = search.specialize(run, **known, table=_each(table), task=task, device=device)
+    same = dict(task=task, device=device, allow_changed_data=allow_changed_data)
+    found = search.specialize(run, **known, table=_each(table), **same)
     if front is not None:
-        search.front(run, front, table=table[0] if table else None, task=task, device=device, progress=not quiet)
+        search.front(run, front, table=table[0] if table else None, progress=not quiet, **same)
     for i, network in enumerate(found):
         print(_told(i + 1, network))
         if out is not None: network.save(out/f'network-{i+1}')

@@ -6,8 +6,8 @@
 __all__ = ['train_supernet', 'Trained', 'opened', 'each_budget', 'Specialized', 'validated', 'specialize', 'Point', 'Front',
            'front']
 
-# %% ../../nbs/front/06_specialize.ipynb #c04b68b4
-import torch
+# %% ../../nbs/front/06_specialize.ipynb #70fe38bc
+import torch, warnings
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,7 +22,7 @@ from .found import Found, load
 from .origins import same_space, space_of, strategy_of, task_of
 from .page import report
 from .runs import Run, differences, plain
-from .search import How, Search, settled_weights, space_given, strategy_named, task_given
+from .search import ChangedData, How, Search, settled_weights, space_given, strategy_named, task_given
 from ..latency import device_cost, saved_cost, table as measured_table
 from ..strategies.base import Strategy
 from ..tasks.base import Task
@@ -52,7 +52,7 @@ def train_supernet(
             if search.run.leads: report(search.run.folder)
     return search.run.read('history')
 
-# %% ../../nbs/front/06_specialize.ipynb #427ccb26
+# %% ../../nbs/front/06_specialize.ipynb #4aa66853
 @dataclass
 class Trained:
     "A trained supernet, as its folder gives it back."
@@ -63,16 +63,26 @@ class Trained:
     strategy: Strategy
     device: str
 
-def _same_task(config: dict, task: Task, run_dir):
-    "ValueError if a task is not that of a run."
-    if differing := differences(config['task'], plain(task.facts())):
+def _same_task(config: dict, task: Task, run_dir, allow_changed_data: bool = False):
+    "ValueError if a task is not that of a run; fewer items may be allowed, while more would go on with the training."
+    theirs, mine = config['task'], plain(task.facts())
+    if not (differing := differences(theirs, mine)): return
+    of_data = {name: theirs[name] for name in type(task).of_data if name in theirs and name in mine}
+    if not differences(theirs, mine | of_data) and mine.get('train', 0) <= theirs.get('train', 0):
+        if not allow_changed_data:
+            raise ValueError(f"the data of the run in {run_dir} have changed ({differing}): give those that it had, or "
+                             "go on with these by allow_changed_data=True (--allow-changed-data)")
+        text = f"networks of {run_dir} are handed out with data that have changed ({differing})"
+        warnings.warn(text, ChangedData, stacklevel=4)
+    else:
         raise ValueError(f"this task is not that of the run in {run_dir}; it differs in {differing}: "
                          "give the task, or the data, that it had")
 
 def opened(
     run_dir, # Of a trained supernet
     space: nn.Module = None, task: Task = None, # Default: those that the folder describes
-    device: str = 'cpu'
+    device: str = 'cpu',
+    allow_changed_data: bool = False # Whether items of its data may have been taken away
 ) -> Trained:
     "A trained supernet, ready to derive from. ValueError for a folder that holds none."
     run = Run(run_dir)
@@ -86,7 +96,7 @@ def opened(
         raise ValueError(f"the supernet in {run_dir} is not trained to the end; repeat the command that began it "
                          "to go on")
     task = task_of(config) if task is None else task_given(task)
-    _same_task(config, task, run_dir)
+    _same_task(config, task, run_dir, allow_changed_data)
     if space is None: space = space_of(config['space'], config['fixed'])
     same_space(config['space'], space_given(space))
     strategy.search(space, task, [], Loop(config['seed'], device, run.path('search.pt'), progress=False))
@@ -185,21 +195,22 @@ def _note(run: Run, rows: list):
     run.write('specialized', [row for row in old if row not in rows] + rows)
     report(run.folder)
 
-# %% ../../nbs/front/06_specialize.ipynb #4c47d771
+# %% ../../nbs/front/06_specialize.ipynb #187a9e88
 def specialize(
     run_dir, # Of a search with a strategy that keeps its supernet's weights, or of a trained supernet
     latency_ms=None, macs=None, params=None, # Budgets: a number each, or lists of the same length
     table=None, # Of the device: a latency table, its file, or a predictor; or a list, one a network. Default: the run's
     space: nn.Module = None, task: Task = None, # Default: those that the folder describes
     device='auto', # As of `run`; a list of tables too
-    budget: dict = None # Costs of your own: cost -> the most it may be, or a list
+    budget: dict = None, # Costs of your own: cost -> the most it may be, or a list
+    allow_changed_data: bool = False # Whether items of the data may have been taken away since
 ) -> list:
     """A network for each budget, with the weights of a trained supernet: a `Found` each, in seconds.
     ValueError if a budget is out of reach."""
     device, table = _targets(device, table)
     wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
     for _, one in wanted: check_table(one)
-    supernet = opened(run_dir, space, task, device)
+    supernet = opened(run_dir, space, task, device, allow_changed_data)
     costs, found, rows = _Costs(supernet), [], []
     for budget, table in wanted:
         own = made(budget, supernet.space, costs.shape)
@@ -261,7 +272,7 @@ def _trained_alone(supernet: Trained, width: float, cost_of, epochs: float, prog
     accuracy = task.evaluate(network, task.valid, device)[task.metric.name]
     return Point(cost_of(hand.space, hand.arch), accuracy, name=f'{hand.name} x{width:g}')
 
-# %% ../../nbs/front/06_specialize.ipynb #b85f70c3
+# %% ../../nbs/front/06_specialize.ipynb #ae237fee
 def front(
     run_dir, # Of a trained supernet
     by: str = 'macs', # The name of a cost
@@ -269,7 +280,8 @@ def front(
     widths=(), # Width multipliers of the hand-designed network, trained alone
     epochs: float = None, # Of these; default: as many as the supernet had
     table=None, space: nn.Module = None, task: Task = None, # As of `specialize`
-    device='auto', progress: bool = True
+    device='auto', progress: bool = True,
+    allow_changed_data: bool = False # As of `specialize`
 ) -> dict:
     """The Pareto front of a supernet, written to front.json and into the report: dict(by, points, predicted, by_hand).
     The cost of its points is measured where the table's device is here."""
@@ -277,7 +289,7 @@ def front(
     points, widths = whole('points', points, 1), [positive('a width', width) for width in widths]
     epochs = given(positive, 'epochs', epochs)
     device, table = target(device, table)
-    supernet = opened(run_dir, space, task, device)
+    supernet = opened(run_dir, space, task, device, allow_changed_data)
     task, costs = supernet.task, _Costs(supernet, progress)
     cost = costs.of([by], table)[by]
     if widths and not cost.here():

@@ -644,16 +644,21 @@ def _plot_medians(self:Measured, right):
     right.set(xlim=(0, 1.1 * high.max()), ylim=(len(middle) - .5, -.5))
     right.set_yticks(range(len(middle)), self.names)
 
-# %% ../../nbs/latency/00_measuring.ipynb #8b4082da
+# %% ../../nbs/latency/00_measuring.ipynb #b23ead37
 class BusyMachine(UserWarning):
     "A latency was measured under conditions that speak against it"
+
+def _in_short(name):
+    "A name; of a unit, which is named by all that is in it, its layers and the shape that it takes"
+    layers, shapes = re.findall(r"'call_\w+ (\w+)", str(name)), str(name).rpartition("] ")[2]
+    if layers: return f"{', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''} on {shapes}"
+    return str(name) if len(str(name)) < 50 else f"{str(name)[:47]}..."
 
 def _widely(spreads):
     "A sentence about networks whose samples spread widely, none where there are none"
     wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
     if not wide: return []
-    shown = lambda n: str(n) if len(str(n)) < 50 else str(n)[:47] + "..." # units are named by all that is in them
-    names = ", ".join(f"{shown(n)} ({s:.0%})" for s, n in wide[:3])
+    names = ", ".join(f"{_in_short(n)} ({s:.0%})" for s, n in wide[:3])
     more = f" and {len(wide) - 3} more" if len(wide) > 3 else ""
     return [f"the middle half of the samples spreads over more than 5 % of the median for {names}{more}: "
             "is the machine busy?"]

@@ -13,7 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from ..arguments import whole
 from ..choices import decode, encode
-from ..costs import feasible
+from ..costs import feasible, limits_given
 from .base import Strategy, Trained
 from .candidates import told
 from .fronts import spent
@@ -56,7 +56,7 @@ class BlackBox(Strategy):
     def tell(self, archs: list, scores: list):
         "What architectures scored, larger is better."
 
-# %% ../../nbs/strategies/08_black_box.ipynb #6c52d7de
+# %% ../../nbs/strategies/08_black_box.ipynb #2e1a6a51
 @dataclass
 class Told:
     "An architecture and what it scored."
@@ -77,7 +77,7 @@ def sampler(space: nn.Module, strategy: BlackBox,
     seed: int = 0
 ) -> Sampler:
     "Put a strategy to work on a space; TypeError for one that has no ask and tell, ValueError for limits out of reach."
-    return Sampler(space, strategy, limits, seed)
+    return Sampler(space, strategy, limits_given(limits), seed)
 
 # %% ../../nbs/strategies/08_black_box.ipynb #91147d7c
 @patch

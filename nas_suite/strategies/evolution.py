@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..arguments import number, whole
 from ..choices import canonical, crossover, decode, encode, mutate, sample, structure
-from ..costs import cheapest, feasible
+from ..costs import cheapest, cost_models, feasible
 from .base import Trained
 from .black_box import BlackBox, supernet_of
 from .candidates import told
@@ -76,7 +76,7 @@ def _amounts(costs: list, budgets) -> Tensor:
         for cost, most in zip(costs, budget): feasible(cost, most)
     return budgets
 
-# %% ../../nbs/strategies/09_evolution.ipynb #4dea8b52
+# %% ../../nbs/strategies/09_evolution.ipynb #27383cb5
 class Population:
     "Networks that are bred within budgets, one population for each budget: `ask` for rows, `tell` their scores."
     def __init__(self, space: nn.Module,
@@ -88,7 +88,8 @@ class Population:
         generations: float = math.inf, # How many there are to be
         seed: int = 0
     ):
-        self.structure, self.costs, self.budgets = structure(space), costs, _amounts(costs, budgets)
+        self.structure, self.costs = structure(space), cost_models(costs)
+        self.budgets = _amounts(self.costs, budgets)
         self.size, self.parents, self.mutation, self.patience = population, parents, mutation, patience
         self.generations, self.seed, self.generator = generations, seed, seeded(seed, 'evolve')
         self.generation = 0 # How many were born
@@ -265,7 +266,7 @@ def evolve(space: nn.Module,
     for best in scores: check_ranked(best)
     return Evolved(rows, scores, [*people.history, scores[:, 0].tolist()])
 
-# %% ../../nbs/strategies/09_evolution.ipynb #9959eb48
+# %% ../../nbs/strategies/09_evolution.ipynb #97c2bb0b
 @dataclass
 class _Luck:
     "The best of random networks within a budget, while they are drawn."
@@ -283,7 +284,7 @@ class _Luck:
 
 def random_search(space: nn.Module, score, costs: list, budgets, n: int = 10000, seed: int = 0) -> tuple:
     "The best of `n` random architectures within each budget: rows LongTensor[G, D] and scores Tensor[G]."
-    s, found = structure(space), []
+    s, costs, found = structure(space), cost_models(costs), []
     for group, budget in enumerate(_amounts(costs, budgets)):
         luck, generator = _Luck(n), seeded(seed, 'random search', group)
         rows, there = _start(s, costs, budget[None], 1, seed) # something that fits

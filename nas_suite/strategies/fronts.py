@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['spent', 'dominated', 'Nondominated', 'pareto', 'hypervolume']
 
-# %% ../../nbs/strategies/07_fronts.ipynb #9df9c78c
+# %% ../../nbs/strategies/07_fronts.ipynb #5be6335a
 import torch
 from dataclasses import dataclass, field
 from fastcore.basics import patch
 from torch import nn, Tensor
 from typing import NamedTuple
 from ..choices import Structure, canonical, crossover, encode, largest, mutate, sample, structure
-from ..costs import cheapest
+from ..costs import cheapest, cost_models
 from .scores import check_ranked, ranked
 from ..training import seed_of, seeded
 
@@ -110,7 +110,7 @@ def _classes(breeding: _Breeding) -> tuple:
 
     return Networks(), Start(), Cross(), Mutate()
 
-# %% ../../nbs/strategies/07_fronts.ipynb #5bf25a4c
+# %% ../../nbs/strategies/07_fronts.ipynb #fd23e386
 class Nondominated(NamedTuple):
     "A front, cheapest first."
     rows: Tensor    # LongTensor[N, D]
@@ -130,12 +130,12 @@ def front(self: _Breeding) -> Nondominated:
 
 def pareto(space: nn.Module,
     score, # function(LongTensor[N, D]) -> Tensor[N], larger is better
-    costs: list, # Cost models, one or more
+    costs, # A cost model, or a list of them
     population: int = 100, generations: int = 100, mutation: float = .1, seed: int = 0
 ) -> Nondominated:
     """The Pareto front of score and costs; networks whose score is NaN or infinite are in none.
     ImportError that names the extra if pymoo is not installed."""
-    if not costs: raise ValueError("a front needs at least one cost; found none")
+    if not (costs := cost_models(costs)): raise ValueError("a front needs at least one cost; found none")
     breeding = _Breeding(structure(space), score, costs, mutation, seeded(seed, 'pareto'))
     problem, start, cross, mutation = _classes(breeding)
     from pymoo.algorithms.moo.nsga2 import NSGA2 # of an extra

@@ -6,14 +6,14 @@
 __all__ = ['scatter', 'weight_step', 'architecture_gradients', 'added_gradients', 'reinforce_gradients', 'derive', 'fitting',
            'Finalist', 'finalists']
 
-# %% ../../nbs/strategies/01_steps.ipynb #8cb38ded
+# %% ../../nbs/strategies/01_steps.ipynb #38efacd0
 import torch, warnings
 from dataclasses import dataclass
 from einops import rearrange
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..choices import Selection, Structure, active, decode, selecting, structure, weights
-from ..costs import Best, Programme, TooLarge, minimise
+from ..costs import Best, Programme, TooLarge, limits_given, minimise
 from ..layers import still
 from ..relaxation import draw_path, probabilities
 from .scores import check_ranked, ranked
@@ -259,7 +259,7 @@ def nearly(self: _Market, used: float = _USED) -> Tensor | None:
     row = self.improved(self.at_a_price(), used)
     return row if self.fits(row)[0] else None
 
-# %% ../../nbs/strategies/01_steps.ipynb #49f9a420
+# %% ../../nbs/strategies/01_steps.ipynb #ec226076
 @patch
 def chosen(self: _Market, used: float = _USED) -> Tensor | None:
     "The row to take; None where there is none within all limits."
@@ -274,6 +274,7 @@ def chosen(self: _Market, used: float = _USED) -> Tensor | None:
 @torch.no_grad()
 def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits: pairs (cost model, number)
     "The most probable architecture that uses a budget, within all limits; ValueError if none is within them."
+    limits = limits_given(limits)
     market = _market(space, limits, probabilities(space) if probs is None else probs)
     row = market.best([0.] * len(limits))
     if limits and not (market.fits(row)[0] and market.used(row)[0] >= _USED):
@@ -281,13 +282,13 @@ def derive(space: nn.Module, limits: list, probs: dict = None) -> dict: # limits
     if row is None: raise ValueError("no architecture of this space meets every budget")
     return decode(market.space, row)[0]
 
-# %% ../../nbs/strategies/01_steps.ipynb #ecefdbb2
+# %% ../../nbs/strategies/01_steps.ipynb #55b1ec97
 @torch.no_grad()
 def fitting(space: nn.Module, limits: list, # Pairs (cost model, number)
     used: float = 0. # The part of a budget that it takes at least
 ) -> Tensor | None:
     "A row (1, D) of option indices that is within all limits, or None where none was found."
-    s = structure(space)
+    s, limits = structure(space), limits_given(limits)
     market = _Market(s, [torch.zeros(len(c)).double() for c in s.choices], limits)
     row = minimise(s, [(cost, 1/limit) for cost,limit in limits])
     if not limits or market.fits(row)[0] and market.used(row)[0] >= used: return row
