@@ -11,7 +11,8 @@ from nas_suite import files, search
 from nas_suite.choices import count, encode, largest, one_of, smallest, structure
 from nas_suite.costs import macs, params
 from nas_suite.extraction import extract
-from nas_suite.front import search as steps
+from nas_suite.front import page, search as steps
+from nas_suite.front.record import read
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.candidates import Band, around
@@ -276,3 +277,20 @@ def test_a_strategy_that_keeps_its_weights_hands_out_the_best_of_them(tmp_path):
     rows = found.finals['candidates']
     assert found.finals['plan']['rounds'] == [] and set(found.metrics) == {'supernet', 'extracted'}
     assert rows[found.finals['winner']]['inherited'] == max(row['inherited'] for row in rows)
+
+
+def test_the_report_tells_of_the_final(held):
+    run = read(held.run_dir)
+    table = page.finals_table(run)
+    assert len(table.rows) == 2 and table.strong == (held.finals['order'].index(held.finals['winner']),)
+    assert 'passes over the training data' in table.note and 'The final' in (held.run_dir / 'report.html').read_text()
+    assert page.finals_table(run | dict(finals={})) is None
+
+
+def test_a_percentile_has_its_interval():
+    "Clopper and Pearson: none of ten beaten leaves 1 - .025^(1/10) above; all of ten the same below."
+    none, every, most = (page.percentile(score, list(range(10))) for score in (-1, 10, 7.5))
+    assert (none.value, none.low, every.value, every.high) == (0, 0, 1, 1)
+    assert none.high == pytest.approx(1 - 0.025**0.1) and every.low == pytest.approx(0.025**0.1)
+    assert (most.value, round(most.low, 4), round(most.high, 4)) == (0.8, 0.4439, 0.9748)
+    assert page.percentile(3, [3, 3]).value == 0.5

@@ -146,6 +146,7 @@ fits = {  # what is no number of most options, and one of these
     'seed': {'0'},
     'networks': {'0'},
     'retrain_epochs': {'0'},
+    'finalists': {'0'},
 }
 words = {
     'device': ['', 'x', 'cuda:99', 'cuda:-1', 'cpu:x', 'meta', 'cpu cuda'],

@@ -80,7 +80,7 @@ def _rivals(found: Found, space, cost, random: int, seed: int) -> dict:
         warnings.warn(f"{len(peers)} of {random} random networks: so few of this space cost as much as the one found")
     return archs | {f'random {i+1}': arch for i, arch in enumerate(peers)}
 
-# %% ../../nbs/front/07_compare.ipynb #a07abdfb
+# %% ../../nbs/front/07_compare.ipynb #3e6561fa
 class _Trainer:
     "Trains the rivals of a run as its network was trained."
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
@@ -110,7 +110,7 @@ class _Trainer:
 
 def compare(
     found: Found,
-    random: int = 3, # Random networks of equal cost, as measured where that is a latency
+    random: int = 10, # Random networks of equal cost, as measured where that is a latency
     seed: int = 0, progress: bool = True,
     space: nn.Module = None, task: Task = None, # Default: those of the search, if it ran in this process
     table=None # Of the device: a latency table, its file, or a predictor. Default: the run's

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'facts_html', 'section', 'samples', 'tile',
-           'cost_tile', 'tiles', 'chance', 'verdict', 'head', 'body_html', 'of_the_task', 'stages_table',
-           'baselines_table', 'budget_shown', 'specialized_table', 'watched_table', 'uses', 'search_facts',
-           'configuration', 'page', 'report']
+           'cost_tile', 'tiles', 'chance', 'Percentile', 'percentile', 'verdict', 'head', 'body_html', 'of_the_task',
+           'stages_table', 'finals_table', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table',
+           'uses', 'search_facts', 'configuration', 'page', 'report']
 
-# %% ../../nbs/front/24_page.ipynb #8b8a1e22
+# %% ../../nbs/front/24_page.ipynb #b05028df
 import html, io, json, math, re
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from scipy.stats import beta
 
 from ..drawing import Table, ink, is_known, quantity, style
 from ..files import write
@@ -117,7 +119,7 @@ def tiles(run: dict) -> str:
     judged = tile(metric.name, value, f'on {n} test samples' if n else 'on test data')
     return f"<div class=tiles>{judged}{''.join(map(cost_tile, costs(run)))}</div>"
 
-# %% ../../nbs/front/24_page.ipynb #839ed0ff
+# %% ../../nbs/front/24_page.ipynb #50cb87dd
 def chance(p: float, n: int) -> float:
     "Two networks of equal accuracy `p`, judged by `n` samples each, differ by less than this 95 times of 100."
     return 1.96*math.sqrt(2*p*(1 - p)/n)
@@ -138,12 +140,30 @@ def _against(run: dict, found: dict, other: dict) -> str:
     if cost is None: return text
     return f"{text}, at {100*found[cost]/other[cost]:.0f} % of its {label_of(run, cost)}"
 
+@dataclass
+class Percentile:
+    "The share of random networks that a network is better than, and its interval by Clopper and Pearson (1934)."
+    value: float
+    low: float
+    high: float
+
+def percentile(score: float, others: list, confidence: float = .95) -> Percentile:
+    "The percentile of a score, larger is better, among those of other networks; equal ones count half."
+    n = len(others)
+    beaten, tail = sum((score > other) + (score == other) / 2 for other in others), (1 - confidence) / 2
+    low = beta.ppf(tail, beaten, n - beaten + 1) if beaten else 0.
+    high = beta.ppf(1 - tail, beaten + 1, n - beaten) if beaten < n else 1.
+    return Percentile(beaten / n, float(low), float(high))
+
 def _against_random(run: dict, found: dict, scores: list) -> str:
     "The found network against random ones."
     best = max(scores) if metric_of(run).larger_is_better else min(scores)
     mean, many = sum(scores)/len(scores), 's' if len(scores) > 1 else ''
     best, mean = (_difference(run, found['score'] - other) for other in (best, mean))
-    return f'{best} the best and {mean} the mean of {len(scores)} random network{many} of about the same cost'
+    better = metric_of(run).worth(1.)
+    said = percentile(better * found['score'], [better * score for score in scores])
+    return (f'{best} the best and {mean} the mean of {len(scores)} random network{many} of about the same cost '
+            f'(percentile {100*said.value:.0f}, {100*said.low:.0f} to {100*said.high:.0f} with 95 % confidence)')
 
 def verdict(run: dict) -> str:
     "How the found network compares, in sentences."
@@ -253,9 +273,9 @@ def of_the_task(run: dict) -> str:
     for i, (title, body) in enumerate(found): titled.setdefault(title, []).append(body_html(body, f'task{i}', title))
     return ''.join(section(title, *bodies) for title, bodies in titled.items())
 
-# %% ../../nbs/front/24_page.ipynb #9da03ac5
+# %% ../../nbs/front/24_page.ipynb #1d8afb0e
 def stages_table(run: dict):
-    "What the network scored as the supernet had it, extracted, and retrained; None where it is not known."
+    "What the network scored: as the supernet had it, extracted, in the final, retrained; None where nothing is known."
     found = {stage: known for stage in stages if (known := (run['result'].get('metrics') or {}).get(stage))}
     metric = metric_of(run)
     every = {name: value for known in found.values() for name, value in known.items()}
@@ -263,6 +283,29 @@ def stages_table(run: dict):
     def shown(name, value): return metric.show(value) if name == metric.name else flat(value)
     body = [[stage, *(shown(name, known.get(name)) for name in columns)] for stage, known in found.items()]
     return Table(['the found architecture', *columns], body) if found else None
+
+def finals_table(run: dict):
+    "The candidates of the final that were trained, in the order in which they entered; None where there was none."
+    final, metric = run.get('finals') or {}, metric_of(run)
+    if not final.get('order'): return None
+    each = [final['candidates'][one] for one in final['order']]
+    columns = [f'after {passes} more passes' for _, passes in final['plan']['rounds']]
+    def shown(row):
+        scores = [metric.show(score) for score in row['short']] + ['–'] * (len(columns) - len(row['short']))
+        counted = [flat(row.get(name)) for name in ('params', 'macs', 'depth')]
+        return [f"{100 * row['costs']['share']:.1f} %", *counted, metric.show(row['inherited']), *scores]
+    body = [[str(place + 1), *shown(row)] for place, row in enumerate(each)]
+    strong = tuple(place for place, one in enumerate(final['order']) if one == final['winner'])
+    head = ['candidate', 'of the budget', 'parameters', 'MACs', 'layers', 'inherited', *columns]
+    return Table(head, body, strong=strong, note=_worth_of_rankings(final))
+
+def _worth_of_rankings(final: dict) -> str:
+    "What the final cost, and how well each ranking agreed with the short trainings."
+    found = [f"{one['of']} → {one['to']} {one['spearman']:.2f} (n = {one['n']})"
+             for one in final['agreements'] if one['spearman'] is not None]
+    judged = len(final['candidates'])
+    cost = f"{final['passes']:.1f} passes over the training data for {judged} candidates; on validation data."
+    return f"{cost} Spearman correlations: {', '.join(found)}." if found else cost
 
 def baselines_table(run: dict):
     "The found network beside others; None without others."
@@ -335,7 +378,7 @@ def search_facts(run: dict) -> dict:
         if cost.measured: facts[f'{cost.label} measured'] = cost.show()
     return facts
 
-# %% ../../nbs/front/24_page.ipynb #a0655186
+# %% ../../nbs/front/24_page.ipynb #36868afc
 _css = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1f2730;--soft:#5f6b78;--line:#e3e6ea;
   --accent:#2f6fd6;--good:#2c8a63;--bad:#c8423d}
@@ -421,6 +464,7 @@ def page(run: dict) -> str:
         drawn('tradeoff'), of_the_task(run), drawn('front', _maybe(specialized_table(run))),
         section('The supernet after each stage', _maybe(watched_table(run))),
         section('Against the baselines', _maybe(baselines_table(run))),
+        section('The final', _maybe(finals_table(run))),
         section('From supernet to network', _maybe(stages_table(run))),
         drawn('architecture', _arch(run)), *map(drawn, ('parts', 'beliefs', 'course', 'training')),
         section('Use it', _code(run) if has_found and run['folder'] else ''),

@@ -13,9 +13,9 @@ from pathlib import Path
 from ..drawing import Table, is_known, quantity
 from ..files import read_json
 
-# %% ../../nbs/front/21_record.ipynb #f842df0a
+# %% ../../nbs/front/21_record.ipynb #bfe61e9d
 _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict,
-              specialized=list, fps=dict)
+              specialized=list, fps=dict, finals=dict)
 
 def _load(path: Path, kind: type):
     "The content of a JSON file; empty if it is not there."
@@ -44,8 +44,8 @@ def read(
     found['arch'] = found['result'].get('arch') or found['arch']
     return found | dict(folder=folder)
 
-# %% ../../nbs/front/21_record.ipynb #84dded15
-stages = ('supernet', 'extracted', 'retrained')
+# %% ../../nbs/front/21_record.ipynb #55ba6000
+stages = ('supernet', 'extracted', 'short', 'retrained') # short: as the final trained it
 
 def last_metrics(run: dict) -> dict:
     "Metrics of the last stage that was reached."
