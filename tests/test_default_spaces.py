@@ -120,3 +120,14 @@ def test_halving():
         assert found == (None if most < 0 else min(most, 19))
     assert Reach(2.0, 4.0).place(3.0) == 0.5
     assert chosen([[]], Size(dict, {}), Wanted(dict(unknown_mj=3))).facts is None
+
+
+def test_a_space_of_speakers_follows_the_budget():
+    from nas_suite.tasks.speaker import speaker
+
+    task, before = speaker('synthetic voices'), 0
+    for budget in (3e6, 6e6):
+        space = task.default_space(dict(macs=budget))
+        low, high = reach(space)
+        assert (low + high) / 2 <= budget <= high and high > before and tuple(space.input_shape) == task.input_shape
+        before = high

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Speaker', 'speaker']
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #5883c00d
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #f7bad822
 import hashlib, json, torch
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
+from ...spaces.sizing import Size, chosen
 from ...spaces.tdnn import efficient_tdnn, small_tdnn
 from ...arguments import of_no_use
 from ..base import Metric, Task, seeded_weights
@@ -292,10 +293,28 @@ def metadata(cls: Speaker, facts: dict) -> dict:
     said = {name: str(size) for name, size in sizes.items()}
     return dict(task='speaker verification', normalize_output='False', features=json.dumps(front), **said)
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #1d09a808
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #a05cf358
+_small_widths, _large_widths = (24, 32, 40, 48, 64, 80, 96, 128), (128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+
+def _tdnn(width: int, large: bool) -> dict:
+    "Settings of a space of up to so many channels."
+    widths = sorted({max(8, round(part * width / 8) * 8) for part in (1/4, 3/8, 1/2, 3/4, 1)})
+    sizes = dict(scale=8, depths=(2, 3, 4), attention=128) if large else dict(scale=4, depths=(1, 2, 3), attention=32)
+    return dict(widths=widths, last=[3*w for w in widths], **sizes)
+
+@patch
+def _sizes(self: Speaker) -> list:
+    "Spaces of this task, from small to large."
+    bands, frames = self.input_shape
+    same = dict(features=bands, embedding=self.embedding, frames=frames)
+    settings = [_tdnn(width, False) for width in _small_widths] + [_tdnn(width, True) for width in _large_widths]
+    return [Size(efficient_tdnn, same | setting) for setting in settings]
+
 @patch
 def default_space(self: Speaker, budget: dict = None, shared: bool = False, seed: int = 0):
-    "EfficientTDNN's space, in its small size below 200 training speakers."
+    "EfficientTDNN's space in a size that lies around a budget; without one in its small size below 200 speakers."
     bands, frames = self.input_shape
-    make = small_tdnn if self.classes < 200 else efficient_tdnn
-    with seeded_weights(seed): return make(bands, self.embedding, frames=frames)
+    usual = Size(small_tdnn if self.classes < 200 else efficient_tdnn,
+                 dict(features=bands, embedding=self.embedding, frames=frames))
+    picked = chosen([self._sizes()], usual, budget, len(self.train))
+    with seeded_weights(seed): return picked.make()
