@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Probabilistic', 'noted']
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #17e86909
+# %% ../../nbs/strategies/15_probabilistic.ipynb #d4f895d3
 import math, torch
 from fastcore.basics import patch
 from torch import nn, Tensor
@@ -15,11 +15,12 @@ from ..costs import LatencyAwareLoss
 from ..relaxation import entropy, probabilities
 from .base import Trained
 from .black_box import BlackBox
+from .candidates import drawn
 from .distributions import Distribution, Draws, importance, log_likelihoods, paths_of
 from .steps import added_gradients, derive, scatter
 from ..training import Loop, cosine, head_of, seeded, set_rate, sgd
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #3708c67d
+# %% ../../nbs/strategies/15_probabilistic.ipynb #29bd481a
 class Probabilistic(BlackBox):
     "PARSEC (Casale et al., 2019) with the adaptive draws of FP-NAS (Yan et al., 2021)."
     keeps_weights = False
@@ -58,6 +59,12 @@ def count(self: Probabilistic, nats: float) -> int:
 def derive(self: Probabilistic, space: nn.Module, limits: list) -> dict:
     "The most probable architecture at the budget, within all limits; ValueError if there is none."
     return derive(space, limits)
+
+@patch
+def entrants(self: Probabilistic, space: nn.Module, limits: list, n: int, seed: int = 0, arch: dict = None) -> list:
+    "The network that is derived, and others drawn from the probabilities that fill the limits."
+    arch = self.derive(space, limits) if arch is None else arch
+    return drawn(space, probabilities(space), arch, limits, n, seed)
 
 # %% ../../nbs/strategies/15_probabilistic.ipynb #ae2f91cb
 _SLIGHT = .01 # a weight that is not worth a backward pass
