@@ -182,7 +182,8 @@ def classification(
     "An image classification task. ValueError for data that is missing or not of this form."
     check_share(valid)
     is_folder = isinstance(data, (str, Path)) and data not in comes_with_us
-    if not is_folder: of_no_use("is what images of a folder are resized to, and these have a size", image_size=image_size)
+    if not is_folder:
+        of_no_use("is what images of a folder are resized to, and these have a size", image_size=image_size)
     train, test, label, known = _known(data, image_size or 64, seed)
     classes, shape = _checked(train, test)
     if mean is not None: known['preparation'] = Preparation(shape[1:], shape[0], tuple(mean), tuple(std))
