@@ -27,6 +27,7 @@ from nas_suite.strategies.pruning import Pruning
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.steps import _market, derive
+from nas_suite.strategies.short_training import ShortTraining
 from nas_suite.strategies.training_free import TrainingFree
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, segmentation
@@ -188,13 +189,14 @@ STRATEGIES['random'] = lambda: Random(**few)
 STRATEGIES['local search'] = lambda: LocalSearch(**few)
 STRATEGIES['ridge'] = lambda: Ridge(**few, start=4)
 STRATEGIES['training free'] = lambda: TrainingFree('gradient_norm', evaluations=3, batch=2, items=2, parents=1)
+STRATEGIES['short training'] = lambda: ShortTraining(passes=1, evaluations=3, batch=2, parents=1)
 STRATEGIES['coordinate descent'] = lambda: CoordinateDescent(epochs=1, evaluations=4, batch=2, layers=2, candidates=2)
 STRATEGIES['probabilistic'] = lambda: Probabilistic(epochs=2, batch_size=4)
 STRATEGIES['natural gradient'] = lambda: NaturalGradient(epochs=6, evaluations=8, batch=4)
 STRATEGIES['bayesian'] = lambda: Bayesian(**few, start=4)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where strategies are tried that see no space
-SEES_SCORES = ('training free', 'coordinate descent')
+SEES_SCORES = ('training free', 'coordinate descent', 'short training')
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
     'pruning': Pruning(rounds=2, samples=30, supernet=dict(epochs=2, batch_size=4)),
@@ -208,6 +210,7 @@ CHANGED = {  # settings that a configuration must tell
     'local search': LocalSearch(evaluations=30, batch=3, used=0),
     'ridge': Ridge(features='options', ranks=False, penalty=0.1, start=3),
     'training free': TrainingFree('degree', evaluations=30, batch=5, items=8, parents=3, mutation=0.5),
+    'short training': ShortTraining(passes=2, evaluations=30, batch=5, parents=3, mutation=0.5),
     'coordinate descent': CoordinateDescent(first=0.1, decay=0.9, layers=3, candidates=4),
     'probabilistic': Probabilistic(draws=1.0, least=8, temperature=0.1),
     'natural gradient': NaturalGradient(rate=0.1, batch=16),

@@ -5,7 +5,16 @@ import numpy as np, pytest, torch
 from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
-from data_recipes import cifar10, digits, image_folder, imagenet, jpeg_npz, segmentation_folders, speaker_folders
+from data_recipes import (
+    cifar10,
+    cluttered_digits,
+    digits,
+    image_folder,
+    imagenet,
+    jpeg_npz,
+    segmentation_folders,
+    speaker_folders,
+)
 from data_recipes.files import LeftOut, fields_of
 from nas_suite.tasks.base import halves, parted
 from nas_suite.tasks.classification import classification, read_picture
@@ -42,6 +51,30 @@ def test_digits():
         whole.sum(1).sort().values,
         torch.tensor(load_digits().images / 16, dtype=torch.float32).flatten(1).sum(1).sort().values,
     )  # each image in one part
+
+
+def test_cluttered_digits():
+    found = cluttered_digits.load()
+    train, test, origins = found['train'], found['test'], found['origins']
+    assert train.tensors[0].shape == (2594, 1, 32, 32) and test.tensors[0].shape == (1000, 1, 32, 32)
+    plain = digits.load()
+    assert torch.equal(train.tensors[1], plain[0].tensors[1][origins]) and origins.bincount().unique().tolist() == [2]
+    again, other = cluttered_digits.load()['train'], cluttered_digits.load(seed=1)['train']
+    assert torch.equal(train.tensors[0], again.tensors[0]) and not torch.equal(train.tensors[0], other.tensors[0])
+    alone = cluttered_digits.load(each=1, pieces=0, noise=0)['train'].tensors[0]  # a digit alone is brighter than none
+    assert alone.isfinite().all() and (alone.flatten(1).amax(1) > 1).all() and alone.min() >= -0.5 - 1e-6
+    with pytest.raises(ValueError, match='at least one picture'):
+        cluttered_digits.load(each=0)
+
+
+def test_pictures_of_one_digit_are_in_one_part():
+    found = cluttered_digits.load()
+    where = {image.tobytes(): int(one) for image, one in zip(found['train'].tensors[0].numpy(), found['origins'])}
+    for how in (dict(valid=0.25), dict(seed=3), dict(shared=True)):
+        task = classification('cluttered_digits', **how)
+        parts = [{where[image.tobytes()] for image in part.tensors[0].numpy()} for part in (task.train, task.valid)]
+        assert not parts[0] & parts[1] and len(parts[0] | parts[1]) == 1297
+        assert len(task.train) + len(task.valid) == 2594
 
 
 def test_image_folder(tmp_path):

@@ -347,11 +347,13 @@ def ofa_proxyless(width: float = 1.3, classes: int = 1000, image_size: int = 224
     return _ofa(dict(locals(), family='ofa_proxyless'))
 
 # %% ../../nbs/spaces/00_mobile.ipynb #66b0292e
+def _from_three(kernel: int) -> int: return abs(kernel - 3)
+
 def mobilenet_v2_like(space) -> dict:
-    "The smallest kernel and the largest expansion everywhere; None for a space without such operators."
+    "Kernel 3, or the next to it, and the largest expansion everywhere; None for a space without such operators."
     if isinstance(space, OnceForAll):
         kernels = {name: c for name,c in choices(space).items() if c.role == 'kernel'}
-        kernel = {name: min(c.options[i] for i in c.survivors) for name,c in kernels.items()}
+        kernel = {name: min((c.options[i] for i in c.survivors), key=_from_three) for name,c in kernels.items()}
         return {name: kernel.get(name, option) for name,option in largest(space).items()}
     arch = {}
     for name,choice in choices(space).items():
@@ -361,7 +363,7 @@ def mobilenet_v2_like(space) -> dict:
             continue
         operators = [o for o in alive if isinstance(o, Option) and 'expand' in o.attributes]
         if not operators: return None
-        arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], o.attributes['kernel']))
+        arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], _from_three(o.attributes['kernel'])))
     return arch
 
 # %% ../../nbs/spaces/00_mobile.ipynb #d2b22f33

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #c5def0b6
+# %% ../../nbs/tasks/01_classification.ipynb #475a4f91
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import functional as T
-from data_recipes import cifar10, digits, image_folder, pictures
+from data_recipes import cifar10, cluttered_digits, digits, image_folder, pictures
 from data_recipes.files import digest_of
 from ..arguments import of_no_use
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
 from ..spaces.sizing import Size, chosen
 from .base import (
-    Metric, Task, Use, check_share, halves, labels_of, parted, seeded_weights, windows) # noqa: F401
+    Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, windows) # noqa: F401
 from ..training import check_data
 
 # %% ../../nbs/tasks/01_classification.ipynb #c89c152f
@@ -147,8 +147,8 @@ def _checked(train, test) -> tuple:
         if isinstance(data, TensorDataset): check_data(data.tensors[:1], part)
     return classes, shape
 
-# %% ../../nbs/tasks/01_classification.ipynb #d6d8a9c6
-comes_with_us = dict(digits=digits.load, cifar10=cifar10.load)  # data sets by name
+# %% ../../nbs/tasks/01_classification.ipynb #e7b8387b
+comes_with_us = dict(digits=digits.load, cluttered_digits=cluttered_digits.load, cifar10=cifar10.load)  # by name
 
 def _known(data, image_size, seed) -> tuple:
     "Training and test data, a name for them, and what is known of them."
@@ -156,6 +156,11 @@ def _known(data, image_size, seed) -> tuple:
     if isinstance(data, str) and data == 'digits':
         prepared = Preparation((8, 8), 1, (0.,), (1.,))
         return (*digits.load(), data, dict(names=list(digits.classes), preparation=prepared, shift=1))
+    if isinstance(data, str) and data == 'cluttered_digits':
+        made, shape = cluttered_digits.load(), (cluttered_digits.size,)*2
+        prepared = Preparation(shape, 1, (cluttered_digits.mean,), (cluttered_digits.std,))
+        known = dict(names=list(cluttered_digits.classes), preparation=prepared, shift=2, origins=made['origins'])
+        return made['train'], made['test'], data, known
     if isinstance(data, str) and data == 'cifar10':
         prepared = Preparation((32, 32), 3, cifar10.mean, cifar10.std)
         return (*cifar10.load(), data, dict(names=list(cifar10.classes), preparation=prepared, shift=4, flip=True))
@@ -168,9 +173,18 @@ def _known(data, image_size, seed) -> tuple:
     raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class folders"
                      ", or a (train, test) pair of data sets")
 
-# %% ../../nbs/tasks/01_classification.ipynb #c6fe352d
+# %% ../../nbs/tasks/01_classification.ipynb #185125ae
+def _parted(train, origins: Tensor | None, valid, shared, seed) -> tuple:
+    "As `parted`; pictures of one original, (N,) numbers from 0 on, are never in both parts."
+    if origins is None: return parted(train, valid, shared, seed)
+    firsts = (origins[:, None] == torch.arange(int(origins.max()) + 1)).int().argmax(0)
+    each = TensorDataset(torch.arange(len(firsts)), labels_of(train)[firsts])
+    parts = parted(each, valid, shared, seed)
+    return tuple(part_of(train, torch.isin(origins, part.tensors[0]).nonzero().flatten()) for part in parts)
+
+# %% ../../nbs/tasks/01_classification.ipynb #2934453c
 def classification(
-    data,  # "digits", "cifar10", a folder of images in class folders, or a (train, test) pair of data sets
+    data,  # "digits", "cluttered_digits", "cifar10", a folder of class folders, or a (train, test) pair of data sets
     valid: float = None,    # Share of the training data that networks are chosen by; default: as of `parted`
     image_size: int = None, # Images of a folder are resized to it; default 64
     seed: int = 0,          # Of the split
@@ -192,7 +206,7 @@ def classification(
     made = dict(data=label if label in comes_with_us else None, image_size=image_size, seed=seed)
     made['share'] = .5 if valid is None and not shared else valid
     made |= known.pop('made', {}) | (dict(shared=True) if shared else {})
-    first, second = parted(train, valid, shared, seed)
+    first, second = _parted(train, known.pop('origins', None), valid, shared, seed)
     return Classification(name or label, first, second, test, classes, shape, made=made, **known | settings)
 
 # %% ../../nbs/tasks/01_classification.ipynb #fd6d9cfa
