@@ -562,6 +562,18 @@ def test_a_device_is_told_from_others(clock, make, tmp_path):
         device_cost(tmp_path / 'nowhere.json', mobile(), shape)
 
 
+def test_a_table_is_read_for_the_space_at_hand(clock, make):
+    space = mobile(expands=(1, 2, 3))
+    for t in (make(space, calibrate=0), make(space)):
+        assert t.of(space, shape) is t is device_cost(t, mobile(expands=(1, 2, 3)), shape)
+        part = mobile(expands=(2, 3))  # the same choices, other options
+        assert 'mb1' not in str(smallest(part)) and device_cost(t, part, shape).identity() == t.identity()
+        for arch in archs(part)[::7]:
+            assert device_cost(t, part, shape)(arch) == pytest.approx(t(arch), rel=1e-9)
+        with pytest.raises(ValueError, match='the table'):
+            device_cost(t, mobile(last=24), shape)
+
+
 # ---------------------------------------------------------------- units and pairs that take another time inside a network
 
 

@@ -21,7 +21,7 @@ from ..choices import active, check_rows, encode, sample, structure
 from ..costs import CostModel, Reading, Term, merged
 from ..files import parse_json, writing
 from .features import FEATURES, space_features
-from .tables import load_table, read_table
+from .tables import LatencyTable, load_table, read_table
 
 # %% ../../nbs/latency/03_few_shot.ipynb #7520cda0
 class Predictor:
@@ -867,6 +867,7 @@ def device_cost(
 )->CostModel:
     "The latency of a space on a device, as a cost"
     if isinstance(given, (str, os.PathLike)): return load_cost(given, space, input_shape)
+    if isinstance(given, LatencyTable): return given.of(space, input_shape)
     if isinstance(given, CostModel): return given
     if not callable(getattr(given, 'cost_model', None)):
         raise ValueError(f"a device is a latency table, its file, or a predictor; found {given!r}")

@@ -693,6 +693,19 @@ def _from_facts(data, path, space, input_shape)->LatencyTable:
     model.input_shape, model.batch_size = tuple(input_shape), data['batch']
     return model
 
+# %% ../../nbs/latency/01_tables.ipynb #2ec1efa4
+@patch
+def of(self:LatencyTable,
+    space:nn.Module,
+    input_shape:tuple, # one sample
+)->LatencyTable:
+    "This table for a space; ValueError listing the units that it does not have"
+    if self.found is None: return self # it was made by hand
+    found = units(space, input_shape, self.batch_size)
+    def said(of): return [(unit.label, unit.signatures) for unit in of.units]
+    if said(found) == said(self.found) and self.structure.names == structure(space).names: return self
+    return _from_facts(_facts(self), 'the table', space, input_shape)
+
 # %% ../../nbs/latency/01_tables.ipynb #e04f8bf8
 def read_table(
     path, # of a file; of a published table in several files, a list
