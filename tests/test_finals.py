@@ -285,6 +285,23 @@ def test_the_report_tells_of_the_final(held):
     assert len(table.rows) == 2 and table.strong == (held.finals['order'].index(held.finals['winner']),)
     assert 'passes over the training data' in table.note and 'The final' in (held.run_dir / 'report.html').read_text()
     assert page.finals_table(run | dict(finals={})) is None
+    assert page.too_short(run) == '' and 'too short' in page.too_short(run | dict(finals={}, config=asked()))
+    assert page.too_short(run | dict(finals={}, config=asked(finalists=0))) == ''
+
+
+def asked(**settings):
+    return dict(retrain_epochs=3, finalists=None) | settings
+
+
+def test_a_winner_that_leaves_much_of_the_budget_says_why(held):
+    run = page.read(held.run_dir)
+    rows, order = run['finals']['candidates'], run['finals']['order']
+    winner = run['finals']['winner']
+    for share, other, said in ((0.98, 0.99, ''), (0.9, 0.99, 'scored better'), (0.9, 0.8, 'none that was tried')):
+        for one in order:
+            rows[one]['costs']['share'] = share if one == winner else other
+        note = page.finals_table(run).note
+        assert ('90.0 % of the budget' in note and said in note) if said else 'The winner' not in note
 
 
 def test_a_percentile_has_its_interval():
