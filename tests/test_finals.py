@@ -297,7 +297,7 @@ def test_a_winner_that_leaves_much_of_the_budget_says_why(held):
     run = page.read(held.run_dir)
     rows, order = run['finals']['candidates'], run['finals']['order']
     winner = run['finals']['winner']
-    for share, other, said in ((0.98, 0.99, ''), (0.9, 0.99, 'scored better'), (0.9, 0.8, 'none that was tried')):
+    for share, other, said in ((0.98, 0.99, ''), (0.9, 0.99, 'scored better'), (0.9, 0.8, 'none tried uses')):
         for one in order:
             rows[one]['costs']['share'] = share if one == winner else other
         note = page.finals_table(run).note

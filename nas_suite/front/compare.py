@@ -14,12 +14,13 @@ from ..choices import Space, canonical, decode, encode, largest, sample
 from ..costs import Reading, count_macs, count_params, named
 from .budgets import latency
 from .found import Found
+from .origins import strategy_of
 from .page import report
 from .runs import Run
-from .search import fresh, settled_weights
+from .search import fresh, recipe_of, settled_weights
 from ..latency import device_cost, measure_archs, saved_cost
 from ..tasks.base import Task
-from ..training import fit, seeded
+from ..training import fit, load_checkpoint, seeded
 
 # %% ../../nbs/front/07_compare.ipynb #d8f8e0ac
 def _near(space, arch, cost, rows, tolerance, seed):
@@ -86,18 +87,24 @@ class _Trainer:
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
         self.run, self.space, self.task, self.device, self.progress = run, space, task, device, progress
         self.config, self.shape = run.read('config', dict), tuple(task.input_shape)
+        self.keeps_weights = strategy_of(self.config['strategy']).keeps_weights
 
     def network(self, arch: dict) -> nn.Module:
         "The network of an architecture, with the weights that it begins with."
-        if self.config['retrain_epochs']: return fresh(self.space, self.run, arch).to(self.device)
+        if not self.keeps_weights: return fresh(self.space, self.run, arch).to(self.device)
         return settled_weights(self.space, arch, self.task, self.config['seed'], self.device) # all with the supernet's
+
+    def head(self) -> dict | None:
+        "What the head of a training begins with."
+        file = self.run.path('search.pt')
+        return load_checkpoint(file).get('head') if self.keeps_weights and file.exists() else None
 
     def score(self, name: str, network: nn.Module) -> float:
         "The metric of a rival on test data, after training it where the network found was trained."
         if epochs := self.config['retrain_epochs']:
-            fit(network, self.task, epochs, **self.task.recipe, seed=self.config['seed'], progress=self.progress,
-                device=self.device, precision=self.config['precision'],
-                checkpoint=self.run.path(f"{name.replace(' ', '-')}.pt"))
+            recipe = recipe_of(self.task, self.keeps_weights) | dict(seed=self.config['seed'], head=self.head())
+            fit(network, self.task, epochs, **recipe, progress=self.progress, device=self.device,
+                precision=self.config['precision'], checkpoint=self.run.path(f"{name.replace(' ', '-')}.pt"))
         return self.task.evaluate(network, self.task.test, self.device)[self.task.metric.name]
 
     def row(self, name: str, arch: dict, timed: Reading, score: float = None) -> dict:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'facts_html', 'section', 'samples', 'tile',
            'cost_tile', 'tiles', 'chance', 'Percentile', 'percentile', 'verdict', 'head', 'body_html', 'of_the_task',
-           'stages_table', 'finals_table', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table',
-           'uses', 'search_facts', 'configuration', 'page', 'report']
+           'stages_table', 'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table',
+           'watched_table', 'uses', 'search_facts', 'configuration', 'page', 'report']
 
 # %% ../../nbs/front/24_page.ipynb #b05028df
 import html, io, json, math, re
@@ -299,13 +299,29 @@ def finals_table(run: dict):
     head = ['candidate', 'of the budget', 'parameters', 'MACs', 'layers', 'inherited', *columns]
     return Table(head, body, strong=strong, note=_worth_of_rankings(final))
 
+def _unused(final: dict) -> str:
+    "What to say of a winner that leaves more than 3 % of the budget unused."
+    shares = {one: final['candidates'][one]['costs']['share'] for one in final['order']}
+    mine = shares.get(final['winner'], 1.)
+    if mine >= .97: return ''
+    why = 'it scored better than those that use more' if max(shares.values()) > mine else 'none tried uses more'
+    return f"The winner uses {100 * mine:.1f} % of the budget: {why}."
+
 def _worth_of_rankings(final: dict) -> str:
     "What the final cost, and how well each ranking agreed with the short trainings."
     found = [f"{one['of']} → {one['to']} {one['spearman']:.2f} (n = {one['n']})"
              for one in final['agreements'] if one['spearman'] is not None]
     judged = len(final['candidates'])
     cost = f"{final['passes']:.1f} passes over the training data for {judged} candidates; on validation data."
+    cost = ' '.join(filter(None, [cost, _unused(final)]))
     return f"{cost} Spearman correlations: {', '.join(found)}." if found else cost
+
+def too_short(run: dict) -> str:
+    "What to say where a final was asked for and the search was too short to pay for one."
+    config = run['config']
+    held = run.get('finals') or not run['result'] or config.get('finalists', 0) is not None
+    if held or not config.get('retrain_epochs'): return ''
+    return '<p class=note>There was none: it may take as long as the search, too short a time for two candidates.</p>'
 
 def baselines_table(run: dict):
     "The found network beside others; None without others."
@@ -464,7 +480,7 @@ def page(run: dict) -> str:
         drawn('tradeoff'), of_the_task(run), drawn('front', _maybe(specialized_table(run))),
         section('The supernet after each stage', _maybe(watched_table(run))),
         section('Against the baselines', _maybe(baselines_table(run))),
-        section('The final', _maybe(finals_table(run))),
+        section('The final', _maybe(finals_table(run)) or too_short(run)),
         section('From supernet to network', _maybe(stages_table(run))),
         drawn('architecture', _arch(run)), *map(drawn, ('parts', 'beliefs', 'course', 'training')),
         section('Use it', _code(run) if has_found and run['folder'] else ''),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
-           'fresh', 'settled_weights', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
+           'fresh', 'settled_weights', 'recipe_of', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
 
 # %% ../../nbs/front/05_search.ipynb #f9e61a24
 import inspect, resource, shutil, sys, torch, warnings
@@ -262,13 +262,16 @@ def begin_with(self: Search, arch: dict, data) -> nn.Module:
     if not self.strategy.keeps_weights: return fresh(self.space, self.run, arch)
     return calibrated(extract(self.space, arch), self.task, data, seed=self.seed, device=self.device)
 
+def recipe_of(task: Task, keeps_weights: bool) -> dict:
+    "The recipe of a task, ten times as gentle where a network goes on from the weights of a search."
+    return task.recipe | (dict(lr=task.recipe['lr'] / 10) if keeps_weights else {})
+
 @patch
 def fit(self: Search, model: nn.Module, epochs: int, checkpoint: Path, head: dict = None, **more) -> list:
     "Train a network by the recipe of the task, more gently where it keeps its weights; the history."
-    gentle = dict(lr=self.task.recipe['lr'] / 10) if self.strategy.keeps_weights else {}
-    return fit(model.to(self.device), self.task, epochs, **self.task.recipe | gentle, seed=self.seed,
-               device=self.device, head=head, checkpoint=checkpoint, precision=self.precision,
-               progress=self.how.progress, **more)
+    recipe = recipe_of(self.task, self.strategy.keeps_weights)
+    return fit(model.to(self.device), self.task, epochs, **recipe, seed=self.seed, device=self.device, head=head,
+               checkpoint=checkpoint, precision=self.precision, progress=self.how.progress, **more)
 
 @patch
 def hands(self: Search, settled: Settled, limits: list, trained: Trained) -> Hands:
