@@ -628,7 +628,7 @@ REFUSED = {
     'no cost': (dict(budget={3: 1e5}), 'the key of a budget is a name, a cost, or a function that makes one'),
     'strategy': (
         dict(strategy='magic'),
-        "there is no strategy 'magic'; the strategies are evolution, gated, regularized",
+        "there is no strategy 'magic'; the strategies are bayesian, coordinatedescent, evolution",
     ),
     'retraining': (dict(retrain_epochs=-1), 'retrain_epochs is out of range: -1'),
     'no number of epochs': (dict(retrain_epochs=float('nan')), 'retrain_epochs is out of range: nan'),
