@@ -196,7 +196,10 @@ STRATEGIES['natural gradient'] = lambda: NaturalGradient(epochs=6, evaluations=8
 STRATEGIES['bayesian'] = lambda: Bayesian(**few, start=4)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where strategies are tried that see no space
-SEES_SCORES = ('training free', 'coordinate descent', 'short training')
+SEES_SCORES = (  # of those, evolution and the one of tests/ are tried everywhere
+    'random', 'local search', 'ridge', 'bayesian', 'integer program', 'natural gradient',
+    'training free', 'coordinate descent', 'short training',
+)  # fmt: skip
 CHANGED = {  # settings that a configuration must tell
     'gated': Gated(alpha_lr=0.5, every=3, gradient='full'),
     'pruning': Pruning(rounds=2, samples=30, supernet=dict(epochs=2, batch_size=4)),
@@ -220,7 +223,7 @@ CHANGED = {  # settings that a configuration must tell
 
 
 @pytest.mark.parametrize('name', STRATEGIES)
-def test_strategy(name, unwritten): # the formats of a network are no strategy's matter
+def test_strategy(name, unwritten):  # the formats of a network are no strategy's matter
     testing.check_strategy(STRATEGIES[name])
 
 
