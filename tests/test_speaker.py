@@ -613,7 +613,7 @@ def test_a_specialized_network_verifies(run, tmp_path):
     with pytest.raises(ValueError, match='no run of its own'):
         kept.plot()
     other = speaker(dict(voices, trials=voices['trials'][:-1]), bands=24, seconds=0.5, embedding=16)
-    with pytest.raises(ValueError, match='this task is not that of the run.*it differs in.*recordings'):
+    with pytest.raises(ValueError, match='the data of the run in .* have changed .recordings'):
         search.specialize(found.run_dir, macs=budget, space=tiny_space(), task=other, device='cpu')
 
 
