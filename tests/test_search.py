@@ -1,7 +1,7 @@
 "The front door: budgets are met, what was found is what is on disk, and a run that is killed at any moment ends as if nothing had happened."
 
 from copy import deepcopy
-import ast, json, os, random, re, shutil, signal, subprocess, sys
+import ast, json, os, random, re, shutil, signal, subprocess, sys, warnings
 from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file
@@ -99,6 +99,8 @@ def server():
     import functools
 
     torch.set_num_threads(1)
+    warnings.filterwarnings('ignore', 'the search was too short', UserWarning)  # it is
+    warnings.filterwarnings('ignore', category=steps.Gap)
     steps.Loop = functools.partial(steps.Loop, save_s=-1)
     steps.fit = functools.partial(steps.fit, save_s=-1)
     for line in iter(sys.stdin.readline, ''):
