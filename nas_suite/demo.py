@@ -128,6 +128,8 @@ def main(argv=None):
     ):
         """Search a digit classifier within a latency budget measured here, and compare it with networks that were not
         searched."""
+        import torch
+        torch.set_num_threads(1) # two are no faster on networks so small, and wait for each other on a busy machine
         demo(run_dir, fresh, progress=not quiet)
 
     launch(app, argv, 'python -m nas_suite.demo')
