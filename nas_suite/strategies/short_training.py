@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ShortTrained', 'ShortTraining']
 
-# %% ../../nbs/strategies/23_short_training.ipynb #0e91009d
+# %% ../../nbs/strategies/23_short_training.ipynb #d37558d6
 import math
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..arguments import number, whole
 from ..choices import decode
 from ..extraction import extract
+from .black_box import best_of
 from .scores import Accuracy, ranked
 from .training_free import TrainingFree
 from ..training import Loop, NotFinite, anew, calibrated, fit
@@ -52,3 +53,12 @@ class ShortTraining(TrainingFree):
 def scored_by(self: ShortTraining, space: nn.Module, task, loop: Loop) -> ShortTrained:
     "What networks of a space are scored by."
     return ShortTrained(space, task, self.passes, loop.device, loop.seed)
+
+# %% ../../nbs/strategies/23_short_training.ipynb #44d54a90
+@patch
+def derive(self: ShortTraining, space: nn.Module, limits: list) -> dict:
+    "The best network that was trained, within all limits. ValueError where none is, however often one asks."
+    told = [one for _, some in self.searched for one in some]
+    found = best_of(space, told, limits) or best_of(space, self.look(space, limits), limits)
+    if found is None: raise ValueError("none of the networks that were trained is within the limits and has a score")
+    return found.arch
