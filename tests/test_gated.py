@@ -5,8 +5,9 @@ from itertools import product
 import pytest, torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from noisy_space import noisy
 from nas_suite.choices import *
-from nas_suite.costs import CostModel, LatencyAwareLoss, Term, ascend, macs, params
+from nas_suite.costs import LatencyAwareLoss, ascend, macs, params
 from nas_suite.layers import *
 from nas_suite.relaxation import draw_gates, draw_path, entropy, modes, probabilities
 from nas_suite.strategies.gated import AlphaOptimizer, Gated, _short
@@ -351,29 +352,6 @@ def test_bad_settings(kwargs, what):
 
 
 # ---------------------------------------------------------------- schedules: short searches and long ones
-
-
-class Plus(nn.Module):
-    "x + value, with noise: what an option is worth, as a batch shows it."
-
-    def __init__(self, value, noise, generator):
-        super().__init__()
-        self.value, self.noise, self.generator = value, noise, generator
-
-    def forward(self, x):
-        return x + self.value + self.noise * torch.randn((), generator=self.generator)
-
-
-def noisy(seed=0, choices=6, options=4, noise=10.0, scale=0.1):
-    "A space whose dearer options are worth more on the whole, its cost, and the bounds of that."
-    g = torch.Generator().manual_seed(seed)
-    times = 0.2 + torch.rand(choices, options, generator=g)
-    worth = scale * (torch.randn(choices, options, generator=g) + 3 * (times - times.mean(1, keepdim=True)))
-    space = nn.Sequential(*(MixedOp([Plus(v, noise * scale, g) for v in row]) for row in worth.tolist()))
-    s = structure(space)
-    terms = [Term(f'{d}', (d,), row.double()) for d, row in enumerate(times)]
-    cost = CostModel(s, {c: d for d, c in enumerate(s.choices)}, terms, 'time')
-    return space, cost, float(times.amin(1).sum()), float(times.amax(1).sum())
 
 
 def searched(steps, share, scale=0.1, costs=1, **settings):

@@ -6,8 +6,9 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
+from noisy_space import noisy
 from nas_suite.choices import *
-from nas_suite.costs import CostModel, Term, macs
+from nas_suite.costs import macs
 from nas_suite.extraction import extract
 from nas_suite.layers import *
 from nas_suite.relaxation import *
@@ -327,33 +328,10 @@ def test_the_regularizer_acts_from_its_onset():
         Regularized(onset=2)
 
 
-class Plus(nn.Module):
-    "x + value, with noise: what an option is worth, as a batch shows it."
-
-    def __init__(self, value, noise, generator):
-        super().__init__()
-        self.value, self.noise, self.generator = value, noise, generator
-        self.shift = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return x + self.value + self.noise * torch.randn((), generator=self.generator) + 0 * self.shift
-
-
-def noisy(choices=6, options=4, scale=0.1, noise=10.0):
-    "Choices whose noise is ten times what their options are worth, a cost, and the middle of its range."
-    g = torch.Generator().manual_seed(0)
-    times = 0.2 + torch.rand(choices, options, generator=g)
-    worth = scale * (torch.randn(choices, options, generator=g) + 3 * (times - times.mean(1, keepdim=True)))
-    space = nn.Sequential(*(MixedOp([Plus(v, noise * scale, g) for v in row]) for row in worth.tolist()))
-    s = structure(space)
-    terms = [Term(f'{d}', (d,), row.double()) for d, row in enumerate(times)]
-    cost = CostModel(s, {c: d for d, c in enumerate(s.choices)}, terms, 'time')
-    return space, cost, float(times.amin(1).sum() + times.amax(1).sum()) / 2
-
-
 @pytest.mark.parametrize('steps', [60, 300])
 def test_it_decides_and_lands_on_the_budget_in_any_number_of_steps(steps):
-    space, cost, budget = noisy()
+    space, cost, low, high = noisy(learns=True)
+    budget = (low + high) / 2
     data = TensorDataset(torch.zeros(2 * steps // 20, 1), torch.zeros(2 * steps // 20).long())
     task = Classification('noise', data, data, data, 2, (1,))
     task.loss = task.score = lambda out, y: -out.mean()
@@ -370,7 +348,8 @@ def test_it_decides_and_lands_on_the_budget_in_any_number_of_steps(steps):
 
 
 def test_it_says_that_it_was_too_short():
-    space, cost, budget = noisy()
+    space, cost, low, high = noisy(learns=True)
+    budget = (low + high) / 2
     data = TensorDataset(torch.zeros(8, 1), torch.zeros(8).long())
     task = Classification('noise', data, data, data, 2, (1,))
     task.loss = task.score = lambda out, y: -out.mean()
