@@ -99,6 +99,43 @@ def test_every_command_explains_itself_with_examples(sh, words):
     assert code == 0 and err == '' and 'Usage: nas-suite' in out and '  nas-suite ' in out.split('Example')[1]
 
 
+def test_help_lists_what_there_is(sh):
+    "Strategies, the data that come with the package, devices and back ends."
+    from nas_suite.front.options import strategy_names
+    from nas_suite.front.origins import strategies
+    from nas_suite.latency import backends
+    from nas_suite.tasks.classification import comes_with_us
+
+    assert sorted(strategy_names) == sorted(strategies())
+    said = ' '.join(sh('search', 'classification', '--help')[1].split())
+    assert all(f'"{name}"' in said for name in comes_with_us) and 'cuda' in said
+    assert ', '.join(strategy_names) in said
+    plain = [name for name in backends if not name.startswith('compile-')]
+    assert all(name in sh('measure', '--help')[1] for name in plain)
+
+
+def test_the_doctor_names_what_is_missing(sh, monkeypatch, tmp_path):
+    from nas_suite.front import doctor
+    from nas_suite.latency import Backend, backends
+
+    def fails(*_):
+        raise RuntimeError('no such\nthing')
+
+    for name in [*backends]:
+        monkeypatch.delitem(backends, name)
+    monkeypatch.setitem(backends, 'mine', Backend(lambda network, x: lambda: network(*x)))
+    monkeypatch.setitem(backends, 'broken', Backend(lambda network, x: fails))
+    monkeypatch.setattr(doctor, '_extras', dict(no_such_package='sun'))
+    monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path / 'cache'))
+    code, out, _ = sh('doctor', '--json')
+    found = {(one['about'], one['name']): one for one in json.loads(out)}
+    assert code == 0 and found['back end', 'mine']['seen'] == 'runs'
+    assert found['back end', 'broken']['advice'] == 'RuntimeError: no such thing'
+    assert found['package', 'no_such_package']['advice'] == "pip install 'nas_suite[sun]'"
+    assert str(tmp_path / 'cache') in found['folder', 'latencies']['seen']
+    assert '2 of these are missing' in sh('doctor')[1]
+
+
 def test_help_needs_no_torch():
     code = "import sys; from nas_suite.cli import main\ntry: main(['search', 'classification', '--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'matplotlib' not in sys.modules and 'nas_suite.search' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True, cwd=root, stdout=subprocess.DEVNULL)

@@ -14,7 +14,8 @@ from ..launch import app, speaks
 from ..options import Asked, Device, Quiet, Seed, option, search_command, searched, word
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #1fa860a5
-Data = word(str, '"digits", "cifar10", or a folder with one folder of images a class.', 'DATA')
+Data = word(str, '"digits", "cluttered_digits", "cifar10", or a folder with one folder of images a class.',
+            'DATA')
 
 @search_command('classification', strategy='gated')
 def search_classification(data: Data, asked: Asked):
