@@ -1,21 +1,44 @@
 """Three real tasks under one protocol: the networks that searches find, random networks that fill the same measured
-latency budget, and a hand-designed one scaled to it, all trained alike. One row of benchmarks/results/real_tasks.csv is
-one training; a call goes on where the last one was cut off. Jobs are ordered so that what is there is of use: network by
-network, both training seeds of each, first one search seed of each strategy, then the random networks.
+latency budget, and hand-designed ones scaled to it, all trained alike. One row of benchmarks/results/real_tasks.csv is
+one training; a call goes on where the last one was cut off. Which networks are random, and how large those of people
+are, is kept beside it: on another machine, which measures a table of its own, the budget is what the random ones take.
+
+Protocols. All of a task (three searches of two strategies, hand-designed networks, random ones, two trainings of each)
+is to take an hour or so of one core, so pictures and recordings are cut down before trainings are: CamVid at 90 x 120
+pixels, 10,000 images of CIFAR-10, crops of a second and no disturbances in speech (they took two thirds of a step).
+A network takes about half a minute to train in speech and CamVid, more than a minute in CIFAR-10, which therefore has
+ten random networks and not twenty. A search trains for about as long as two or three networks do. Spaces are wide on
+purpose: channels differ by four times, depths by three, and a budget lies at .6 of what a space reaches, where a deep
+narrow network costs as much as a shallow wide one.
+
+Jobs are ordered so that what is there is of use: random networks with both seeds first (they say what a training seed
+is worth), then the hand-designed ones and one search of each strategy, then the rest in turn.
 Needs the shared data (NAS_SUITE_SHARED, default ../shared)."""
 
-import argparse, csv, os, statistics, time, torch, warnings
+import argparse, csv, json, os, re, statistics, time, torch, warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from scipy.stats import beta, spearmanr
+from torch.utils.data import TensorDataset
 from machine import machine
+from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_segmenters
 from data_recipes import camvid, jpeg_npz
-from nas_suite import search
-from nas_suite.choices import Space, decode, largest
+from nas_suite.choices import decode, largest, random_input
+from nas_suite.costs import count_macs, count_params
 from nas_suite.extraction import extract
 from nas_suite.files import read_json, write_json
-from nas_suite.latency import load_table, table
+from nas_suite.front.search import Search
+from nas_suite.latency import load_table, measure, table
+from nas_suite.spaces.mobile import proxyless
+from nas_suite.spaces.segmenter import ssr_segmenter
+from nas_suite.spaces.tdnn import efficient_tdnn
+from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.filling import filling
+from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.regularized import Regularized
+from nas_suite.strategies.short_training import ShortTraining
+from nas_suite.strategies.supernet import Supernet, five_stages
 from nas_suite.tasks.base import seeded_weights
 from nas_suite.tasks.classification import classification
 from nas_suite.tasks.segmentation import segmentation
@@ -32,28 +55,84 @@ def cifar():
     return classification(jpeg_npz.load(shared / 'cifar10_jpeg.npz', 10_000), shift=4, flip=True, name='cifar')
 
 
-def scenes():
-    return segmentation(camvid.load(shared / 'camvid', (180, 240)), image_size=(180, 240), batch_size=6, name='camvid')
+def cifar_space(task):
+    sizes = dict(stem=8, widths=(16, 24, 40), depths=(4, 4, 4), last=160, resolutions=(24, 32))
+    return proxyless(classes=10, image_size=32, bn_eps=1e-5, **sizes)
+
+
+def in_memory(dataset) -> TensorDataset:
+    return TensorDataset(*map(torch.stack, zip(*dataset)))
+
+
+def scenes(size=(90, 120)):
+    task = segmentation(camvid.load(shared / 'camvid', size), image_size=size, batch_size=6, name='camvid')
+    task.train, task.valid = in_memory(task.train), in_memory(task.valid)
+    return task
+
+
+def scenes_space(task):
+    depths, fixed = ((1, 2, 3), (1, 2, 3, 4)), dict(dropout=(0.03, 0.1), grids=(1, 2, 3, 6), branch=12, low=24, head=48)
+    sizes = dict(channels=(32, 64), depths=depths, dilations=(1, 2, 4, 8), cuts=(24, 16, 8, 0))
+    return ssr_segmenter(task.classes, task.input_shape[1:], **sizes, **fixed)
 
 
 def voices():
     folder = shared / 'speech_asc'
-    return speaker(folder, folder / 'trials_eval.txt', bands=40, embedding=64, seconds=1.5, name='speech')
+    how = dict(bands=40, embedding=64, seconds=1.0, disturb=False)
+    return speaker(folder, folder / 'trials_eval.txt', name='speech', **how)
+
+
+def voices_space(task):
+    sizes = dict(widths=(16, 24, 32, 48, 64), last=(48, 72, 96, 144, 192), depths=(1, 2, 3), scale=4, attention=32)
+    return efficient_tdnn(40, 64, frames=task.input_shape[1], **sizes)
+
+
+def evolution(space):
+    return Evolution(Supernet(five_stages(space, 6), rule='uniform', distill='none'), samples=60)
 
 
 @dataclass
 class Protocol:
     "How the networks of a task are found and trained."
 
-    make: object  # function() -> task
+    make: Callable  # () -> task
+    space: Callable  # task -> space
     epochs: int  # Of every training that is compared
-    strategies: tuple  # Names: the task's default first
+    strategies: dict  # Name -> function(space) -> strategy, the task's default first
+    by_hand: dict  # Name -> function(task, space) -> size -> function that makes the network
+    random: int = 20  # Networks that fill the budget
+    place: float = 0.6  # Of the budget: 0 at the latency of the fastest network, 1 at the largest's
 
 
 protocols = dict(
-    cifar=Protocol(cifar, 8, ('gated', 'shorttraining')),
-    camvid=Protocol(scenes, 20, ('regularized', 'shorttraining')),
-    speech=Protocol(voices, 40, ('evolution', 'shorttraining')),
+    speech=Protocol(
+        voices,
+        voices_space,
+        epochs=20,
+        strategies=dict(evolution=evolution, shorttraining=lambda space: ShortTraining(5, 12)),
+        by_hand={'ECAPA-like': lambda task, space: ecapas(40, 64, task.input_shape[1])},
+    ),
+    camvid=Protocol(
+        scenes,
+        scenes_space,
+        epochs=20,
+        strategies=dict(
+            regularized=lambda space: Regularized(epochs=10, batch_size=6),
+            shorttraining=lambda space: ShortTraining(5, 12),
+        ),
+        by_hand={
+            'ENet-like': lambda task, space: enets(task.classes),
+            'plain': lambda task, space: plain_segmenters(task.classes, task.input_shape[1:]),
+        },
+    ),
+    cifar=Protocol(
+        cifar,
+        cifar_space,
+        epochs=5,
+        strategies=dict(gated=lambda space: Gated(epochs=6), shorttraining=lambda space: ShortTraining(2, 8)),
+        by_hand={'MobileNetV2-like': lambda task, space: mobilenets_v2(space)},
+        random=10,
+    ),
 )
 
 # ---------------------------------------------------------------- jobs
@@ -68,20 +147,23 @@ class Job:
     training_seed: int
 
 
-def names_of(strategies, searches: int, random: int) -> list:
+def names_of(strategies, by_hand, searches: int, random: int) -> list:
     "The networks of a task, those first that tell most."
-    first = [f'{strategy} {0}' for strategy in strategies]
-    others = [f'{strategy} {seed}' for seed in range(1, searches) for strategy in strategies]
     drawn = [f'random {number}' for number in range(random)]
-    return [*first, 'by hand', *drawn[:5], *others, *drawn[5:]]
+    names, taken = [*drawn[:4], *by_hand], 4
+    for seed in range(searches):
+        names += [f'{strategy} {seed}' for strategy in strategies]
+        names += drawn[taken : taken + 5]
+        taken += 5
+    return names + drawn[taken:]
 
 
-def jobs_of(tasks: dict, searches: int = 3, random: int = 20, seeds: int = 2) -> list:
-    "All trainings, in order; `tasks`: name -> names of strategies."
+def jobs_of(tasks: dict, searches: int = 3, seeds: int = 2) -> list:
+    "All trainings, in order; `tasks`: name -> (names of strategies, names of hand-designed networks, how many random)."
     return [
         Job(task, name, seed)
-        for task, strategies in tasks.items()
-        for name in names_of(strategies, searches, random)
+        for task, (strategies, by_hand, random) in tasks.items()
+        for name in names_of(strategies, by_hand, searches, random)
         for seed in range(seeds)
     ]
 
@@ -120,6 +202,11 @@ def go_on(jobs: list, path: Path, do, seconds: float = float('inf')):  # do(job)
 
 
 # ---------------------------------------------------------------- what the rows say
+
+
+def kind_of(name: str) -> str:
+    "'random', the strategy that found a network, or the name of a hand-designed one."
+    return re.fullmatch(r'(.+?)( \d+)?', name)[1]
 
 
 @dataclass
@@ -173,16 +260,18 @@ def paired(mine: list, others: list) -> list:
 
 
 def report(rows: list, task: str) -> dict:
-    "What is known of a task so far; `missing` says what is not."
+    "What is known of a task so far; `networks`: those that were found, and those of people."
     scores = by_network([row for row in rows if row['task'] == task])
-    random = {name: values for name, values in scores.items() if name.startswith('random')}
+    kinds = {name: kind_of(name) for name in scores}
+    random = {name: values for name, values in scores.items() if kinds[name] == 'random'}
+    people = {name: values for name, values in scores.items() if kinds[name] == name}
     means = [statistics.mean(values) for values in random.values()]
     found = dict(task=task, trainings=sum(map(len, scores.values())), random=len(random), spread=spread(random))
     found['networks'] = {
         name: dict(
             mean=statistics.mean(values),
             percentile=percentile(statistics.mean(values), means) if means else None,
-            ahead_of_hand=paired(values, scores['by hand']) if 'by hand' in scores else None,
+            ahead={other: paired(values, theirs) for other, theirs in people.items() if other != name},
         )
         for name, values in scores.items()
         if name not in random
@@ -193,97 +282,140 @@ def report(rows: list, task: str) -> dict:
 # ---------------------------------------------------------------- the trainings
 
 
+def once(file: Path, compute):
+    "What a file says, computed where it is not there."
+    if not file.exists():
+        write_json(file, compute())
+    return read_json(file)
+
+
 class Bench:
     "A task with its space, its clock and its budget, and the networks that are compared."
 
     def __init__(self, name: str, folder: Path, device: str):
         self.name, self.folder, self.device, self.protocol = name, folder / name, device, protocols[name]
         self.task = self.protocol.make()
-        self.space = self.task.default_space({}, seed=0)
         self.shape = tuple(self.task.input_shape)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.kept = results.with_suffix('') / name  # goes with the rows
+        for where in (self.folder, self.kept):
+            where.mkdir(parents=True, exist_ok=True)
+        self.space = self.space_from(0)
         self.clock = self._clock()
-        file = self.folder / 'budget.json'
-        if not file.exists():
-            fastest, slowest = self.clock.cheapest()[0], self.clock(largest(self.space))
-            write_json(file, (fastest + slowest) / 2)
-        self.budget = read_json(file)
+        self.budget = once(self.folder / 'budget.json', self._budget)
+        self.random = once(self.kept / 'random.json', self._filling)
+        mine = [row for row in kept(results) if row['task'] == name]
+        found = [row for row in mine if kind_of(row['name']) in self.protocol.strategies]
+        self.archs = {row['name']: json.loads(row['arch']) for row in found}
+
+    def space_from(self, seed: int):
+        "The space, with weights drawn from a seed."
+        with seeded_weights(seed):
+            return self.protocol.space(self.task)
 
     def _clock(self):
         "The latency table of this machine, measured once."
-        if not (self.folder / 'latency.json').exists():
-            table(self.space, self.shape, rounds=60, calibrate=12, threads=1, progress=False).save(self.folder)
-        return load_table(self.folder / 'latency.json', self.space, self.shape)
+        if not (file := self.folder / 'latency.json').exists():
+            table(self.space, self.shape, rounds=30, calibrate=12, threads=1, progress=False).save(self.folder)
+        return load_table(file, self.space, self.shape)
+
+    def _budget(self) -> float:
+        "What the slowest of the random networks takes; before there are any, what the protocol says."
+        if (file := self.kept / 'random.json').exists():
+            return round(max(map(self.clock, read_json(file))), 4)
+        fastest, slowest = self.clock.cheapest()[0], self.clock(largest(self.space))
+        return round(fastest + self.protocol.place * (slowest - fastest), 4)
+
+    def _filling(self) -> list:
+        "Random architectures that fill the budget."
+        limits = [(self.clock, self.budget)]
+        return decode(self.space, filling(self.space, limits, self.protocol.random, seed=0, used=0.97))
 
     def found(self, strategy: str, seed: int) -> dict:
-        "The architecture that a search finds, in a run that goes on where it was cut off."
-        with seeded_weights(seed):
-            anew(self.space, seed)
-        found = search.run(
-            self.space,
-            self.task,
-            strategy,
-            dict(latency_ms=self.budget),
-            self.folder / f'{strategy}-{seed}',
-            seed,
-            table=self.clock,
-            device=self.device,
-            retrain_epochs=self.protocol.epochs,
-            threads=1,
-            progress=False,
-        )
-        return found.arch
+        "The architecture that a search hands out, in a run that goes on where it was cut off."
+        space = self.space_from(seed)
+        how = dict(run_dir=self.folder / f'{strategy}-{seed}', seed=seed, table=self.clock, device=self.device)
+        how |= dict(retrain_epochs=self.protocol.epochs, threads=1, progress=False)
+        budget = dict(latency_ms=self.budget)
+        search = Search(space, self.task, self.protocol.strategies[strategy](space), budget, **how)
+        costs = search.costs()
+        limits = search.limits(costs)
+        with search.begun(costs):
+            trained = search.search(limits)
+            return search.decide(search.final(search.settle(limits), limits, costs, trained), costs)
 
-    def by_hand(self):
-        "The hand-designed network of the space whose width suits the budget best: a network and its latency, or None."
-        if not isinstance(self.space, Space) or self.space.by_hand() is None:
-            return None
-        from nas_suite.latency import measure_archs
+    def _fitted(self, makers: dict) -> tuple:
+        """Of networks by their sizes the one that suits the budget, and the part of it that it takes: as measured
+        beside random networks, whose latency the table knows."""
+        peers = {f'peer {k}': arch for k, arch in enumerate(self.random[:3])}
+        networks = {size: make() for size, make in makers.items()}
+        networks |= {name: extract(self.space, arch) for name, arch in peers.items()}
+        found = measure(networks, random_input(self.space, 1, input_shape=self.shape), rounds=40, threads=1)
+        speed = statistics.median(self.clock(arch) / found.median_ms(name) for name, arch in peers.items())
+        took = {size: speed * found.median_ms(size) / self.budget for size in makers}
+        size = fitting(took, 1.0)
+        return size, round(took[size], 4)
 
-        found = []
-        for width in (0.25, 0.35, 0.5, 0.6, 0.75, 0.9, 1.0, 1.25):
-            hand = self.space.by_hand(width)
-            took = measure_archs(hand.space, [hand.arch], self.shape, rounds=30, threads=1).median_ms('0')
-            found.append((abs(took - self.budget), width, hand, took))
-        _, _, hand, took = min(found, key=lambda one: one[:2])
-        return extract(hand.space, hand.arch), took, ' '.join(map(str, hand.arch.values()))
+    def by_hand(self, name: str) -> tuple:
+        "A hand-designed network in the size that suits the budget, its latency, and this size."
+        makers = self.protocol.by_hand[name](self.task, self.space)
+        size, took = once(self.kept / f'{name}.json', lambda: self._fitted(makers))
+        return makers[size](), took * self.budget, size
 
-    def network(self, name: str):
+    def network(self, name: str) -> tuple | None:
         "The network of a name, its latency and what it is; None where there is none."
-        if name == 'by hand':
-            return self.by_hand()
-        kind, number = name.split()
-        if kind == 'random':
-            rows = filling(self.space, [(self.clock, self.budget)], 20, seed=0, used=0.97)
-            if int(number) >= len(rows):
-                return None
-            arch = decode(self.space, rows[int(number)])[0]
-        else:
-            arch = self.found(kind, int(number))
-        return extract(self.space, arch), self.clock(arch), ' '.join(map(str, arch.values()))
+        if (kind := kind_of(name)) == name:
+            return self.by_hand(name)
+        number = int(name.split()[1])
+        if kind == 'random' and number >= len(self.random):
+            return None
+        if name not in self.archs:
+            self.archs[name] = self.random[number] if kind == 'random' else self.found(kind, number)
+        arch = self.archs[name]
+        return extract(self.space, arch), self.clock(arch), arch
 
     def train(self, job: Job) -> dict | None:
         "Train a network and test it."
+        began = time.process_time()
         there = self.network(job.name)
         if there is None:
             return None
         network, latency, arch = there
-        network, began = anew(network.cpu(), job.training_seed).to(self.device), time.process_time()
-        how = dict(self.task.recipe, seed=job.training_seed, device=self.device, progress=False)
+        looked = time.process_time()
+        network = anew(network.cpu(), job.training_seed).to(self.device)
+        file = self.folder / f'{job.name}-{job.training_seed}.pt'
+        how = dict(self.task.recipe, seed=job.training_seed, device=self.device, progress=False, checkpoint=file)
         fit(network, self.task, self.protocol.epochs, **how)
         metric = self.task.metric
         found = self.task.evaluate(network, self.task.test, self.device)[metric.name]
+        file.unlink(missing_ok=True)
         said = dict(metric=metric.name, value=round(found, 5), worth=round(metric.worth(found), 5))
-        said |= dict(latency_ms=round(latency, 4), budget_ms=round(self.budget, 4), epochs=self.protocol.epochs)
-        return said | dict(items=len(self.task.full), cpu_s=round(time.process_time() - began, 1), arch=arch)
+        said |= dict(latency_ms=round(latency, 4), budget_ms=self.budget, params=count_params(network))
+        said |= dict(macs=count_macs(network, self.shape), epochs=self.protocol.epochs, items=len(self.task.full))
+        took = dict(found_cpu_s=round(looked - began, 1), cpu_s=round(time.process_time() - looked, 1))
+        return said | took | dict(arch=json.dumps(arch))
+
+
+def planned(names: list) -> list:
+    "The jobs of some tasks."
+    known = {name: protocols[name] for name in names}
+    return jobs_of({name: (list(each.strategies), list(each.by_hand), each.random) for name, each in known.items()})
+
+
+def say(found: dict):
+    "A report in a few lines."
+    print(f"{found['task']}: {found['trainings']} trainings, {found['random']} random networks; {found['spread']}")
+    for name, one in found['networks'].items():
+        percentile = one['percentile'] and ' '.join(f'{100 * share:.0f}' for share in one['percentile'])
+        ahead = {other: [round(d, 4) for d in found] for other, found in one['ahead'].items()}
+        print(f"  {name}: {one['mean']:.4f}, percentile and interval {percentile}, ahead by {ahead}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--task', nargs='+', choices=list(protocols), default=list(protocols))
     parser.add_argument('--hours', type=float, default=float('inf'))
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--folder', type=Path, default=Path('runs/real-tasks'), help='of searches, tables and budgets')
+    parser.add_argument('--folder', type=Path, default=Path('runs/real-tasks'), help='of the searches')
     parser.add_argument('--report', action='store_true', help='only say what is known')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -297,10 +429,9 @@ def main():
                 benches[job.task] = Bench(job.task, arguments.folder, arguments.device)
             return benches[job.task].train(job)
 
-        jobs = jobs_of({name: protocols[name].strategies for name in arguments.task})
-        go_on(jobs, results, do, 3600 * arguments.hours)
+        go_on(planned(arguments.task), results, do, 3600 * arguments.hours)
     for name in arguments.task:
-        print(report(kept(results), name))
+        say(report(kept(results), name))
 
 
 if __name__ == '__main__':

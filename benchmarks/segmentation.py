@@ -11,8 +11,8 @@ import argparse, csv, json, os, resource, tempfile, time, torch
 from pathlib import Path
 from statistics import median
 from machine import kept_bytes, machine, write
+from made_by_hand import enets, fitting, plain_segmenters
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 from data_recipes import camvid
 from nas_suite.choices import decode, largest, restrict, sample, selecting, smallest, weights
@@ -20,7 +20,7 @@ from nas_suite.costs import count_macs, macs
 from nas_suite.extraction import extract
 from nas_suite.latency import measure, table
 from nas_suite.relaxation import soften
-from nas_suite.spaces.segmenter import small_segmenter, ssr_segmenter
+from nas_suite.spaces.segmenter import small_segmenter
 from nas_suite.strategies.steps import architecture_gradients, weight_step
 from nas_suite.strategies.regularized import Regularized, remaining
 from nas_suite.tasks.segmentation import segmentation
@@ -186,114 +186,17 @@ def ablation():
             print({k: v for k, v in row.items() if k not in ('arch', 'live_over_time')}, flush=True)
 
 
-class Bottleneck(nn.Module):
-    "ENet's: a projection to a quarter, a convolution (dilated, or in two parts), and back, beside the identity or a pooling."
-
-    def __init__(self, i, o, dilation=1, long=False, stride=1):
-        super().__init__()
-        m = max(4, o // 4)
-        bn = lambda c: [nn.BatchNorm2d(c), nn.ReLU()]
-        mid = (
-            [nn.Conv2d(m, m, (5, 1), padding=(2, 0), bias=False), nn.Conv2d(m, m, (1, 5), padding=(0, 2), bias=False)]
-            if long
-            else [nn.Conv2d(m, m, 3, padding=dilation, dilation=dilation, bias=False)]
-        )
-        self.main = nn.Sequential(
-            nn.Conv2d(i, m, stride, stride, bias=False),
-            *bn(m),
-            *mid,
-            *bn(m),
-            nn.Conv2d(m, o, 1, bias=False),
-            nn.BatchNorm2d(o),
-            nn.Dropout2d(0.05),
-        )
-        self.pool, self.extra = nn.MaxPool2d(2) if stride == 2 else nn.Identity(), o - i
-
-    def forward(self, x):
-        y, x = self.main(x), self.pool(x)
-        return F.relu(y + F.pad(x, (0, 0, 0, 0, 0, self.extra))) if self.extra >= 0 else F.relu(y)
-
-
-class ENetLike(nn.Module):
-    "ENet's encoder with `w` times its widths (Paszke et al., 2016), and a light decoder, whose last step is bilinear."
-
-    def __init__(self, classes, w):
-        super().__init__()
-        a, b, c = 16, max(8, round(16 * w) * 4), max(16, round(32 * w) * 4)
-        self.first, self.pool = nn.Conv2d(3, a - 3, 3, 2, 1, bias=False), nn.MaxPool2d(2)
-        self.encoder = nn.Sequential(
-            nn.BatchNorm2d(a),
-            nn.ReLU(),
-            Bottleneck(a, b, stride=2),
-            *[Bottleneck(b, b) for _ in range(4)],
-            Bottleneck(b, c, stride=2),
-            *[
-                m
-                for _ in range(2)
-                for m in (
-                    Bottleneck(c, c),
-                    Bottleneck(c, c, 2),
-                    Bottleneck(c, c, long=True),
-                    Bottleneck(c, c, 4),
-                    Bottleneck(c, c),
-                    Bottleneck(c, c, 8),
-                    Bottleneck(c, c, long=True),
-                    Bottleneck(c, c, 16),
-                )
-            ],
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(c, b, 1, bias=False),
-            nn.BatchNorm2d(b),
-            nn.ReLU(),
-            nn.Upsample(scale_factor=2, mode='bilinear'),
-            Bottleneck(b, b),
-            Bottleneck(b, b),
-            nn.Conv2d(b, classes, 1),
-        )
-
-    def forward(self, x):
-        return F.interpolate(
-            self.decoder(self.encoder(torch.cat([self.first(x), self.pool(x)], 1))),
-            size=x.shape[2:],
-            mode='bilinear',
-            align_corners=False,
-        )
-
-
 def milliseconds(nets, rounds=60):
     "Median latency of networks, timed side by side, and its interval."
     m = measure({n: net.eval() for n, net in nets.items()}, torch.randn(1, 3, *size), rounds=rounds, threads=1)
     return {n: (m.median_ms(n), m.interval_ms(n)) for n in nets}
 
 
-def plain(depths, width):
-    "Cells without choices: dilation 1, full resolution, all channels, a share of those that there are at most."
-    d1, d2 = depths
-    return extract(
-        space_for(
-            0,
-            ssr_segmenter,
-            channels=(width, 2 * width),
-            depths=((d1,), (d2,)),
-            dilations=(1,),
-            factors=(1,),
-            cuts=(0,),
-            dropout=(0.03, 0.1),
-            grids=(1, 2, 3, 6),
-            branch=12,
-            low=24,
-            head=48,
-        ),
-        {},
-    )
-
-
-def fitting(make, sizes, bound):
+def fitted(makers, bound):
     "The slowest of some networks that is measured within a latency."
-    nets = {str(s): make(s) for s in sizes}
+    nets = {name: make() for name, make in makers.items()}
     ms = {n: v[0] for n, v in milliseconds(nets, 30).items()}
-    return nets[max((n for n in nets if ms[n] <= bound), key=ms.get, default=min(nets, key=ms.get))]
+    return nets[fitting(ms, bound, over=0)]
 
 
 def networks():
@@ -321,10 +224,8 @@ def networks():
             **{f'random {i + 1}': extract(space_for(seed), r) for i, r in enumerate(decode(space, drawn[near]))},
         }
         bound = milliseconds(nets)['found'][0]
-        nets['plain'] = fitting(
-            lambda n: plain(*n), [(d, w) for d in ((1, 2), (1, 3), (2, 3), (2, 4)) for w in (18, 20, 22, 24)], bound
-        )
-        nets['ENet-like'] = fitting(lambda w: ENetLike(11, w), [0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0], bound)
+        nets['plain'] = fitted(plain_segmenters(11, size, (18, 20, 22, 24)), bound)
+        nets['ENet-like'] = fitted(enets(11), bound)
         ms = milliseconds(nets)
         for name, net in nets.items():
             seconds = trained(net, task, seed, a.train or 2 * a.epochs)

@@ -5,10 +5,11 @@ The conditions of a recording are a cue in this set: the quietest tenth of the f
 import argparse, csv, os, tempfile, time, torch
 from pathlib import Path
 from machine import machine
+from made_by_hand import ecapa_like
 from nas_suite.choices import decode, largest, sample, smallest
 from nas_suite.costs import count_macs, macs
 from nas_suite.extraction import extract
-from nas_suite.spaces.tdnn import efficient_tdnn, small_tdnn, tdnn_arch
+from nas_suite.spaces.tdnn import efficient_tdnn, small_tdnn
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.supernet import Supernet, five_stages, probes
 from nas_suite.tasks.speaker import equal_error_rate, interval, speaker
@@ -119,22 +120,11 @@ for b, best in zip(budgets, strategy.specialize(space, [cost], budgets)):
     note('found, tuned', f'{b / 1e6:.2f} M', net, cost(best.arch))
 
 
-def by_hand(w):
-    "An ECAPA-like network: three blocks, kernels 5, 3, 3, 3, one width, three times as wide at the end."
+def by_hand(width):
+    "An ECAPA-like network."
     with torch.random.fork_rng():
         torch.manual_seed(a.seed)
-        s = efficient_tdnn(
-            40,
-            64,
-            widths=(w,),
-            last=(3 * w,),
-            kernels=(3, 5),
-            depths=(3,),
-            scale=4,
-            attention=32,
-            frames=task.input_shape[1],
-        )
-    return extract(s, tdnn_arch(s, (3, [w] * 4, [5, 3, 3, 3], 3 * w)))
+        return ecapa_like(40, 64, task.input_shape[1], width)
 
 
 known = {w: count_macs(by_hand(w), task.input_shape) for w in range(8, 81, 4)}

@@ -2,10 +2,17 @@
 
 import sys
 from pathlib import Path
-import pytest
+import pytest, torch
+from nas_suite.costs import count_params
+from nas_suite.spaces.mobile import proxyless
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 import real_tasks as bench
+from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_segmenters
+
+
+def small_mobile():
+    return proxyless(classes=4, image_size=16, stem=8, widths=(8, 16), depths=(2, 1), last=32)
 
 
 def rows_of(scores):
@@ -17,21 +24,28 @@ def rows_of(scores):
 
 
 def test_jobs_go_network_by_network():
-    jobs = bench.jobs_of(dict(a=('one', 'two')), searches=3, random=20, seeds=2)
+    jobs = bench.jobs_of(dict(a=(('one', 'two'), ('hand',), 20)), searches=3, seeds=2)
     assert len(jobs) == len(set(jobs)) == 2 * (6 + 1 + 20)
-    assert [(job.name, job.training_seed) for job in jobs[:6]] == [
-        ('one 0', 0),
-        ('one 0', 1),
-        ('two 0', 0),
-        ('two 0', 1),
-        ('by hand', 0),
-        ('by hand', 1),
-    ]
+    names = [job.name for job in jobs[::2]]
+    assert names[:8] == ['random 0', 'random 1', 'random 2', 'random 3', 'hand', 'one 0', 'two 0', 'random 4']
+    assert [job.training_seed for job in jobs] == [0, 1] * 27
     assert all(a.name == b.name for a, b in zip(jobs[::2], jobs[1::2]))
+    few = bench.names_of(['one'], ['hand'], searches=1, random=2)
+    assert few == ['random 0', 'random 1', 'hand', 'one 0']
+
+
+def test_every_task_has_its_jobs():
+    jobs = bench.planned(list(bench.protocols))
+    assert {job.task for job in jobs} == set(bench.protocols)
+    for name, protocol in bench.protocols.items():
+        names = {job.name for job in jobs if job.task == name}
+        kinds = {bench.kind_of(each) for each in names}
+        assert kinds == {'random', *protocol.strategies, *protocol.by_hand}
+        assert len(names) == 3 * len(protocol.strategies) + len(protocol.by_hand) + protocol.random
 
 
 def test_it_goes_on_after_each_training(tmp_path):
-    jobs, path, done = bench.jobs_of(dict(a=('one',)), searches=1, random=2), tmp_path / 'rows.csv', []
+    jobs, path, done = bench.jobs_of(dict(a=(['one'], ['by hand'], 2)), searches=1), tmp_path / 'rows.csv', []
 
     def do(job):
         if job.name == 'by hand':
@@ -70,9 +84,36 @@ def test_seed_noise_is_told_from_networks():
 
 
 def test_report_of_what_is_there():
-    rows = rows_of({'gated 0': [0.9, 0.8], 'by hand': [0.7], **{f'random {i}': [i / 10] * 2 for i in range(5)}})
+    rows = rows_of(
+        {'gated 0': [0.9, 0.8], 'plain': [0.7], 'ENet-like': [0.5], **{f'random {i}': [i / 10] * 2 for i in range(5)}}
+    )
     said = bench.report(rows, 'made up')
-    assert said['trainings'] == 13 and said['random'] == 5 and set(said['networks']) == {'gated 0', 'by hand'}
+    assert said['trainings'] == 14 and said['random'] == 5
+    assert set(said['networks']) == {'gated 0', 'plain', 'ENet-like'}
     mine = said['networks']['gated 0']
-    assert mine['percentile'][0] == 1 and mine['ahead_of_hand'] == pytest.approx([0.2])
+    assert mine['percentile'][0] == 1
+    assert mine['ahead'] == {'plain': pytest.approx([0.2]), 'ENet-like': pytest.approx([0.4])}
+    assert set(said['networks']['plain']['ahead']) == {'ENet-like'}
     assert bench.report([], 'made up')['networks'] == {}
+
+
+def test_kinds_of_networks():
+    assert [bench.kind_of(name) for name in ('random 3', 'gated 0', 'plain')] == ['random', 'gated', 'plain']
+
+
+def test_the_size_of_a_hand_designed_network():
+    took = dict(a=0.5, b=0.98, c=1.02, d=1.04)
+    assert fitting(took, 1.0) == 'c' and fitting(took, 1.0, over=0) == 'b' and fitting(took, 0.1) == 'a'
+
+
+def test_hand_designed_networks_grow_with_their_size():
+    x, bands = torch.randn(2, 3, 48, 64), torch.randn(2, 40, 50)
+    for makers, inputs, shape in (
+        (enets(5), x, (2, 5, 48, 64)),
+        (plain_segmenters(5, (48, 64), (18, 24)), x, (2, 5, 48, 64)),
+        (ecapas(40, 16, 50, (8, 16)), bands, (2, 16)),
+        (mobilenets_v2(small_mobile()), torch.randn(2, 3, 16, 16), (2, 4)),
+    ):
+        first, *_, last = (make() for make in makers.values())
+        assert first.eval()(inputs).shape == last.eval()(inputs).shape == shape
+        assert count_params(first) < count_params(last)
