@@ -108,7 +108,7 @@ protocols = dict(
     speech=Protocol(
         voices,
         voices_space,
-        epochs=20,
+        epochs=10,
         strategies=dict(evolution=evolution, shorttraining=lambda space: ShortTraining(5, 12)),
         by_hand={'ECAPA-like': lambda task, space: ecapas(40, 64, task.input_shape[1])},
     ),
