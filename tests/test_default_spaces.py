@@ -4,12 +4,14 @@ import json
 import pytest, torch
 from torch.utils.data import TensorDataset
 from nas_suite import search
-from nas_suite.choices import largest, smallest
-from nas_suite.costs import count_params, cost_of, macs
+from nas_suite.choices import largest
+from nas_suite.costs import cost_of, macs
 from nas_suite.extraction import check, extract
 from nas_suite.front.doors.base import space_for
-from nas_suite.spaces.sizing import Reach, Size, SpareBudget, Wanted, chosen, last
+from nas_suite.spaces.sizing import Counted, Ends, Reach, Size, SpareBudget, Wanted, chosen, last
 from nas_suite.tasks.classification import classification, image_sizes
+from nas_suite.tasks.segmentation import Segmentation
+from nas_suite.tasks.speaker import speaker
 
 
 def images(n, channels=3, size=32, classes=10):
@@ -19,7 +21,14 @@ def images(n, channels=3, size=32, classes=10):
     return classification((data, TensorDataset(*data[:classes])))
 
 
-photos, digits = images(20000), classification('digits')
+def scenes(n, size=(64, 96)):
+    "A task of so many empty pictures of five classes."
+    labels = torch.zeros(1, dtype=torch.long)
+    data = TensorDataset(torch.zeros(1).expand(n, 3, *size), labels.expand(n, *size))
+    return Segmentation('scenes', data, data, data, list('abcde'), (3, *size))
+
+
+photos, digits, pictures, voices = images(20000), classification('digits'), scenes(2000), speaker('synthetic voices')
 
 
 def reach(space, cost=macs):
@@ -27,25 +36,62 @@ def reach(space, cost=macs):
     return found.cheapest()[0], found(largest(space))
 
 
-def test_budgets_lie_in_the_upper_half_and_larger_ones_give_larger_spaces():
+@pytest.mark.parametrize(
+    'task, budgets',
+    [(photos, (5e6, 6e7)), (pictures, (3e6, 1e7, 1e8)), (voices, (3e6, 6e6))],
+    ids=['photos', 'scenes', 'voices'],
+)
+def test_budgets_lie_in_the_upper_half_and_larger_ones_give_larger_spaces(task, budgets):
     before = 0
-    for budget in (5e6, 6e7):
-        low, high = reach(photos.default_space(dict(macs=budget)))
-        assert (low + high) / 2 <= budget <= high and high >= before
+    for budget in budgets:
+        space = task.default_space(dict(macs=budget))
+        low, high = space.chosen['reach']['macs']
+        assert (low + high) / 2 <= budget <= high and high > before and tuple(space.input_shape) == task.input_shape
         before = high
 
 
-@pytest.mark.parametrize('shared', [False, True])
-@pytest.mark.parametrize('task', [photos, digits], ids=['photos', 'digits'])
-def test_neighbours_overlap(task, shared):
+def test_sizes_for_segmentation():
+    def found(budget, task=pictures):
+        space = task.default_space(dict(macs=budget))
+        low, high = space.chosen['reach']['macs']
+        return space.config['channels'], [max(cells) for cells in space.config['depths']], low, high
+
+    assert found(3e6) == ([10, 20], [3, 6], 1092300, 3279600)
+    assert found(1e7) == ([20, 40], [3, 6], 4261296, 13010496)
+    assert found(1e8) == ([56, 112], [4, 8], 26173368, 116445088)
+    with pytest.warns(SpareBudget, match='the budget is more than 120 patches of 32 x 32 pixels can use'):
+        few = scenes(10).default_space(dict(macs='1G'))
+    assert few.config['channels'] == [20, 40] and few.chosen['items'] == 120 and few.chosen['largest_params'] == 85753
+
+
+def test_spaces_for_large_images_have_few_widths_where_they_are_timed():
+    large = scenes(2, (256, 320))
+    for timed, widths in ((False, 9), (True, 3)):
+        last, usual = large._sizes(timed)[-5], large._usual(timed)
+        assert len(last.settings['cuts']) == widths and last.settings['channels'] == (64, 128)
+        assert (usual.settings.get('cuts') == (32, 16, 0)) == timed
+        config, same = last.make().config, usual.make().config
+        assert {key: config[key] for key in same if key != 'cuts'} == {key: same[key] for key in same if key != 'cuts'}
+
+
+chains = [
+    *(pytest.param(task, (shared,), id=f'{name}-{shared}') for task, name in ((photos, 'photos'), (digits, 'digits'))
+      for shared in (False, True)),
+    pytest.param(pictures, (False,), id='scenes'),
+    pytest.param(voices, (), id='voices'),
+]
+
+
+@pytest.mark.parametrize('task, how', chains)
+def test_neighbours_overlap(task, how):
     "So that there is a space for every budget: the middle of each is below the end of the one before."
-    for chain in task._sizes(shared):
+    found = task._sizes(*how)
+    for chain in found if isinstance(found[0], list) else [found]:
         before = None
         for size in chain[:8]:
-            space = size.make()
-            ends = [count_params(extract(space, end(space), compare=False)) for end in (smallest, largest)]
-            assert before is None or before < ends[1] and sum(ends) / 2 < before
-            before = ends[1]
+            ends = Counted('params').reach(Ends(size))
+            assert before is None or before < ends.high and (ends.low + ends.high) / 2 < before
+            before = ends.high
 
 
 def test_the_binding_budget_counts():
@@ -59,7 +105,7 @@ def layers(space, input_shape):
 
 
 def test_costs_of_ones_own_pick_a_space():
-    space = search.default_space(digits, budget={layers: 16})
+    space = search.default_space(images(40, 1, 8), budget={layers: 16})
     low, high = space.chosen['reach']['layers']
     assert (low + high) / 2 <= 16 and reach(space, lambda *a, checked: layers(*a)) == (low, high)
 
@@ -82,19 +128,19 @@ def test_weights_are_of_the_seed_alone():
     assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_that_goes_on_keeps_its_space(tmp_path):
+def test_a_run_that_goes_on_keeps_its_space(tmp_path, unwritten):
     "Whatever the machine measures the second time."
-    folder = tmp_path / 'run'
+    folder, task = tmp_path / 'run', images(40, 1, 8)
     settings = dict(strategy='gated', epochs=1, retrain_epochs=0, device='cpu', run_dir=folder, progress=False)
-    found = search.classification(digits, macs='500k', **settings)
+    found = search.classification(task, macs='300k', **settings)
     chosen_then = json.loads((folder / 'space.json').read_text())
     assert chosen_then['reach'] == found.space.chosen['reach']
-    other = space_for(digits, dict(macs=9e5), False, run_dir=folder)  # would be another one
-    assert other.config == found.space.config != digits.default_space(dict(macs=9e5)).config
+    other = space_for(task, dict(macs=9e5), False, run_dir=folder)  # would be another one
+    assert other.config == found.space.config != task.default_space(dict(macs=9e5)).config
     (folder / 'result.json').unlink()
-    assert search.classification(digits, macs='500k', **settings).arch == found.arch
+    assert search.classification(task, macs='300k', **settings).arch == found.arch
     with pytest.raises(ValueError, match='holds another run; it differs in budget.macs'):
-        search.classification(digits, macs='900k', **settings)
+        search.classification(task, macs='900k', **settings)
 
 
 def test_the_size_of_the_image_is_a_choice():
@@ -120,14 +166,3 @@ def test_halving():
         assert found == (None if most < 0 else min(most, 19))
     assert Reach(2.0, 4.0).place(3.0) == 0.5
     assert chosen([[]], Size(dict, {}), Wanted(dict(unknown_mj=3))).facts is None
-
-
-def test_a_space_of_speakers_follows_the_budget():
-    from nas_suite.tasks.speaker import speaker
-
-    task, before = speaker('synthetic voices'), 0
-    for budget in (3e6, 6e6):
-        space = task.default_space(dict(macs=budget))
-        low, high = reach(space)
-        assert (low + high) / 2 <= budget <= high and high > before and tuple(space.input_shape) == task.input_shape
-        before = high

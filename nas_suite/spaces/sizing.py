@@ -46,7 +46,7 @@ def wanted(budget: dict = None) -> Wanted:
     "A budget, as a task is given it, with how its costs are found."
     return budget if isinstance(budget, Wanted) else Wanted(budget or {})
 
-# %% ../../nbs/spaces/06_sizing.ipynb #eea7888c
+# %% ../../nbs/spaces/06_sizing.ipynb #52e8ce19
 @dataclass
 class Reach:
     "Between what the smallest and the largest network of a space cost."
@@ -58,28 +58,44 @@ class Reach:
         "Where a budget lies: 0 at the smallest network, 1 at the largest."
         return (most - self.low) / max(self.high - self.low, 1e-9 * self.high)
 
-@dataclass
 class Ends:
-    "A space, and its smallest and its largest network."
-    space: nn.Module
+    "The space of a size, and its smallest and its largest network; each is made when it is asked for."
+    def __init__(self, size: Size): self.size = size
 
-    def __post_init__(self):
-        self.shape = tuple(self.space.input_shape)
-        self.archs = smallest(self.space), largest(self.space)
-        self.networks = [extract(self.space, arch, compare=False) for arch in self.archs]
+    @cached_property
+    def space(self) -> nn.Module:
+        "The space. Its weights are thrown away: random numbers go on as if nothing had been."
+        with torch.random.fork_rng(devices=[]): return self.size.make()
+
+    @cached_property
+    def shape(self) -> tuple:
+        "The shape of an input."
+        return tuple(self.space.input_shape)
+
+    @cached_property
+    def archs(self) -> tuple:
+        "The smallest and the largest architecture."
+        return smallest(self.space), largest(self.space)
+
+    @cached_property
+    def networks(self) -> list:
+        "Both, extracted."
+        return [extract(self.space, arch, compare=False) for arch in self.archs]
 
     @cached_property
     def macs(self) -> CostModel:
         "The MACs of all of its networks."
         return macs(self.space, self.shape, checked=False)
 
-# %% ../../nbs/spaces/06_sizing.ipynb #d97b917d
+# %% ../../nbs/spaces/06_sizing.ipynb #7e2d14e0
 def _count_bytes(network: nn.Module) -> int:
     "Bytes of the parameters of an ordinary network."
     return sum(p.numel() * p.element_size() for p in network.parameters())
 
 _counts = dict(macs=count_macs, params=lambda network, shape: count_params(network),
                weight_bytes=lambda network, shape: _count_bytes(network))
+
+_counted = {} # (a size as text, name of a cost) -> what its smallest and its largest network have
 
 def _show(value: float, unit: str) -> str:
     "A value for a person, as its cost shows it."
@@ -92,8 +108,9 @@ class Counted:
 
     def reach(self, ends: Ends) -> Reach:
         "What the smallest and the largest network have."
-        low, high = (_counts[self.name](network, ends.shape) for network in ends.networks)
-        return Reach(low, high, partial(_show, unit='B' if self.name == 'weight_bytes' else ''))
+        key = repr(ends.size), self.name
+        if key not in _counted: _counted[key] = [_counts[self.name](network, ends.shape) for network in ends.networks]
+        return Reach(*_counted[key], partial(_show, unit='B' if self.name == 'weight_bytes' else ''))
 
     def within(self, ends: Ends, rows, most: float, reach: Reach):
         "Which rows of options cost at most so much: BoolTensor (N,)."
@@ -151,18 +168,27 @@ def gauges(budget: Wanted) -> dict:
         else: found[name] = Modelled(partial(device_cost, budget.table))
     return found
 
-# %% ../../nbs/spaces/06_sizing.ipynb #899140d6
+# %% ../../nbs/spaces/06_sizing.ipynb #aa6f6d7c
 @dataclass
 class Candidate:
-    "A space that was looked at."
+    "A space that may be taken."
     size: Size
-    ends: Ends
-    reach: dict  # Name of a cost -> `Reach`
+    gauges: dict  # Name of a cost -> what finds it
+
+    @cached_property
+    def ends(self) -> Ends:
+        "Its smallest and its largest network."
+        return Ends(self.size)
+
+    @cached_property
+    def reach(self) -> dict:
+        "What it reaches of each cost, by name. ValueError where a table does not know its networks."
+        return {name: gauge.reach(self.ends) for name, gauge in self.gauges.items()}
 
     @property
     def params(self) -> int:
         "Parameters of its largest network."
-        return count_params(self.ends.networks[-1])
+        return Counted('params').reach(self.ends).high
 
     def places(self, budget: Wanted) -> dict:
         "Where each budget lies in what the space reaches."
@@ -173,38 +199,35 @@ class Candidate:
         return min(self.places(budget).values())
 
 class Sizing:
-    "Sizes of a space under a budget, each looked at when it is asked for, and then known."
+    "Candidates under a budget, each made when its size is asked for, and then known."
     def __init__(self, budget: Wanted):
         self.budget, self.gauges, self.known = budget, gauges(budget), {}
 
     def __call__(self, size: Size) -> Candidate:
-        "A size, looked at. ValueError where a table does not know its networks."
-        if id(size) in self.known: return self.known[id(size)]
-        with torch.random.fork_rng(devices=[]): # its weights are thrown away
-            ends = Ends(size.make())
-        reach = {name: gauge.reach(ends) for name, gauge in self.gauges.items()}
-        self.known[id(size)] = Candidate(size, ends, reach)
-        return self.known[id(size)]
+        "The candidate of a size."
+        return self.known.setdefault(id(size), Candidate(size, self.gauges))
 
-# %% ../../nbs/spaces/06_sizing.ipynb #c377d7e7
+# %% ../../nbs/spaces/06_sizing.ipynb #45055920
 @torch.no_grad()
 def mean_macs(candidate: Candidate, budget: Wanted, n: int = 1000) -> float:
     "The mean MACs of the networks of a space that are within a budget, of `n` drawn; 0 where none is."
     ends, keep = candidate.ends, torch.ones(n, dtype=torch.bool)
     rows = sample(ends.space, n, torch.Generator().manual_seed(0))
-    for name, gauge in gauges(budget).items():
+    for name, gauge in candidate.gauges.items():
         keep &= gauge.within(ends, rows, budget[name], candidate.reach[name])
     counted = ends.macs.batch(rows[keep])
     return float(counted.mean()) if len(counted) else 0.
 
-# %% ../../nbs/spaces/06_sizing.ipynb #029f9343
+# %% ../../nbs/spaces/06_sizing.ipynb #dabbdabe
 def last(chain: list, fits) -> Size: # fits: function(size) -> bool, true up to somewhere
     "The last size that fits, of a list in which the first ones do; None where none does."
-    low, high = 0, len(chain)
+    step = 1
+    while step <= len(chain) and fits(chain[step - 1]): step *= 2
+    low, high = step // 2, min(step - 1, len(chain))
     while low < high:
-        middle = (low + high) // 2
-        if fits(chain[middle]): low = middle + 1
-        else: high = middle
+        middle = (low + high + 1) // 2
+        if fits(chain[middle - 1]): low = middle
+        else: high = middle - 1
     return chain[low - 1] if low else None
 
 # %% ../../nbs/spaces/06_sizing.ipynb #2f1ae8e5
@@ -225,12 +248,12 @@ class Chosen:
         space.chosen = self.facts
         return space
 
-# %% ../../nbs/spaces/06_sizing.ipynb #307edce6
-def _spare(candidate: Candidate, budget: Wanted, items: int, capped: bool) -> str:
+# %% ../../nbs/spaces/06_sizing.ipynb #9437ce0f
+def _spare(candidate: Candidate, budget: Wanted, items: str, capped: bool) -> str:
     "What to say of a budget that is more than can be used."
     said = [f'{name} of {reach.show(budget[name])} (its largest network: {reach.show(reach.high)})'
             for name, reach in candidate.reach.items()]
-    why = f"{items:,} training items can use, at {per_item} parameters each" if capped else "the largest space takes"
+    why = f"{items} can use, at {per_item} parameters each" if capped else "the largest space takes"
     return f"the budget is more than {why}: {', '.join(said)}"
 
 def _facts(candidate: Candidate, budget: Wanted, items: int, note: str) -> dict:
@@ -240,12 +263,7 @@ def _facts(candidate: Candidate, budget: Wanted, items: int, note: str) -> dict:
     return dict(budget=dict(budget), reach=reach, place=places, binding=min(places, key=places.get),
                 largest_params=candidate.params, items=items, note=note)
 
-# %% ../../nbs/spaces/06_sizing.ipynb #dfb2b0ce
-def _largest_params(size: Size) -> int:
-    "Parameters of the largest network of a size."
-    with torch.random.fork_rng(devices=[]): space = size.make()
-    return count_params(extract(space, largest(space), compare=False))
-
+# %% ../../nbs/spaces/06_sizing.ipynb #640c8b71
 def _picked(chains: list, looks: Sizing, most_params: int) -> Candidate:
     "The candidate that the rules pick; where the budget is below the middle of all, the one that begins lowest."
     budget = looks.budget
@@ -256,11 +274,11 @@ def _picked(chains: list, looks: Sizing, most_params: int) -> Candidate:
     if len(found) == 1: return found[0]
     return max(found, key=lambda candidate: mean_macs(candidate, budget))
 
-# %% ../../nbs/spaces/06_sizing.ipynb #9098c187
+# %% ../../nbs/spaces/06_sizing.ipynb #a3d180e7
 def _covered(chains: list, looks: Sizing) -> list:
     "Of lists of sizes those whose networks the tables of a budget know."
     def known(size):
-        try: return bool(looks(size))
+        try: return bool(looks(size).reach)
         except ValueError: return False
     return [kept for chain in chains if (kept := [size for size in chain if known(size)])]
 
@@ -268,21 +286,22 @@ def chosen(
     chains: list, # Lists of sizes, each from small to large, one a resolution
     usual: Size, # What is taken without a budget
     budget: dict = None, # As of `Wanted`
-    items: int = 0 # Of the training data
+    items: int = 0, # Of the training data
+    called: str = 'training items' # What they are
 ) -> Chosen:
     "The space whose networks lie around a budget. Warns `SpareBudget` where that is more than the data can use."
     looks = Sizing(wanted(budget))
     if not looks.gauges: return Chosen(usual)
-    most_params, narrow = max(per_item * items, _largest_params(usual)), ''
+    most_params, narrow = max(per_item * items, Counted('params').reach(Ends(usual)).high), ''
     try: candidate = _picked(chains, looks, most_params)
     except ValueError: # a table that does not know all units
-        covered = _covered(chains, looks)
+        covered = _covered([*chains, [usual]], looks)
         narrow = "the device's table has the units of few spaces, which alone could be taken"
         if not covered: return Chosen(usual, dict(note=narrow))
         candidate = _picked(covered, looks, most_params)
     note = narrow
     if candidate.place(looks.budget) > 1:
         capped = any(looks(size).params > most_params for chain in chains for size in chain[-1:])
-        note = _spare(candidate, looks.budget, items, capped)
+        note = _spare(candidate, looks.budget, f'{items:,} {called}', capped)
         warnings.warn(note, SpareBudget, stacklevel=4)
     return Chosen(candidate.size, _facts(candidate, looks.budget, items, note))
