@@ -654,3 +654,48 @@ def test_sizes_of_numpy_are_sizes():
     for shape in (3, 8.0, 8), (3, True, 8), (3, 0, 8):
         with pytest.raises(ValueError, match='an input shape is'):
             macs(space, shape)
+
+
+# ---------------------------------------------------------------- what is free is not run without data
+
+FREE = {
+    **{f: dict() for f in ('relu6', 'hardtanh', 'hardswish', 'hardsigmoid', 'relu', 'elu', 'leaky_relu', 'silu', 'gelu')},
+    'sigmoid': dict(),
+    'tanh': dict(),
+    'interpolate': dict(scale_factor=2, mode='bilinear'),
+}
+
+
+class Free(nn.Module):
+    "One function between two convolutions, after a batch norm."
+
+    def __init__(self, name, more):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3)
+        self.free = lambda x: getattr(nn.functional, name)(x, **more)
+
+    def forward(self, x):
+        return self.last(self.free(self.norm(self.first(x))))
+
+
+@pytest.mark.parametrize('training', [False, True], ids=['evaluated', 'trained'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('name', FREE)
+def test_tensors_without_data_come_out_as_those_with(name, dtype, training):
+    "Shape, type and count, of what is not run on the meta device and of the same on the CPU."
+    net, x = Free(name, FREE[name]).to(dtype).train(training), torch.randn(2, 3, 9, 8, dtype=dtype)
+    with torch.no_grad():
+        real, macs = from_counter(net, x)
+        empty, same = from_counter(net.to('meta'), x.to('meta'))
+    assert empty.is_meta and (empty.shape, empty.dtype) == (real.shape, real.dtype) and macs == same > 0
+
+
+def from_counter(net, x):
+    from nas_suite.costs.counts import counted
+
+    return counted(lambda: net(x))
+
+
+def test_changes_in_place_stay_in_place_without_data():
+    x = torch.empty(2, 3, device='meta')
+    assert from_counter(nn.ReLU6(inplace=True), x)[0] is x and from_counter(torch.sigmoid_, x)[0] is x

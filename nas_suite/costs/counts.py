@@ -6,12 +6,13 @@
 __all__ = ['aten', 'is_fixed', 'is_unit', 'plain', 'cost_of', 'counted', 'count_macs', 'macs', 'count_params', 'params',
            'weight_bytes']
 
-# %% ../../nbs/costs/06_counts.ipynb #bd12a1fd
+# %% ../../nbs/costs/06_counts.ipynb #67534329
 import inspect, math, torch
 from collections.abc import Sequence
 from copy import deepcopy
 from numbers import Real
-from torch import nn
+from torch import nn, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from ..choices import Choice, decode, input_dtype, structure
 from .models import CostModel
@@ -92,7 +93,7 @@ def cost_of(
         return value
     return _Units(space, input_shape).cost(number, name, unit, reduce, once)
 
-# %% ../../nbs/costs/06_counts.ipynb #6deb02d1
+# %% ../../nbs/costs/06_counts.ipynb #3bb9d920
 aten = torch.ops.aten
 
 def _of_matrix(*shapes, **_): return 2 * max(map(math.prod, shapes)) # a product with a vector: its matrix, once
@@ -124,9 +125,26 @@ _formulas = {aten.mv: _of_matrix, aten.addmv: lambda added, *product, **_: _of_m
              aten._scaled_dot_product_flash_attention_for_cpu: _of_attention,
              aten._native_multi_head_attention: _of_heads, aten._transformer_encoder_layer_fwd: _of_encoder}
 
+# %% ../../nbs/costs/06_counts.ipynb #e828dd79
+_activations = 'hardtanh hardswish hardsigmoid relu elu leaky_relu silu gelu sigmoid tanh'.split()
+_shorter = {getattr(aten, name): torch.empty_like for name in _activations}
+_shorter |= {getattr(aten, f'{name}_'): lambda x: x for name in _activations} # in place
+
+class _Shortened(TorchDispatchMode):
+    "What multiplies nothing is not run on tensors without data."
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        x, kind = args[0] if args else None, func.overloadpacket
+        if isinstance(x, Tensor) and x.is_meta and x.is_floating_point():
+            if shorter := _shorter.get(kind): return shorter(x)
+            if kind is aten.native_batch_norm and not args[5]: # not in training
+                return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+            if func is aten.upsample_bilinear2d.default: return x.new_empty((*x.shape[:2], *args[1]))
+        return func(*args, **(kwargs or {}))
+
+# %% ../../nbs/costs/06_counts.ipynb #fb659a23
 def counted(run) -> tuple: # what `run` gives, and the multiply-accumulates of it
     "Call `run()`, and count what it multiplies: convolutions, and products of matrices and vectors."
-    with FlopCounterMode(display=False, custom_mapping=_formulas) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_formulas) as counter, _Shortened():
         out = run()
     return out, counter.get_total_flops() // 2
 
