@@ -709,3 +709,35 @@ def test_a_demo_that_was_cut_off_keeps_its_budget(tmp_path, capsys):
     )
     again, budget = demo.clock_and_budget(run, space, (1, 8, 8), 0.6, 1)
     assert budget == 0.7 and again.entries == clock.entries
+
+
+# ---------------------------------------------------------------- data that have changed
+
+
+def commands(group, words=()):
+    "Every command of a program, by its words, with the names of its parameters."
+    for name, command in group.commands.items():
+        if hasattr(command, 'commands'):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name), {parameter.name for parameter in command.params}
+
+
+def test_every_command_that_goes_on_with_a_folder_may_go_on_with_changed_data():
+    import typer
+
+    known = dict(commands(typer.main.get_command(cli.app)))
+    going_on = [words for words, names in known.items() if 'run_dir' in names]
+    assert len(going_on) >= 4 and ('train-supernet',) in going_on and ('search', 'speaker') in going_on
+    assert all('allow_changed_data' in known[words] for words in [*going_on, ('specialize',)])
+
+
+@pytest.mark.parametrize('said', [(), ('--allow-changed-data',)])
+def test_a_supernet_is_told_that_its_data_may_have_changed(sh, monkeypatch, tmp_path, said):
+    from nas_suite import search
+
+    seen = []
+    monkeypatch.setattr(search, 'train_supernet', lambda *_, **more: seen.append(more) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(['train-supernet', 'digits', '--run-dir', str(tmp_path / 'run'), *said])
+    assert seen[0]['allow_changed_data'] == bool(said)

@@ -313,6 +313,29 @@ def test_changed_data_are_gone_on_with_where_that_is_said(tmp_path):
         begun(root, run, allow_changed_data=True, seed=1)
 
 
+def test_a_supernet_goes_on_with_changed_data_where_that_is_said(tmp_path, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def stop(*_):
+        raise Begun
+
+    monkeypatch.setattr(Search, 'search', stop)
+    root, run = photos(tmp_path / 'photos'), tmp_path / 'run'
+
+    def train(**more):
+        torch.manual_seed(0)
+        search.train_supernet(classification(root, image_size=8, shared=True), run, small(), progress=False, **more)
+
+    with pytest.raises(Begun):
+        train()
+    (root / 'red' / '3.png').unlink()
+    with pytest.raises(ValueError, match='have changed .*--allow-changed-data'):
+        train()
+    with pytest.raises(Begun), pytest.warns(ChangedData):
+        train(allow_changed_data=True)
+
+
 def test_weights_that_are_kept_say_what_they_do_not_see(tmp_path):
     space = small()
     how = dict(run_dir=tmp_path / 'run', device='cpu', progress=False)

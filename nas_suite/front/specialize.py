@@ -36,12 +36,13 @@ def train_supernet(
     space: nn.Module = None, # Default: the task's own
     strategy: Strategy = None, epochs: float = None, # How it is trained: a strategy, or epochs of evolution's default
     seed: int = 0, device='auto', progress: bool = True,
-    precision: str = '32-true', loggers=() # As of `run`
+    precision: str = '32-true', loggers=(), allow_changed_data: bool = False # As of `run`
 ) -> list:
     """Train a supernet for `specialize`, `front` and searches that take it over; its history.
     ValueError if the folder holds something else."""
     strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
-    how = dict(run_dir=run_dir, device=device, precision=precision, loggers=loggers, progress=progress)
+    how = dict(run_dir=run_dir, device=device, precision=precision, loggers=loggers, progress=progress,
+               allow_changed_data=allow_changed_data)
     seed = How(seed=seed, **how).seed # before data are read
     task = task if isinstance(task, Task) else classification_task(task, seed=seed, shared=True)
     if space is None: space = task.default_space({}, shared=True, seed=seed)

@@ -11,7 +11,7 @@ from typing import Optional
 
 from ...arguments import among, positive, whole
 from ..launch import app, speaks
-from ..options import Asked, Device, Quiet, Seed, option, search_command, searched, word
+from ..options import Asked, Changed, Device, Quiet, Seed, option, search_command, searched, word
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #1fa860a5
 Data = word(str, '"digits", "cluttered_digits", "cifar10", or a folder with one folder of images a class.',
@@ -58,7 +58,8 @@ def train_supernet_command(
     precision: option(Optional[str], 'Of training: 32-true, bf16-mixed, 16-mixed.') = None,
     seed: Seed = 0,
     device: Device = 'auto',
-    quiet: Quiet = False
+    quiet: Quiet = False,
+    allow_changed_data: Changed = False
 ):
     """Train one supernet for every budget.
 
@@ -77,7 +78,7 @@ def train_supernet_command(
     from nas_suite.strategies.evolution import Evolution
     from nas_suite.tasks.classification import classification
     among(schedule, ('sandwich', 'progressive'), 'schedule', 'schedules')
-    more = {} if precision is None else dict(precision=precision)
+    more = dict(allow_changed_data=allow_changed_data) | ({} if precision is None else dict(precision=precision))
     positive('--epochs', epochs)
     whole('--batch-size', batch_size, 1)
     How(run_dir, seed, device, **more)
