@@ -1,11 +1,12 @@
 """Searches killed at random moments in every phase, gone on with, and compared bit for bit with the same search undisturbed.
 
-Every strategy on every task, on small data, by SIGKILL, SIGTERM and SIGINT in turns. A latency budget is among what is
-asked, by a clock that counts instead of a stop watch, so that measuring gives the same twice. Goes on from its CSV.
-`--mishaps` tries what else befalls a run: a full disk, a folder that is removed, two processes, a clock that goes back.
+Every strategy on every task, on small data, by SIGKILL, SIGTERM and SIGINT in turns; each search ends with a final. A
+latency budget is among what is asked, by a clock that counts instead of a stop watch, so that measuring gives the same
+twice. Goes on from its CSV. `--mishaps` tries what else befalls a run: a full disk, a folder that is removed, two
+processes in it, a clock that goes back, one process of two that dies.
 """
 
-import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, sys, tempfile, time
+import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
@@ -93,7 +94,8 @@ def go(strategy: str, task: str, folder: Path, budget: dict):
     steps.Loop = functools.partial(steps.Loop, save_s=-1)
     steps.fit = functools.partial(steps.fit, save_s=-1)
     made, space = seeded_pair(task)
-    search.run(space, made, strategies[strategy](), budget, folder, seed=3, retrain_epochs=2, progress=False)
+    how = dict(seed=3, retrain_epochs=2, finalists=2, progress=False)
+    search.run(space, made, strategies[strategy](), budget, folder, **how)
 
 
 # ---------------------------------------------------------------- processes
@@ -199,10 +201,10 @@ def budget_of(task: str) -> dict:
 
 
 @functools.cache
-def undisturbed(strategy: str, task: str, work: Path) -> tuple:
+def undisturbed(strategy: str, task: str, work: Path, begin=go) -> tuple:
     "A search that nobody disturbs: its folder, and when each of its files came up."
-    folder = work / f'{strategy}-{task}'
-    status, seen = watched(child(go, strategy, task, folder, budget_of(task)), folder)
+    folder = work / f'{strategy}-{task}-{begin.__name__}'
+    status, seen = watched(child(begin, strategy, task, folder, budget_of(task)), folder)
     if status:
         raise SystemExit(f'the search of {strategy} on {task} fails by itself:\n{folder.with_suffix(".said").read_text()}')
     return folder, seen
@@ -269,6 +271,30 @@ def backwards(strategy, task, folder, budget):
     go(strategy, task, folder, budget)
 
 
+def in_two(strategy, task, folder, budget):
+    "A search by two processes that torchrun starts."
+    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', __file__]
+    asked = json.dumps([strategy, task, str(folder), budget])
+    done = subprocess.run([*start, '--asked', asked], env=os.environ | dict(OMP_NUM_THREADS='1'))
+    if done.returncode:
+        raise ValueError(f'torchrun ended with {done.returncode}')
+
+
+def one_of_two(asked: str):
+    "The part of one of the processes, whose number is written beside the run."
+    strategy, task, folder, budget = json.loads(asked)
+    folder = Path(folder)
+    folder.with_suffix(f'.number{os.environ["RANK"]}').write_text(str(os.getpid()))
+    go(strategy, task, folder, budget)
+
+
+def without_the_second(number: int, folder: Path):
+    "Kill the second of two processes while they train."
+    while ended(number, block=False) is None and 'search.pt' not in files_of(folder):
+        time.sleep(0.001)
+    os.kill(int(folder.with_suffix('.number1').read_text()), signal.SIGKILL)
+
+
 def removed(number: int, folder: Path):
     while ended(number, block=False) is None and 'search.pt' not in files_of(folder):
         time.sleep(0.001)
@@ -285,19 +311,20 @@ def second(number: int, folder: Path):
     print('the second:', other.with_suffix('.said').read_text().strip().replace(str(folder), 'RUN'))
 
 
-mishaps = {  # what befalls -> how a search is begun, and what is done to it meanwhile
-    'no file above 20 kB can be written': (limited, None),
-    'the disk is full': (without_space, None),
-    'the clock goes back by a day at every look': (backwards, None),
-    'the folder is removed': (go, removed),
-    'a second process in the same folder': (go, second),
+mishaps = {  # what befalls -> how a search is begun, what is done to it meanwhile, and how it is gone on with
+    'no file above 20 kB can be written': (limited, None, go),
+    'the disk is full': (without_space, None, go),
+    'the clock goes back by a day at every look': (backwards, None, go),
+    'the folder is removed': (go, removed, go),
+    'a second process in the same folder': (go, second, go),
+    'one of two processes of torchrun is killed': (in_two, without_the_second, in_two),
 }
 
 
 def mishap(name: str, work: Path) -> dict:
     "Let something befall a search, go on with it, and compare."
-    begin, meanwhile = mishaps[name]
-    whole, _ = undisturbed('gated', 'images', work)
+    begin, meanwhile, go_on = mishaps[name]
+    whole, _ = undisturbed('gated', 'images', work, go_on)
     folder, budget = work / f'mishap-{list(mishaps).index(name)}', budget_of('images')
     number = child(begin, 'gated', 'images', folder, budget)
     if meanwhile:
@@ -307,7 +334,7 @@ def mishap(name: str, work: Path) -> dict:
     except ChildProcessError:
         status = 0
     said = folder.with_suffix('.said').read_text().strip().splitlines()[-1:] if status else ['']
-    again = ended(child(go, 'gated', 'images', folder, budget))
+    again = ended(child(go_on, 'gated', 'images', folder, budget))
     found = difference(whole, folder) if again == 0 else f'does not go on ({again})'
     return dict(mishap=name, status=status, said=said[0].replace(str(folder), 'RUN'), afterwards=found or 'the same')
 
@@ -317,8 +344,11 @@ def main():
     a.add_argument('trials', nargs='?', type=int, default=100)
     a.add_argument('--first', type=int, default=0, help='number of the first trial')
     a.add_argument('--mishaps', action='store_true', help='what else befalls a run, instead of kills')
+    a.add_argument('--asked', help=argparse.SUPPRESS)  # what a process of torchrun is to do
     a.add_argument('--into', default='crash', help='name of the CSV, or nothing for none')
     a = a.parse_args()
+    if a.asked:
+        return one_of_two(a.asked)
     torch.set_num_threads(1)
     machine(threads=1)
     if a.mishaps:
