@@ -464,7 +464,7 @@ def random_input(
     if not dtype.is_floating_point: return torch.randint(0, 2, shape, generator=generator).to(device, dtype)
     return torch.randn(shape, generator=generator).to(device, dtype)
 
-# %% ../nbs/core/00_choices.ipynb #ac1c8163
+# %% ../nbs/core/00_choices.ipynb #549baa61
 @dataclass
 class ByHand:
     "A network that people designed, as an architecture of a space."
@@ -473,7 +473,9 @@ class ByHand:
     arch: dict
 
 @patch
-def by_hand(self: Space, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+def by_hand(self: Space,
+    width: float = None, depth: float = None # Times as wide and as deep, in a new space; default: in this one
+) -> ByHand:
     "A network that people designed; None where nobody has said what that is."
     return None
 

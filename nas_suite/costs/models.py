@@ -360,7 +360,7 @@ def limits_given(limits) -> list:
     raise ValueError("limits are pairs of a cost and the most it may be, as (macs(space, shape), 1e6); "
                      f"found {type(limits).__name__}")
 
-# %% ../../nbs/costs/05_models.ipynb #3efc9ad2
+# %% ../../nbs/costs/05_models.ipynb #5b0a2594
 @dataclass
 class Reading:
     "What is known of one network's cost: within a budget `b` when `high <= b`."
@@ -385,7 +385,14 @@ def readings(self: CostModel, space, archs: list,
     **more # How to measure, where that is done
 ) -> list:
     "What is known of the costs of several architectures, looked at side by side."
-    return [self.reading(space, arch) for arch in archs]
+    return self.readings_of([(space, arch) for arch in archs], **more)
+
+@patch
+def readings_of(self: CostModel, pairs: list, # Each a space and an architecture of it
+    **more # As of `readings`
+) -> list:
+    "As `readings`, of networks of several spaces; of another than the cost's own where networks are measured."
+    return [self.reading(space, arch) for space, arch in pairs]
 
 @patch
 def predicted(self: CostModel, arch: dict) -> Reading:
@@ -396,6 +403,11 @@ def predicted(self: CostModel, arch: dict) -> Reading:
 def here(self: CostModel) -> bool:
     "Whether a network's cost can be had on this machine: what is counted can."
     return True
+
+@patch
+def measures(self: CostModel) -> bool:
+    "Whether it is measured on networks themselves, here: then it knows networks of any space."
+    return False
 
 _PREFIXES = dict(G=1e9, M=1e6, k=1e3)
 

@@ -22,7 +22,7 @@ from .runs import Run, finished
 from ..networks import build
 from ..tasks.base import Task, Use, kind_of
 
-# %% ../../nbs/front/04_found.ipynb #960799e8
+# %% ../../nbs/front/04_found.ipynb #cba2d4bb
 @dataclass
 class Found:
     "A network that meets its budget, and how it was found."
@@ -37,6 +37,7 @@ class Found:
     figures: dict = field(default_factory=dict) # The task's own: what it decides by, and what it measured at the end
     facts: dict = field(default_factory=dict)   # The task's, as its folder says them
     finals: dict = field(default_factory=dict)  # The candidates among which it was chosen, as `Final` reports them
+    budget: dict = field(default_factory=dict)  # Cost -> the most it might be: as given, or as the folder says
 
     def __post_init__(self):
         if self.task is not None: self.facts = self.task.facts()
@@ -83,7 +84,7 @@ def save(self: Found, folder) -> Path:
 
 Found.save = save
 
-# %% ../../nbs/front/04_found.ipynb #1988f256
+# %% ../../nbs/front/04_found.ipynb #5f85e68f
 def weighted(network: nn.Module, path) -> nn.Module:
     "A network with the weights of a safetensors file, in eval mode. ValueError if they are not of this network."
     try: load_model(network, str(path))
@@ -122,6 +123,6 @@ def load(
     if lacking := [name for name in ('arch', 'costs', 'metrics') if name not in result]:
         raise ValueError(f"{run.path('result.json')} is damaged: it has no {', '.join(lacking)}")
     model = rebuilt(run, result['arch'], space)
-    finals = run.read('finals') if run.has('finals.json') else {}
+    finals, config = run.read('finals') if run.has('finals.json') else {}, run.read('config', dict)
     return Found(model, result['arch'], result['costs'], result['metrics'], run.read('history'), run.folder, space,
-                 task, result.get('figures', {}), run.read('config', dict)['task'], finals)
+                 task, result.get('figures', {}), config['task'], finals, config.get('budget', {}))

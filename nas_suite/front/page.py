@@ -4,23 +4,22 @@
 
 # %% auto #0
 __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'facts_html', 'section', 'samples', 'tile',
-           'cost_tile', 'tiles', 'chance', 'Percentile', 'percentile', 'verdict', 'head', 'body_html', 'of_the_task',
-           'stages_table', 'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table',
-           'watched_table', 'uses', 'search_facts', 'configuration', 'page', 'report']
+           'cost_tile', 'tiles', 'chance', 'verdict', 'head', 'body_html', 'of_the_task', 'stages_table',
+           'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table', 'uses',
+           'search_facts', 'configuration', 'page', 'report']
 
-# %% ../../nbs/front/24_page.ipynb #b05028df
+# %% ../../nbs/front/24_page.ipynb #bffb6dc3
 import html, io, json, math, re
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from scipy.stats import beta
 
 from ..drawing import Table, ink, is_known, quantity, style
 from ..files import write
 from .figures import compared, figures
 from nas_suite.front.record import (
     Cost,
+    among_random,
     comparison,
     cost_names,
     cost_of,
@@ -119,7 +118,7 @@ def tiles(run: dict) -> str:
     judged = tile(metric.name, value, f'on {n} test samples' if n else 'on test data')
     return f"<div class=tiles>{judged}{''.join(map(cost_tile, costs(run)))}</div>"
 
-# %% ../../nbs/front/24_page.ipynb #50cb87dd
+# %% ../../nbs/front/24_page.ipynb #21638baa
 def chance(p: float, n: int) -> float:
     "Two networks of equal accuracy `p`, judged by `n` samples each, differ by less than this 95 times of 100."
     return 1.96*math.sqrt(2*p*(1 - p)/n)
@@ -140,30 +139,13 @@ def _against(run: dict, found: dict, other: dict) -> str:
     if cost is None: return text
     return f"{text}, at {100*found[cost]/other[cost]:.0f} % of its {label_of(run, cost)}"
 
-@dataclass
-class Percentile:
-    "The share of random networks that a network is better than, and its interval by Clopper and Pearson (1934)."
-    value: float
-    low: float
-    high: float
-
-def percentile(score: float, others: list, confidence: float = .95) -> Percentile:
-    "The percentile of a score, larger is better, among those of other networks; equal ones count half."
-    n = len(others)
-    beaten, tail = sum((score > other) + (score == other) / 2 for other in others), (1 - confidence) / 2
-    low = beta.ppf(tail, beaten, n - beaten + 1) if beaten else 0.
-    high = beta.ppf(1 - tail, beaten + 1, n - beaten) if beaten < n else 1.
-    return Percentile(beaten / n, float(low), float(high))
-
 def _against_random(run: dict, found: dict, scores: list) -> str:
     "The found network against random ones."
     best = max(scores) if metric_of(run).larger_is_better else min(scores)
     mean, many = sum(scores)/len(scores), 's' if len(scores) > 1 else ''
     best, mean = (_difference(run, found['score'] - other) for other in (best, mean))
-    better = metric_of(run).worth(1.)
-    said = percentile(better * found['score'], [better * score for score in scores])
     return (f'{best} the best and {mean} the mean of {len(scores)} random network{many} of about the same cost '
-            f'(percentile {100*said.value:.0f}, {100*said.low:.0f} to {100*said.high:.0f} with 95 % confidence)')
+            f'({among_random(run)})')
 
 def verdict(run: dict) -> str:
     "How the found network compares, in sentences."
@@ -273,7 +255,7 @@ def of_the_task(run: dict) -> str:
     for i, (title, body) in enumerate(found): titled.setdefault(title, []).append(body_html(body, f'task{i}', title))
     return ''.join(section(title, *bodies) for title, bodies in titled.items())
 
-# %% ../../nbs/front/24_page.ipynb #1d8afb0e
+# %% ../../nbs/front/24_page.ipynb #a17c9636
 def stages_table(run: dict):
     "What the network scored: as the supernet had it, extracted, in the final, retrained; None where nothing is known."
     found = {stage: known for stage in stages if (known := (run['result'].get('metrics') or {}).get(stage))}
@@ -330,7 +312,14 @@ def baselines_table(run: dict):
     beside = any(row.get('name') == 'found' for row in run['baselines'])
     table.note = 'All networks of this table were trained in the same way'
     table.note += ', and measured side by side after the search.' if beside else '.'
+    table.note = ' '.join([table.note, *map(_alone, run['baselines'])]).strip()
     return table
+
+def _alone(row: dict) -> str:
+    "What to say of a network that was trained otherwise than the one found; '' of others."
+    if not is_known(row.get('trained_alone')): return ''
+    return (f"But {row['name']} is not in the supernet whose weights the others kept: it was trained alone, for "
+            f"{row['trained_alone']} epochs.")
 
 def budget_shown(run: dict, budget: dict) -> dict:
     "A budget for people: 'MACs' -> '300 k', 'latency' -> '0.850 ms'."

@@ -4,11 +4,14 @@
 
 # %% auto #0
 __all__ = ['stages', 'read', 'last_metrics', 'metric_of', 'metric_name', 'stem', 'unit_of', 'label_of', 'cost_names', 'Cost',
-           'cost_of', 'costs', 'met', 'rows', 'comparison', 'sections', 'summary', 'stage_table']
+           'cost_of', 'costs', 'met', 'rows', 'comparison', 'Percentile', 'percentile', 'among_random', 'sections',
+           'summary', 'stage_table']
 
-# %% ../../nbs/front/21_record.ipynb #1f683dbf
+# %% ../../nbs/front/21_record.ipynb #a01d133a
 from dataclasses import dataclass
 from pathlib import Path
+
+from scipy.stats import beta
 
 from ..drawing import Table, is_known, quantity
 from ..files import read_json
@@ -176,7 +179,33 @@ def comparison(run: dict) -> Table:
     columns = [(head, show) for head, show in columns if any(show(row) != '–' for row in table)]
     return Table([head for head, _ in columns], [[show(row) for _, show in columns] for row in table], strong=(0,))
 
-# %% ../../nbs/front/21_record.ipynb #5897b283
+# %% ../../nbs/front/21_record.ipynb #57546bd9
+@dataclass
+class Percentile:
+    "The share of random networks that a network is better than, and its interval by Clopper and Pearson (1934)."
+    value: float
+    low: float
+    high: float
+
+def percentile(score: float, others: list, confidence: float = .95) -> Percentile:
+    "The percentile of a score, larger is better, among those of other networks; equal ones count half."
+    n = len(others)
+    beaten, tail = sum((score > other) + (score == other) / 2 for other in others), (1 - confidence) / 2
+    low = beta.ppf(tail, beaten, n - beaten + 1) if beaten else 0.
+    high = beta.ppf(1 - tail, beaten + 1, n - beaten) if beaten < n else 1.
+    return Percentile(beaten / n, float(low), float(high))
+
+def among_random(run: dict) -> str:
+    "The percentile of the network found among the random ones, in words; '' where there is none of either."
+    found, *others = [row for row in rows(run) if is_known(row['score'])] or [dict(name='')]
+    worth = metric_of(run).worth
+    drawn = [worth(row['score']) for row in others if str(row['name']).startswith('random')]
+    if found['name'] != 'found' or not drawn: return ''
+    said = percentile(worth(found['score']), drawn)
+    return (f'percentile {100*said.value:.0f} of {len(drawn)} random, '
+            f'{100*said.low:.0f} to {100*said.high:.0f} with 95 % confidence')
+
+# %% ../../nbs/front/21_record.ipynb #d0f69242
 def sections(run: dict) -> list:
     "The task's part of a report: pairs of a title and what stands below it. ValueError where the task is not here."
     from nas_suite.tasks.base import kind_of
@@ -193,11 +222,12 @@ def _facts_of_the_task(run: dict) -> list:
 def summary(
     run # Folder of a run, or what a search returned
 ) -> str:
-    "The found network beside the baselines, as a table for a terminal."
+    "The found network beside the baselines, as a table for a terminal, and its percentile among random ones."
     run = read(run)
     table = comparison(run)
     if not table.rows: return 'the run has not finished; nothing is found yet'
-    more = _facts_of_the_task(run)
+    place = among_random(run)
+    more = [f'found: {place}'] * bool(place) + _facts_of_the_task(run)
     return '\n'.join([str(table), *[''] * bool(more), *more])
 
 # %% ../../nbs/front/21_record.ipynb #ee9e2c72

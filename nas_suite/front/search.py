@@ -114,7 +114,7 @@ class How:
         "How latency is measured."
         return {name: getattr(self, name) for name in ('backend', 'device', 'threads', 'batch')}
 
-# %% ../../nbs/front/05_search.ipynb #7ef7894e
+# %% ../../nbs/front/05_search.ipynb #ff5b09e9
 class Search:
     "One search: what was asked for, and the folder that its steps leave their files in."
     def __init__(self,
@@ -123,7 +123,7 @@ class Search:
         **how # As of `How`
     ):
         self.task, self.strategy = task_given(task), strategy_named(strategy)
-        budget = amounts(budget) if budget else {} # without one, a supernet for any
+        self.asked = budget = amounts(budget) if budget else {} # without one, a supernet for any
         self.how = how = How(**how)
         self.run, self.seed, self.device, self.table = how.run, how.seed, how.device, how.table
         if self.strategy.keeps_weights and not self.run.has('config.json'): note_held_back(self.task)
@@ -436,12 +436,14 @@ def take_over(source: Path, run: Run):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #18e83c24
+# %% ../../nbs/front/05_search.ipynb #3bbe8dc7
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
     if self.run.leads and not self.run.has('report.html'): report(self.run.folder) # it was cut off just before
-    return load(self.run.folder, self.space, self.task)
+    found = load(self.run.folder, self.space, self.task)
+    found.budget = self.asked # a cost of one's own is in no folder
+    return found
 
 def run(
     space: nn.Module, task: Task, strategy, # A space, a task, and a strategy or its name

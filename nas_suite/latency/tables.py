@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['marked', 'is_unit', 'plain', 'signature', 'Unit', 'Units', 'units', 'takes_indices', 'LatencyTable', 'measure_archs',
-           'calibrated_table', 'table', 'save_table', 'read_table', 'load_table', 'published_table', 'merge', 'compare']
+           'measure_pairs', 'calibrated_table', 'table', 'save_table', 'read_table', 'load_table', 'published_table',
+           'merge', 'compare']
 
 # %% ../../nbs/latency/01_tables.ipynb #9a40a247
 import hashlib, inspect, json, math, operator, random, re, torch
@@ -258,7 +259,7 @@ def _id(signature):
     "A short name of a signature, for files"
     return hashlib.sha256(signature.encode()).hexdigest()[:16]
 
-# %% ../../nbs/latency/01_tables.ipynb #dced307a
+# %% ../../nbs/latency/01_tables.ipynb #5384eb15
 def measure_archs(
     space:nn.Module,
     archs:list,
@@ -269,12 +270,19 @@ def measure_archs(
     **settings, # of `measure`
 )->Measured:
     "Extract and time whole networks side by side"
-    names = [str(i) for i in range(len(archs))] if names is None else names
-    x = random_input(space, batch, input_shape=input_shape).to(device)
-    nets = {name: extract(space, arch).to(device).eval() for name,arch in zip(names, archs)}
+    return measure_pairs([(space, arch) for arch in archs], input_shape, batch, device, names, **settings)
+
+def measure_pairs(
+    pairs:list, # each a space and an architecture of it
+    input_shape:tuple, batch:int=1, device='cpu', names:list=None, **settings, # as of `measure_archs`
+)->Measured:
+    "Extract and time whole networks of several spaces, which take the same input, side by side"
+    names = [str(i) for i in range(len(pairs))] if names is None else names
+    x = random_input(pairs[0][0], batch, input_shape=input_shape).to(device)
+    nets = {name: extract(space, arch).to(device).eval() for name,(space,arch) in zip(names, pairs)}
     return measure(nets, x, device=device, **settings)
 
-# %% ../../nbs/latency/01_tables.ipynb #e66e20a6
+# %% ../../nbs/latency/01_tables.ipynb #0478299d
 @patch
 def measure(self:LatencyTable,
     space:nn.Module, # with the weights, of which the latency knows nothing
@@ -282,9 +290,17 @@ def measure(self:LatencyTable,
     **more, # other settings than the table's, of `measure`: `rounds`, `seed`, ...
 )->list: # dicts of latency_ms, latency_interval, raw_ms (at today's speed), warnings
     "Time whole networks side by side in the setting of the table, at the speed the machine had when it was made"
+    return self.measure_pairs([(space, arch) for arch in archs], **more)
+
+@patch
+def measure_pairs(self:LatencyTable,
+    pairs:list, # each a space, also another than the table's, and an architecture of it
+    **more, # as of `measure`
+)->list:
+    "As `measure`, of networks of several spaces"
     where = self.environment
     settings = dict(device=where.get('kind', 'cpu'), backend=where['backend'], threads=where['threads']) | more
-    measured = measure_archs(space, archs, self.input_shape, self.batch_size, **settings)
+    measured = measure_pairs(pairs, self.input_shape, self.batch_size, **settings)
     then = self.calibration.get('reference_ms')
     speed = 1. if then is None else then / float(torch.tensor(measured.reference).median())
     def one(name):
@@ -512,7 +528,7 @@ def table(
         print(model)
     return model
 
-# %% ../../nbs/latency/01_tables.ipynb #36453089
+# %% ../../nbs/latency/01_tables.ipynb #84eba02d
 @patch
 def here(self:LatencyTable)->bool:
     "Whether this machine is the device of the table, in its setting"
@@ -520,6 +536,11 @@ def here(self:LatencyTable)->bool:
     if not e: return False
     try: return key(environment(e['backend'], e['kind'], e['threads'], e['batch'], e['precision'])) == key(e)
     except (KeyError, RuntimeError, AssertionError): return False # of another maker's table; of a GPU that is not here
+
+@patch
+def measures(self:LatencyTable)->bool:
+    "Whether networks can be measured: where this machine is the device"
+    return self.here()
 
 @patch
 def interval(self:LatencyTable,
@@ -536,13 +557,13 @@ def interval(self:LatencyTable,
     factor = math.exp(quantile * deviation * math.sqrt(1 + 1/n))
     return self(arch) / factor, self(arch) * factor
 
-# %% ../../nbs/latency/01_tables.ipynb #3c45a8c6
+# %% ../../nbs/latency/01_tables.ipynb #da562dba
 _UNKNOWN = "the error of this latency table is not known: calibrate it on whole networks"
 
 @patch
-def _measured(self:LatencyTable, space, archs, **more)->list:
+def _measured(self:LatencyTable, pairs, **more)->list:
     "Readings of networks on this machine"
-    found = self.measure(space, archs, **more)
+    found = self.measure_pairs(pairs, **more)
     return [Reading(f['latency_ms'], *f['latency_interval'], True, f['warnings']) for f in found]
 
 @patch
@@ -554,13 +575,12 @@ def predicted(self:LatencyTable,
     return Reading(value, value, value, False, [_UNKNOWN]) if interval is None else Reading(value, *interval, False, [])
 
 @patch
-def readings(self:LatencyTable,
-    space:nn.Module,
-    archs:list,
+def readings_of(self:LatencyTable,
+    pairs:list, # each a space and an architecture of it
     **more, # settings of `measure`, where the device is here
 )->list: # of Reading
     "What is known of the latencies of several networks: measured side by side where the device is here, else predicted"
-    return self._measured(space, archs, **more) if self.here() else [self.predicted(arch) for arch in archs]
+    return self._measured(pairs, **more) if self.here() else [self.predicted(arch) for _,arch in pairs]
 
 @patch
 def reading(self:LatencyTable,
@@ -570,9 +590,9 @@ def reading(self:LatencyTable,
 )->Reading:
     "What is known of the latency of one network: measured where the device is here, else predicted"
     if not self.here(): return self.predicted(arch)
-    found, = self._measured(space, [arch], rounds=40)
+    found, = self._measured([(space, arch)], rounds=40)
     if limit is None or not found.value <= limit < found.high: return found
-    return self._measured(space, [arch], rounds=160)[0] # too close to tell
+    return self._measured([(space, arch)], rounds=160)[0] # too close to tell
 
 # %% ../../nbs/latency/01_tables.ipynb #4a7a77e6
 _FORMAT, _FORMER = 'nas_suite latency table 2', 'nas_suite latency table 1'

@@ -366,23 +366,35 @@ def mobilenet_v2_like(space) -> dict:
         arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], _from_three(o.attributes['kernel'])))
     return arch
 
-# %% ../../nbs/spaces/00_mobile.ipynb #d2b22f33
-def _by_hand(space, width, function) -> ByHand:
-    "A MobileNetV2-like network in a space, or in one of the same function that is `width` times as wide."
-    if width is not None:
-        taken = inspect.signature(function).parameters
-        settings = {name: value for name, value in space.config.items() if name in taken}
-        space = function(**settings | dict(width=width * space.config['width']))
+# %% ../../nbs/spaces/00_mobile.ipynb #396286df
+def _scaled(space, function, width: float, depth: float):
+    "A space of the same function, `width` times as wide and `depth` times as deep."
+    taken = inspect.signature(function).parameters
+    settings = {name: value for name, value in space.config.items() if name in taken}
+    settings['width'] *= width
+    if depth != 1:
+        most = [n if isinstance(n, int) else max(n) for n in space.config['depths']]
+        settings['depths'] = [math.ceil(depth * n) for n in most]
+    return function(**settings)
+
+def _by_hand(space, function, width, depth) -> ByHand:
+    "A MobileNetV2-like network in a space, or in one of the same function that is scaled."
+    if not width is depth is None:
+        space = _scaled(space, function, 1. if width is None else width, 1. if depth is None else depth)
     arch = mobilenet_v2_like(space)
     return None if arch is None else ByHand('MobileNetV2-like', space, arch)
 
 @patch
-def by_hand(self: Proxyless, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+def by_hand(self: Proxyless,
+    width: float = None, depth: float = None # Times as wide and as deep, in a new space; default: in this one
+) -> ByHand:
     "A MobileNetV2-like network; None where choices are restricted to other operators."
-    return _by_hand(self, width, proxyless)
+    return _by_hand(self, proxyless, width, depth)
 
 @patch
-def by_hand(self: OnceForAll, width: float = None) -> ByHand: # Times as wide, in a new space; default: in this one
+def by_hand(self: OnceForAll,
+    width: float = None, depth: float = None # Times as wide and as deep, in a new space; default: in this one
+) -> ByHand:
     "A MobileNetV2-like network."
     functions = dict(ofa_mobilenet_v3=ofa_mobilenet_v3, ofa_proxyless=ofa_proxyless)
-    return _by_hand(self, width, functions[self.config['family']])
+    return _by_hand(self, functions[self.config['family']], width, depth)
