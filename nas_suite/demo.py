@@ -17,11 +17,12 @@ from .front.launch import launch
 from .front.options import Quiet, option
 from .report import summary
 
-# %% ../nbs/front/40_demo.ipynb #fbc369af
+# %% ../nbs/front/40_demo.ipynb #f8f95733
 sizes = dict(
     share=.5,          # Budget: so far from the fastest network of the space to the hand-designed one
-    evaluations=24,    # Networks that the search trains for a short while
+    evaluations=20,    # Networks that the search trains for a short while
     passes=5,          # Over the training part, of such a training
+    finalists=4,       # The best of them, which are trained again, and longer
     retrain_epochs=10, # Of every network that is compared
     random=5,          # Random networks of equal measured latency
     threads=1,         # Of one operation when latency is measured
@@ -67,7 +68,7 @@ def small_space(seed: int = 0):
                          depths=(2, 2, 2), strides=(2, 1, 2), kernels=(1, 3, 5, 7), expands=(1, 3), last=96,
                          bn_eps=1e-5)
 
-# %% ../nbs/front/40_demo.ipynb #49639e02
+# %% ../nbs/front/40_demo.ipynb #1f9efee7
 def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=None) -> list:
     "Search for a digit classifier within the budget, and compare it with networks that were not searched."
     from nas_suite import search
@@ -80,7 +81,7 @@ def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=N
     clock, latency_ms = clock_and_budget(run_dir, space, task.input_shape, *how)
     strategy = ShortTraining(size['passes'], size['evaluations'])
     found = search.run(space, task, strategy, dict(latency_ms=latency_ms), run_dir, seed, table=clock,
-                       retrain_epochs=epochs, threads=size['threads'], progress=progress)
+                       retrain_epochs=epochs, finalists=size['finalists'], threads=size['threads'], progress=progress)
     return search.compare(found, random=size['random'], seed=seed, progress=progress)
 
 # %% ../nbs/front/40_demo.ipynb #4f844a2c

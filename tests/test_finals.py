@@ -12,7 +12,7 @@ from nas_suite.choices import count, encode, largest, one_of, smallest, structur
 from nas_suite.costs import macs, params
 from nas_suite.extraction import extract
 from nas_suite.front import page, search as steps
-from nas_suite.front.record import read
+from nas_suite.front.record import percentile, read
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.candidates import Band, around
@@ -306,8 +306,8 @@ def test_a_winner_that_leaves_much_of_the_budget_says_why(held):
 
 def test_a_percentile_has_its_interval():
     "Clopper and Pearson: none of ten beaten leaves 1 - .025^(1/10) above; all of ten the same below."
-    none, every, most = (page.percentile(score, list(range(10))) for score in (-1, 10, 7.5))
+    none, every, most = (percentile(score, list(range(10))) for score in (-1, 10, 7.5))
     assert (none.value, none.low, every.value, every.high) == (0, 0, 1, 1)
     assert none.high == pytest.approx(1 - 0.025**0.1) and every.low == pytest.approx(0.025**0.1)
     assert (most.value, round(most.low, 4), round(most.high, 4)) == (0.8, 0.4439, 0.9748)
-    assert page.percentile(3, [3, 3]).value == 0.5
+    assert percentile(3, [3, 3]).value == 0.5

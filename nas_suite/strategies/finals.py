@@ -18,7 +18,7 @@ from .evidence import Weights, by_prior, spearman, weighed
 from .scores import Accuracy, ranked
 from ..training import NotFinite, calibrated
 
-# %% ../../nbs/strategies/20_finals.ipynb #57a14635
+# %% ../../nbs/strategies/20_finals.ipynb #24a543a5
 @dataclass
 class Plan:
     "How many candidates are judged, and how many are trained for how long."
@@ -71,7 +71,8 @@ def planned(most: float, # Passes that the final may take
     least = min(longest, max(least, math.floor(longest / 40))) if finalists is None else 1
     for n in range(8, 1, -1) if finalists is None else [finalists]:
         judged = max(n, min(4 * n, int(most / 4 / each)))
-        plan = Plan(judged, _rounds(n, most - judged * each, longest, least), each, most)
+        passes = most - judged * each if finalists is None else max(most - judged * each, n * longest)
+        plan = Plan(judged, _rounds(n, passes, longest, least), each, most)
         if plan.passes <= most or finalists is not None: return plan
     return None
 
