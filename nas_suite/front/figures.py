@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['metric_axis', 'Comparison', 'compared', 'draw_tradeoff', 'tradeoff', 'Beliefs', 'believed', 'draw_panel', 'beliefs',
            'draw_lines', 'draw_losses', 'draw_entropy', 'draw_live', 'draw_multiplier', 'draw_budget', 'row_of',
-           'course', 'training', 'Front', 'front_of', 'draw_front', 'front', 'figures', 'plot']
+           'course', 'training', 'Front', 'front_of', 'draw_front', 'front', 'draw_finals', 'finals', 'figures', 'plot']
 
 # %% ../../nbs/front/23_figures.ipynb #8e0974c4
 import math
@@ -357,13 +357,66 @@ def front(run: dict):
     "Figure: the front of a supernet."
     return row_of([lambda ax: draw_front(ax, run)], 3.6)
 
-# %% ../../nbs/front/23_figures.ipynb #f068225c
+# %% ../../nbs/front/23_figures.ipynb #322904c0
+def _stages_of(final: dict, names: list) -> dict: # Stage -> candidate, by its place -> score
+    "What the candidates that were trained scored, stage by stage."
+    each = {place: final['candidates'][one] for place, one in enumerate(final['order'])}
+    scores = {place: [row['inherited'], *row['short']] for place, row in each.items()}
+    found = {name: {place: some[k] for place, some in scores.items() if k < len(some) and is_known(some[k])}
+             for k, name in enumerate(names)}
+    return {name: some for name, some in found.items() if len(some) > 1}
+
+def _within(scores: dict, metric) -> dict:
+    "Scores as places between the worst, 0, and the best, 1; .5 where all are equal."
+    worth = {place: metric.worth(score) for place, score in scores.items()}
+    low, high = min(worth.values()), max(worth.values())
+    return {place: (value - low) / (high - low) if high > low else .5 for place, value in worth.items()}
+
+def draw_finals(ax, run: dict) -> bool:
+    "Candidates of the final over its stages; False where none was trained."
+    final, metric = run.get('finals') or {}, metric_of(run)
+    if not final.get('order') or not final['plan']['rounds']: return False
+    passes = [sum(p for _, p in final['plan']['rounds'][:k + 1]) for k in range(len(final['plan']['rounds']))]
+    stages = _stages_of(final, ['inherited', *(f'after {n} passes' for n in passes)])
+    if not stages: return False
+    heights = [_within(scores, metric) for scores in stages.values()]
+    for place, one in enumerate(final['order']):
+        mine = one == final['winner']
+        line = [(at, height[place]) for at, height in enumerate(heights) if place in height]
+        ax.plot(*zip(*line), color=accent if mine else faint, lw=2.2 if mine else 1.2, marker='o', ms=5,
+                zorder=3 if mine else 2)
+        ax.annotate(str(place + 1), line[-1], (7, -3), textcoords='offset points', fontsize=8.5,
+                    fontweight='bold' if mine else 'normal')
+    _name_stages(ax, stages, metric)
+    return True
+
+def _name_stages(ax, stages: dict, metric):
+    "The axis of each stage, with its best and its worst score."
+    for at, scores in enumerate(stages.values()):
+        best, worst = (choose(scores.values(), key=metric.worth) for choose in (max, min))
+        ax.axvline(at, color=faint, lw=.8, zorder=1)
+        look = dict(textcoords='offset points', ha='center', fontsize=8)
+        for score, height, below in ((best, 1, 6), (worst, 0, -14)):
+            ax.annotate(metric.show(score), (at, height), (0, below), **look)
+    ax.set_xticks(range(len(stages)), list(stages))
+    ax.set(yticks=[], xlim=(-.4, len(stages) - .6), ylim=(-.2, 1.2), xlabel=' ')
+
+def finals(run: dict):
+    "Figure: the candidates of the final, stage by stage."
+    with style():
+        probe = figure(1, 1)
+        if not draw_finals(probe.add_subplot(), run): return None
+        fig = figure(7, 3.2)
+        draw_finals(fig.subplots(), run)
+    return fig
+
+# %% ../../nbs/front/23_figures.ipynb #d63176d3
 def figures(
     run # Folder of a run, or what a search returned
-) -> dict: # Of tradeoff, front, architecture, parts, beliefs, course, training: name -> matplotlib Figure
+) -> dict: # Of tradeoff, front, finals, architecture, parts, beliefs, course, training: name -> Figure
     "The figures of a run; those nothing is known of are left out."
     run = read(run)
-    makers = tradeoff, front, architecture, parts, beliefs, course, training
+    makers = tradeoff, front, finals, architecture, parts, beliefs, course, training
     return {make.__name__: fig for make in makers if (fig := make(run)) is not None}
 
 # %% ../../nbs/front/23_figures.ipynb #8c1951ea

@@ -191,9 +191,11 @@ def head(run: dict) -> str:
     if not is_done: lines.append('<p class=verdict>This run has not finished; the same command continues it.</p>')
     return f"<header>{''.join(lines)}</header>"
 
-# %% ../../nbs/front/24_page.ipynb #b606f4b0
+# %% ../../nbs/front/24_page.ipynb #ed4d5629
 captions = dict(
     front='The dashed line is what the predictor believes; points were evaluated for real, batch norm re-calibrated.',
+    finals='A line a candidate, by its number in the table; each stage from its worst to its best score, on '
+    'validation data. Where lines cross the order changed; the winner is blue.',
     architecture='From input to output. Colour: kernel or dilation; height: expansion or width; dashed: the block is '
     'skipped.',
     parts='Units in the order in which they run, and their share of the whole.',
@@ -206,6 +208,7 @@ captions = dict(
 
 titles = dict(
     front='Networks for every budget',
+    finals='The final',
     architecture='The network',
     parts='Cost by block',
     beliefs='What the search believed',
@@ -232,7 +235,7 @@ def _drawn(run: dict, figs: dict, name: str, *more: str) -> str:
     way = 'Up' if metric_of(run).larger_is_better else 'Down'
     better = f'{way} and to the left is better. ' if name in ('tradeoff', 'front') else ''
     caption = f'<figcaption>{html.escape(better + caption)}</figcaption>'
-    narrow = ' class=narrow' if name == 'tradeoff' else ''
+    narrow = ' class=narrow' if name in ('tradeoff', 'finals') else ''
     return section(title, f'<figure{narrow}>{svg(name, figs[name], title)}{caption}</figure>', *more)
 
 # %% ../../nbs/front/24_page.ipynb #5025020d
@@ -383,7 +386,7 @@ def search_facts(run: dict) -> dict:
         if cost.measured: facts[f'{cost.label} measured'] = cost.show()
     return facts
 
-# %% ../../nbs/front/24_page.ipynb #36868afc
+# %% ../../nbs/front/24_page.ipynb #4f7e99da
 _css = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1f2730;--soft:#5f6b78;--line:#e3e6ea;
   --accent:#2f6fd6;--good:#2c8a63;--bad:#c8423d}
@@ -469,7 +472,7 @@ def page(run: dict) -> str:
         drawn('tradeoff'), of_the_task(run), drawn('front', _maybe(specialized_table(run))),
         section('The supernet after each stage', _maybe(watched_table(run))),
         section('Against the baselines', _maybe(baselines_table(run))),
-        section('The final', _maybe(finals_table(run)) or too_short(run)),
+        drawn('finals', _maybe(finals_table(run)) or too_short(run)),
         section('From supernet to network', _maybe(stages_table(run))),
         drawn('architecture', _arch(run)), *map(drawn, ('parts', 'beliefs', 'course', 'training')),
         section('Use it', _code(run) if has_found and run['folder'] else ''),
