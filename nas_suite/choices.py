@@ -52,11 +52,19 @@ def one_of(*options) -> Choice:
     "A choice between `options`; it can stand wherever an elastic layer takes an int."
     return Choice(options)
 
-# %% ../nbs/core/00_choices.ipynb #db5b735b
+# %% ../nbs/core/00_choices.ipynb #2401a7d4
+def _home(t: Tensor) -> Tensor: return t if t.device.type == 'meta' else t.cpu()
+
+@patch
+def _apply(self: Choice, fn, recurse=True):
+    "What moves or converts a module: the device is left out, unless it has no data."
+    return nn.Module._apply(self, lambda t: _home(fn(t)), recurse)
+
+# %% ../nbs/core/00_choices.ipynb #9ad52a2b
 @patch(as_prop=True)
 def survivors(self: Choice) -> list:
     "Indices of the options that are alive."
-    return self.alive.nonzero().flatten().tolist()
+    return [i for i, there in enumerate(self._buffers['alive'].tolist()) if there]
 
 @patch
 def extra_repr(self: Choice):
@@ -114,7 +122,7 @@ def read_as(self: Choice,
         self.role = role
     return self
 
-# %% ../nbs/core/00_choices.ipynb #deb9f6c2
+# %% ../nbs/core/00_choices.ipynb #7288b958
 class Gates(NamedTuple):
     "Several options of a choice selected at once: the sum of `weight[i] * option[index[i]]`."
     index: tuple       # Which options
@@ -127,7 +135,10 @@ class Selection(dict):
     probing = False # costs set it while they find out what a layer reads
     def __init__(self, states=(), names=()):
         super().__init__(states)
-        self.names = dict(names)
+        self.names, self.known = dict(names), {} # known: what was asked under it, and the answer
+    def __setitem__(self, choice, state):
+        self.known.clear()
+        super().__setitem__(choice, state)
     def __missing__(self, choice):
         if choice not in self.names:
             raise RuntimeError(f"a choice between {choice.options} is read that is in no module of the selected space: "
@@ -437,7 +448,7 @@ class Space(nn.Module):
         with selected(self, arch):
             return super().__call__(*args, **kwargs)
 
-# %% ../nbs/core/00_choices.ipynb #a5342f93
+# %% ../nbs/core/00_choices.ipynb #0bd6ff46
 def input_dtype(space: nn.Module) -> torch.dtype:
     "The type of what a space takes: its `input_dtype`, else that of its weights. ValueError if it is no type."
     own = getattr(space, 'input_dtype', None)
@@ -459,7 +470,7 @@ def random_input(
         raise ValueError(f"{type(space).__name__} has no input_shape: that of one input, without batch")
     shape = n, *(space.input_shape if input_shape is None else input_shape)
     dtype = input_dtype(space) if dtype is None else dtype
-    device = next((p.device for p in space.parameters()), torch.device('cpu'))
+    device = next((p.device for p in weights(space)), torch.device('cpu'))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     if not dtype.is_floating_point: return torch.randint(0, 2, shape, generator=generator).to(device, dtype)
     return torch.randn(shape, generator=generator).to(device, dtype)

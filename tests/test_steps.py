@@ -155,7 +155,9 @@ def test_small_gradients_survive_sixteen_bits():
     def grads(scale, size=1.0):
         mix = nn.Sequential(MixedOp([nn.Identity(), nn.Tanh(), Zero()]))
         scaler = SimpleNamespace(get_scale=lambda: scale)
-        loop = None if scale is None else SimpleNamespace(scaler=scaler, mean=list, watch=lambda out: None)
+        loop = None if scale is None else SimpleNamespace(
+            scaler=scaler, mean=list, watch=lambda out: None, device=torch.device('cpu')
+        )
         selection, _ = draw_gates(mix, 'full', torch.Generator().manual_seed(0))
         return architecture_gradients(mix, selection, lambda: size * mix(torch.ones(2)).sum(), loop)[1][0]
 

@@ -84,24 +84,29 @@ def weigh(self: LatencyAwareLoss,
     mean = torch.where(self.unit > 0, .95 * self.unit + .05 * ratio, ratio)
     self.unit.copy_(torch.where((task > 0) & (cost > 0), mean, self.unit))
 
-# %% ../../nbs/costs/07_loss.ipynb #5f1fe1cd
+# %% ../../nbs/costs/07_loss.ipynb #be86e2ff
 @patch
 @torch.no_grad()
 def ascend(self: LatencyAwareLoss, probs: dict,
     below: bool = True # May the price fall under zero?
 ):
     "After an architecture step: the price follows the gap between the expected cost and the budget."
+    self._follow(self.excess(probs), below)
+
+@patch
+def _follow(self: LatencyAwareLoss, over: Tensor, below: bool): # over: E/B - 1
     if self.form != 'constrained': return
-    gap = self.excess(probs).detach().to(self.before)
+    gap = over.detach().to(self.before)
     change = self.strength / self.steps * gap + _DAMPING * (gap - self.before)
     most = torch.where(self.unit > 0, _MOST, torch.inf)
     self.multiplier.add_(change).clamp_(torch.where(torch.as_tensor(below, device=most.device), -most, 0.), most)
     self.before.copy_(gap)
 
-# %% ../../nbs/costs/07_loss.ipynb #bd3894a6
+# %% ../../nbs/costs/07_loss.ipynb #e3724e1f
 @torch.no_grad()
 def ascend(losses: list, probs: dict): # losses: of all budgets
     "After an architecture step: all prices follow; that of the budget that is used most may fall below zero."
-    fill = [float(loss.excess(probs)) if loss.cost.reduce == 'sum' else -math.inf for loss in losses]
-    for loss, used in zip(losses, fill):
-        loss.ascend(probs, used > -math.inf and used == max(fill))
+    overs = [loss.excess(probs) for loss in losses]
+    fill = [float(over) if loss.cost.reduce == 'sum' else -math.inf for loss, over in zip(losses, overs)]
+    for loss, over, used in zip(losses, overs, fill):
+        loss._follow(over, used > -math.inf and used == max(fill))

@@ -7,7 +7,7 @@ __all__ = ['twin', 'own', 'filled', 'ElasticConv', 'ElasticConv1d', 'ElasticConv
            'Count', 'use', 'reordered', 'check_unmasked', 'ElasticBatchNorm', 'still', 'ElasticPReLU', 'ElasticLinear',
            'ElasticLayerNorm', 'ElasticEmbedding', 'padded', 'ElasticFit']
 
-# %% ../../nbs/layers/01_elastic.ipynb #361a9a1c
+# %% ../../nbs/layers/01_elastic.ipynb #32b7dd72
 import math, torch
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from ..choices import Choice, Gates
-from .widths import along, mask, masked, most, size, support, take, width_of
+from .widths import along, cut, mask, masked, most, size, support, take, width_of
 
 # %% ../../nbs/layers/01_elastic.ipynb #a3537de4
 @lru_cache(2**12)
@@ -158,33 +158,53 @@ class ElasticConv3d(ElasticConv):
     "A 3-d convolution, (B, C, D, H, W) -> (B, C', D', H', W'), whose widths, kernel and dilation may be choices."
     n, conv, ordinary = 3, staticmethod(F.conv3d), nn.Conv3d
 
-# %% ../../nbs/layers/01_elastic.ipynb #1ab0bc2c
+# %% ../../nbs/layers/01_elastic.ipynb #5c976f47
 @patch
-def sliced(self: ElasticConv) -> tuple:
-    "Weight and bias of the channels that the present selection computes, with the largest kernel."
+def sliced(self: ElasticConv, k: int = None) -> tuple: # k: of the kernel in the middle; default: the largest
+    "Weight and bias of the channels that the present selection computes."
     first, second = self.stored
-    weight = take(self.weight, 0, support(first))
-    if not self.depthwise:
-        per_group = support(second) if self.groups == 1 else range(size(second) // self.groups)
-        weight = take(weight, 1, per_group)
-    return weight, None if self.bias is None else take(self.bias, 0, support(self.out_channels))
+    weight, bias = self.weight, self.bias
+    if self.depthwise: per_group = range(1)
+    else: per_group = support(second) if self.groups == 1 else range(size(second) // self.groups)
+    weight = cut(weight, support(first), per_group, *self._middle(weight.shape, k))
+    return weight, None if bias is None else take(bias, 0, support(self.out_channels))
 
-# %% ../../nbs/layers/01_elastic.ipynb #0f380cd1
+@patch
+def _middle(self: ElasticConv, shape, k) -> tuple:
+    "The places of a kernel of size `k` in the middle of a stored one, for each dimension after the channels."
+    stored = shape[self.dims[0]]
+    return () if k is None or k == stored else _window(stored, k, self.dims, tuple(shape[2:]))
+
+@lru_cache(2**10)
+def _window(stored: int, k: int, dims: tuple, lengths: tuple) -> tuple:
+    middle = range((stored - k) // 2, (stored + k) // 2)
+    return tuple(middle if d in dims else range(n) for d, n in enumerate(lengths, 2))
+
+# %% ../../nbs/layers/01_elastic.ipynb #356df925
 @patch
 def _centre(self: ElasticConv, weight, k: int):
-    start = (weight.shape[self.dims[0]] - k) // 2
-    return weight[tuple(slice(start, start+k) if d in self.dims else slice(None) for d in range(weight.ndim))]
+    first, second, *lengths = weight.shape
+    if lengths[self.dims[0] - 2] == k: return weight
+    return cut(weight, range(first), range(second), *self._middle(weight.shape, k))
+
+@lru_cache(2**10)
+def _matrices(kernels: tuple, k: int) -> list:
+    "The matrices on the way from the largest kernel to that of size `k`: pairs (size it makes, name)."
+    return [(small, f'{large}to{small}') for small,large in zip(kernels, kernels[1:]) if small >= k][::-1]
 
 @patch
-def kernel_of(self: ElasticConv, weight: Tensor, k: int) -> Tensor: # weight: with the largest kernel
+def _through(self: ElasticConv, k: int) -> list:
+    "The learned matrices that lead to the kernel of size `k`."
+    return [] if self.transforms is None else _matrices(tuple(self.kernels), k)
+
+@patch
+def kernel_of(self: ElasticConv, weight: Tensor, k: int) -> Tensor: # weight: with the largest kernel, or the next
     "The kernel of size `k` inside a stored one."
-    for small,large in list(zip(self.kernels, self.kernels[1:]))[::-1]:
-        if small < k: break
-        if self.transforms is None: continue
+    for small,name in self._through(k):
         weight = self._centre(weight, small)
-        matrix = self.transforms[f'{large}to{small}'].to(weight.dtype)
-        weight = (weight.flatten(-self.n) @ matrix.T).view_as(weight)
-    return weight if weight.shape[self.dims[0]] == k else self._centre(weight, k)
+        matrix = self.transforms[name].to(weight.dtype)
+        weight = (weight.reshape(-1, len(matrix)) @ matrix.T).view(weight.shape)
+    return self._centre(weight, k)
 
 # %% ../../nbs/layers/01_elastic.ipynb #9c613aa4
 def window(weight: Tensor, dilation: int, dims: tuple, length: int) -> Tensor:
@@ -195,7 +215,7 @@ def window(weight: Tensor, dilation: int, dims: tuple, length: int) -> Tensor:
     out[tuple(slice(start, start+reach, dilation) if d in dims else slice(None) for d in range(weight.ndim))] = weight
     return out
 
-# %% ../../nbs/layers/01_elastic.ipynb #93040876
+# %% ../../nbs/layers/01_elastic.ipynb #4ef233ff
 class Resolved(NamedTuple):
     "What the present selection makes of a convolution."
     weight: Tensor
@@ -213,12 +233,14 @@ def _selected(option) -> list:
 @patch
 def resolve(self: ElasticConv) -> Resolved:
     "Weight, bias, padding and dilation of the present selection."
-    weight, bias = self.sliced()
     kernels, dilations = _selected(self.kernel_size), _selected(self.dilation)
     (k, one_kernel), (d, one_dilation) = kernels[0], dilations[0]
-    if one_kernel is not None or one_dilation is not None: return self._mixture(weight, bias, kernels, dilations)
+    if one_kernel is not None or one_dilation is not None: return self._mixture(*self.sliced(), kernels, dilations)
+    through = self._through(k)
+    weight, bias = self.sliced(through[0][0] if through else k) # channels and kernel are cut in one view
+    if through: weight = self.kernel_of(weight, k)
     padding = self._same(d*(k-1) + 1) if self.padding == 'same' else self.padding
-    return Resolved(self.kernel_of(weight, k), bias, self._each(padding, 0), self._each(d, 1))
+    return Resolved(weight, bias, self._each(padding, 0), self._each(d, 1))
 
 @patch
 def _same(self: ElasticConv, reach: int) -> int:
@@ -447,7 +469,7 @@ class ElasticPReLU(nn.Module):
     def widths(self): return dict(carries=[self.width])
     def reorder(self, how, order): reordered([self.weight], order)
 
-# %% ../../nbs/layers/01_elastic.ipynb #a241bf9c
+# %% ../../nbs/layers/01_elastic.ipynb #5e6f14bb
 class ElasticLinear(nn.Module):
     "A linear layer, (..., in) -> (..., out), of elastic widths; masks its output."
     reads_choices = True
@@ -467,7 +489,7 @@ class ElasticLinear(nn.Module):
     def sliced(self) -> tuple:
         "Weight and bias of the present selection."
         out = support(self.out_features)
-        weight = take(take(self.weight, 0, out), 1, support(self.in_features))
+        weight = cut(self.weight, out, support(self.in_features))
         return weight, None if self.bias is None else take(self.bias, 0, out)
     def forward(self, x):
         y = F.linear(x, *self.sliced())

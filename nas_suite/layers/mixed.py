@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['Zero', 'MixedOp', 'ElasticDepth', 'of', 'ElasticResolution']
 
-# %% ../../nbs/layers/03_mixed.ipynb #825ead77
+# %% ../../nbs/layers/03_mixed.ipynb #b37a1f6e
 import torch
 from collections.abc import Iterable
+from itertools import islice
+
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -92,7 +94,7 @@ def _check_sizes(self: MixedOp, i, one, j, other):
     raise ValueError(f"{name}: the options {names[i]!r} and {names[j]!r} give outputs of different shapes, "
                      f"{tuple(one[1:])} and {tuple(other[1:])}")
 
-# %% ../../nbs/layers/03_mixed.ipynb #3038b299
+# %% ../../nbs/layers/03_mixed.ipynb #06c5cfb9
 class ElasticDepth(nn.Module):
     "The first `depth` of a chain of blocks."
 
@@ -136,39 +138,39 @@ class ElasticDepth(nn.Module):
         depth = self.now()
         if isinstance(depth, Gates):
             return self._relaxed(depth, x)
-        for block in self.blocks[:depth]:
+        for block in islice(self.blocks, depth): # a slice of a ModuleList is a new module each time
             x = block(x)
         return x
 
-# %% ../../nbs/layers/03_mixed.ipynb #50b870ba
+# %% ../../nbs/layers/03_mixed.ipynb #fa9d7372
 @patch
 def _relaxed(self: ElasticDepth, gates: Gates, x: Tensor) -> Tensor:
     "The weighted sum of the outputs after each selected depth."
     depths = [self.depth.options[i] for i in gates.index]
     deepest = max(d for d,live in zip(depths, gates.live) if live)
     outputs = [x]
-    for block in self.blocks[:deepest]: outputs.append(block(outputs[-1]))
+    for block in islice(self.blocks, deepest): outputs.append(block(outputs[-1]))
     with torch.no_grad(), still(*self.blocks[deepest:]):
         for block in self.blocks[deepest:max(depths)]: outputs.append(block(outputs[-1]))
     return weighted(gates, [outputs[d] for d in depths])
 
-# %% ../../nbs/layers/03_mixed.ipynb #09f82696
+# %% ../../nbs/layers/03_mixed.ipynb #10aa7507
 @patch
 def __iter__(self: ElasticDepth):
     depth = self.now()
     if isinstance(depth, Gates):
         raise RuntimeError("several depths are selected at once: loop over `.steps()`, "
                            "which gives the weight of each block")
-    return iter(self.blocks[:depth])
+    return islice(self.blocks, depth)
 
 @patch
 def steps(self: ElasticDepth) -> list:
     "Pairs (block, P(depth >= its position)); the second is the number 1 where the depth is certain."
     gates = self.now()
-    if not isinstance(gates, Gates): return [(block, 1) for block in self.blocks[:gates]]
+    if not isinstance(gates, Gates): return [(block, 1) for block in islice(self.blocks, gates)]
     depths = [self.depth.options[i] for i in gates.index]
     def reached(n): return 1 if n < min(depths) else sum(weight for weight,d in zip(gates.weight, depths) if d > n)
-    return [(block, reached(n)) for n,block in enumerate(self.blocks[:max(depths)])]
+    return [(block, reached(n)) for n,block in enumerate(islice(self.blocks, max(depths)))]
 
 # %% ../../nbs/layers/03_mixed.ipynb #77b98196
 @patch

@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['Channels', 'Fixed', 'Chosen', 'width_of', 'Width', 'make_divisible', 'Scaled', 'scaled', 'Grouped', 'grouped',
            'Heads', 'heads', 'Fair', 'fair', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest', 'kept',
-           'variables', 'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'along', 'masked', 'take']
+           'variables', 'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'along', 'masked', 'take',
+           'cut']
 
-# %% ../../nbs/layers/00_widths.ipynb #4b783c93
+# %% ../../nbs/layers/00_widths.ipynb #0eab39dd
 import math, torch
+from functools import lru_cache, wraps
 from itertools import product
 
 from fastcore.basics import patch
@@ -403,7 +405,12 @@ def computed(self: Either):
 def computed(self: Rest):
     return _tidy(list(range(self.inner[0].fewest() - self.inner[0].least(), self.most())))
 
-# %% ../../nbs/layers/00_widths.ipynb #4c8e6055
+# %% ../../nbs/layers/00_widths.ipynb #322b5432
+@lru_cache(2**10)
+def _positions(indices: tuple, device) -> Tensor:
+    "Indices as a tensor on a device, made once: a device that is sent something stands still."
+    with torch.inference_mode(False): return torch.tensor(indices, device=device)
+
 @patch
 def mask(self: Channels, like: Tensor):
     """Weights of the computed channels, a tensor (size,) like another one, or (B, size) where each sample has its own;
@@ -412,14 +419,15 @@ def mask(self: Channels, like: Tensor):
     if not soft: return None
     weight = soft[0].state.weight
     for c in soft[1:]: weight = (weight[..., :, None] * c.state.weight[..., None, :]).flatten(-2)
-    found = self.selected()
-    if all(map(_first, found)):
-        sizes = torch.tensor([len(kept) for kept in found], device=like.device)
-        there = sizes[:, None] > torch.arange(max(map(len, found)), device=like.device)
-    else:
-        channels = _union(found)
-        there = torch.tensor([[c in kept for c in channels] for kept in map(set, found)], device=like.device)
-    return weight.to(like.dtype) @ there.to(like.dtype)
+    found = tuple(kept if isinstance(kept, range) else tuple(kept) for kept in self.selected())
+    return weight.to(like.dtype) @ _presence(found, like.dtype, like.device)
+
+@lru_cache(2**10)
+def _presence(found: tuple, dtype, device) -> Tensor: # found: channels kept, of each combination
+    "Which of the channels that any combination keeps each of them does: ones and zeros (combinations, channels)."
+    channels = _union(found)
+    rows = [[c in kept for c in channels] for kept in map(set, found)]
+    with torch.inference_mode(False): return torch.tensor(rows, dtype=dtype, device=device)
 
 @patch
 def presence(self: Channels, like: Tensor) -> Tensor:
@@ -442,7 +450,7 @@ def mask(self: Either, like):
     if not isinstance(state, Gates): return self.inner[state].mask(like)
     at = {c: j for j,c in enumerate(self.support())}
     def place(part):
-        columns = torch.tensor([at[c] for c in part.support()], device=like.device)
+        columns = _positions(tuple(at[c] for c in part.support()), like.device)
         return like.new_zeros(len(at)).index_put((columns,), part.presence(like))
     return sum(weight * place(self.inner[i]) for i,weight in zip(state.index, state.weight.to(like.dtype)))
 
@@ -565,7 +573,7 @@ def read(self: Width):
 def read(self: Either): # its choice decides which width, and is none
     for part in self.inner: part.read()
 
-# %% ../../nbs/layers/00_widths.ipynb #bf33b2ef
+# %% ../../nbs/layers/00_widths.ipynb #bba325de
 def kept(width, at):
     "Indices of the channels of `width` that are kept when each choice `c` has index `at(c)`: a range or a list."
     return width_of(width).kept(at)
@@ -586,20 +594,38 @@ def values(width) -> list:
     "All sizes that the surviving options of a width's choices can give, ascending."
     return width_of(width).values()
 
+def _once(ask):
+    "A question about a width that is answered once under each selection, however many layers ask it."
+    @wraps(ask)
+    def asked(width):
+        now = selection()
+        if now is None or now.probing: return ask(width)
+        key = ask, width
+        found = now.known.get(key)
+        if found is None: found = now.known[key] = ask(width)
+        return found
+    return asked
+
+@_once
+def _support(width): return width_of(width).support()
+
 def support(width):
     "Indices of the channels that the present selection computes: a range where they are the first ones."
-    return width_of(width).support()
+    return range(width) if type(width) is int else _support(width)
 
 def size(width) -> int:
     "The number of channels that the present selection computes."
-    return width if type(width) is int else len(width_of(width).support())
+    return width if type(width) is int else len(_support(width))
 
-# %% ../../nbs/layers/00_widths.ipynb #cbc5b39a
+# %% ../../nbs/layers/00_widths.ipynb #3295239c
 def is_soft(width) -> bool:
     "Whether several sizes of a width are selected at once."
     if type(width) is int: return False
     now = selection()
-    return now is not None and not now.probing and bool(width_of(width).soft())
+    return now is not None and not now.probing and _is_soft(width)
+
+@_once
+def _is_soft(width): return bool(width_of(width).soft())
 
 def mask(width, like: Tensor):
     "As the method: a tensor (size,) or (B, size), or None where the selection is hard."
@@ -623,6 +649,20 @@ def masked(x: Tensor, width, dim: int = 1) -> Tensor:
     return out
 
 def take(t: Tensor, dim: int, indices) -> Tensor:
-    "The entries `indices` of `t` along `dim`: `t` itself where that is all, a view where they are a range (the first)."
-    if isinstance(indices, range): return t if len(indices) == t.shape[dim] else t.narrow(dim, 0, len(indices))
-    return t.index_select(dim, torch.tensor(indices, device=t.device))
+    "The entries `indices` of `t` along `dim`: `t` itself where that is all, a view where they are a range."
+    if not isinstance(indices, range): return t.index_select(dim, _positions(tuple(indices), t.device))
+    return t if len(indices) == t.shape[dim] else t.narrow(dim, indices.start, len(indices))
+
+def cut(t: Tensor, *kept) -> Tensor: # kept: of each of the first dimensions indices, a range or a list
+    "The entries of `t` that are kept along its first dimensions: a view where all indices are ranges."
+    shape, fewer = list(t.shape), []
+    for dim, indices in enumerate(kept):
+        if (n := len(indices)) == shape[dim]: continue
+        shape[dim] = n
+        if type(indices) is range: fewer.append(dim)
+        else: t = take(t, dim, indices)
+    if not fewer: return t
+    if len(fewer) == 1: return take(t, fewer[0], kept[fewer[0]])
+    strides, start = t.stride(), t.storage_offset()
+    for dim in fewer: start += kept[dim].start * strides[dim]
+    return t.as_strided(shape, strides, start)

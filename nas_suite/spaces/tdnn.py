@@ -7,7 +7,7 @@ __all__ = ['coarse', 'fine', 'published', 'elastic_conv', 'conv_relu_bn', 'mixed
            'SqueezeExcite1d', 'SERes2Block', 'AttentiveStatistics', 'Aggregate', 'Layer1', 'EfficientTDNN',
            'efficient_tdnn', 'tdnn_arch', 'tdnn_config', 'published_macs', 'small_tdnn']
 
-# %% ../../nbs/spaces/03_tdnn.ipynb #1154ac5b
+# %% ../../nbs/spaces/03_tdnn.ipynb #2fd42852
 import ast, re, torch
 from einops import rearrange, reduce
 from torch import fx, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..choices import Choice, Space, choices
 from ..costs import count_macs
 from ..layers import Count, ElasticBatchNorm, ElasticConv1d, ElasticDepth, ElasticLinear, MixedOp
-from ..layers import concat, either, grouped, halves, scaled, support, take
+from ..layers import concat, cut, either, grouped, halves, scaled, support
 from .settings import chain, need_odd, some
 
 # %% ../../nbs/spaces/03_tdnn.ipynb #2e9395c5
@@ -44,14 +44,15 @@ class _PlainMixed(nn.Module):
         self.weight, self.kernel, self.dilation = nn.Parameter(weight.detach().clone()), kernel, dilation
     def forward(self, x, pi): return mixed_conv(x, pi, self.weight, self.kernel, self.dilation)
 
-# %% ../../nbs/spaces/03_tdnn.ipynb #40d93143
+# %% ../../nbs/spaces/03_tdnn.ipynb #bf5896d0
 class MixedKernels(ElasticConv1d):
     "Several elastic kernels, mixed by weights (B, K) that go with the input: (B, C, T), (B, K) -> (B, C', T)."
     def __init__(self, i, o, kernel, n: int, dilation: int):
         super().__init__(i, concat(*[o]*n), kernel, padding='same', dilation=dilation, bias=False, transform=True)
         self.bank, self.out_channels, self.parallel = self.out_channels, o, n
-    def sliced(self):
-        return take(take(self.weight, 0, support(self.bank)), 1, support(self.in_channels)), None
+    def sliced(self, k=None):
+        weight = self.weight
+        return cut(weight, support(self.bank), support(self.in_channels), *self._middle(weight.shape, k)), None
     def mixable(self) -> tuple:
         "The kernels of the present selection, one a row, and their size and dilation."
         weight, _, _, dilation = self.resolve()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AlphaOptimizer', 'Gated']
 
-# %% ../../nbs/strategies/02_gated.ipynb #b071e76b
+# %% ../../nbs/strategies/02_gated.ipynb #65fcafa8
 import math, torch, warnings
 from dataclasses import dataclass
 from fastcore.basics import patch
@@ -16,8 +16,8 @@ from ..costs import LatencyAwareLoss, ascend
 from ..relaxation import draw_gates, draw_path, entropy, logits, modes, probabilities
 from .base import Strategy, Trained
 from .candidates import drawn
-from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, reinforce_gradients,
-    scatter, weight_step)
+from .steps import (added_gradients, architecture_gradients, derive, fitting, reinforce_gradients,
+    resting, scatter, weight_step)
 from ..training import cosine, head_of, seeded, set_rate, sgd
 
 # %% ../../nbs/strategies/02_gated.ipynb #21786c16
@@ -108,7 +108,7 @@ class Gated(Strategy):
         arch = self.derive(space, limits) if arch is None else arch
         return drawn(space, probabilities(space), arch, limits, n, seed)
 
-# %% ../../nbs/strategies/02_gated.ipynb #0ddcad06
+# %% ../../nbs/strategies/02_gated.ipynb #063dac2b
 @patch
 def path(self: Gated, s: Structure, uniform: bool, generator, loop):
     "What a weight step runs: one path, drawn by the beliefs or uniformly."
@@ -125,7 +125,7 @@ def _task_gradients(self: Gated, s: Structure, space, score, reward, generator, 
     return *architecture_gradients(space, selection, score, loop), pairs
 
 @patch
-def architecture_step(self: Gated, space: nn.Module,
+def architecture_step(self: Gated, space, # The space, or what is `resting` of it
     score, reward, # function() -> number: run the space, one for gates and one for REINFORCE
     losses, optimizer: AlphaOptimizer, generator, loop,
     goal: float # The most that the mean entropy is to be, in nats
@@ -187,7 +187,7 @@ def _tell(short: list, plan: _Plan):
     "A warning where the search was too short."
     if short: warnings.warn(f"the search was too short, of {plan.total} architecture steps: {'; '.join(short)}")
 
-# %% ../../nbs/strategies/02_gated.ipynb #b81d11fd
+# %% ../../nbs/strategies/02_gated.ipynb #c324cff4
 @patch
 def _prepare(self: Gated, space, head, limits: list, plan: _Plan, loop) -> dict:
     "What is trained, and what trains it."
@@ -196,13 +196,13 @@ def _prepare(self: Gated, space, head, limits: list, plan: _Plan, loop) -> dict:
         space=space, head=head,
         opt=sgd(nn.ModuleList([space, head]), self.lr, weight_decay=self.weight_decay),
         arch_opt=AlphaOptimizer(space, self.alpha_lr or 12 / plan.total),
-        prices=nn.ModuleList(losses).to(loop.device))
+        prices=nn.ModuleList(losses)) # on the host, where the logits are
 
 @patch
 def search(self: Gated, space: nn.Module, task, limits: list, loop) -> Trained:
     "Train weights and alphas in place."
     loop.place(space)
-    s, head = structure(space), head_of(task, loop.seed, loop.device)
+    s, calm, head = structure(space), resting(space), head_of(task, loop.seed, loop.device)
     train = loop.stream(task.train, self.batch_size, task.augment)
     held = loop.stream(task.held, self.batch_size, task.augment, loop.seed + 1)
     steps = self.epochs * train.per_epoch
@@ -222,7 +222,7 @@ def search(self: Gated, space: nn.Module, task, limits: list, loop) -> Trained:
         if plan.has(step):
             x, y = next(held)
             row['arch_loss'] = self.architecture_step(
-                space, lambda: task.score(output(), y), lambda: task.reward(output(), y),
+                calm, lambda: task.score(output(), y), lambda: task.reward(output(), y),
                 losses, arch_optimizer, seeded(loop.seed, 'gates', step), loop, plan.goal(step))
         if loop.due(200):
             loop.note(_noted(s, row, losses, arch_optimizer.sharpness))

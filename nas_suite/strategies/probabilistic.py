@@ -91,14 +91,14 @@ def beliefs(self: Probabilistic, space: nn.Module, uniform: bool = False) -> Dis
         line[:len(p)] = p.detach().double().cpu()
     return known
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #9e1f9137
+# %% ../../nbs/strategies/15_probabilistic.ipynb #fea34172
 @patch
 def alpha_step(self: Probabilistic, space, known, rows, loss, n, losses, optimizer, loop) -> Tensor:
     "One step of alpha, and of the prices; the loss of the mixture, an item."
-    s = structure(space)
+    s = known.structure
     logs = log_likelihoods(space, paths_of(s, rows), loss, n, loop)
     out, moves = -(logs.logsumexp(0) - math.log(len(logs))) / n, -known.towards(rows, importance(logs)) / n
-    factor, more = added_gradients(s, out.float().to(loop.device), losses, probabilities(s))
+    factor, more = added_gradients(s, out.float(), losses, probabilities(s))
     for choice,move,extra in zip(s.choices, moves, more):
         choice.alpha.grad = float(factor) * move[:len(choice)].to(choice.alpha) + (0 if extra is None else extra)
     optimizer.step()
@@ -116,13 +116,13 @@ def noted(s, row: dict, losses) -> dict:
         cost={f.cost.name: float(f.cost.expected(probs)) for f in losses},
         multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #8c40b9b5
+# %% ../../nbs/strategies/15_probabilistic.ipynb #ca53711d
 @patch
 def search(self: Probabilistic, space: nn.Module, task, limits: list, loop: Loop) -> Trained:
     "Train weights and alphas in place."
     loop.place(space)
     s, head = structure(space), head_of(task, loop.seed, loop.device)
-    losses = nn.ModuleList([LatencyAwareLoss(c, b, self.form, self.strength) for c,b in limits]).to(loop.device)
+    losses = nn.ModuleList([LatencyAwareLoss(c, b, self.form, self.strength) for c,b in limits])
     train = loop.stream(task.train, self.batch_size, task.augment)
     held = loop.stream(task.held, self.batch_size, task.augment, loop.seed + 1)
     steps = self.epochs * train.per_epoch
@@ -136,7 +136,7 @@ def search(self: Probabilistic, space: nn.Module, task, limits: list, loop: Loop
     for step in loop.steps(steps):
         set_rate(optimizer, cosine(step, steps, self.lr))
         x, y = next(train)
-        known, loss = self.beliefs(space, step < first), task.loss_at(loop.share)
+        known, loss = self.beliefs(s, step < first), task.loss_at(loop.share)
         rows = known.draw(self.count(known.entropy) if step >= first else 1, seeded(loop.seed, 'paths', step))
         on = lambda x, y, loss: lambda: loss(loop.run(x, space, head), y)
         paths = paths_of(s, rows)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['usual', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #68128475
+# %% ../../nbs/strategies/05_regularized.ipynb #c67bf220
 import math, torch, warnings
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from ..relaxation import (entropies, entropy, normalisations, probabilities, rea
     regularizers, soften, undecided, undecided_by)
 from .base import Strategy, Trained
 from .candidates import drawn
-from .steps import (added_gradients, architecture_gradients, derive, fitting, scatter, weight_step)
+from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, resting, Resting, scatter,
+    weight_step)
 from ..training import cosine, head_of, set_rate
 
 # %% ../../nbs/strategies/05_regularized.ipynb #03f8c396
@@ -220,16 +221,18 @@ def _pressure(before: float, excess: float, steps: int) -> float:
     "The factor on the regularizer, after a step with so much more entropy than its goal, a part of that at the start."
     return math.exp(max(0., math.log(before) + _HARDER / steps * excess))
 
-# %% ../../nbs/strategies/05_regularized.ipynb #100e5e94
+# %% ../../nbs/strategies/05_regularized.ipynb #a3754e43
 @patch
-def architecture_step(self: Regularized, view: nn.Module, s: Structure,
+def architecture_step(self: Regularized,
+    calm: Resting, # What rests of the view that is run
     score, # function() -> Tensor that runs the view
     losses, optimizer, loop,
     groups: dict, # Columns of the undecided choices that are regularized, by role
     pressure: float = 1. # Times the strength of the regularizer
 ) -> Tensor:
     "One step of the logits; the task's loss."
-    out, grads = architecture_gradients(view, soften(s, self.weights), score, loop)
+    s = calm.structure
+    out, grads = architecture_gradients(calm, soften(s, self.weights), score, loop)
     pressed = pressure * regularized(s, self.regularizer, self.weights, self.strength, groups)
     factor, more = added_gradients(s, out, losses, probabilities(s, self.weights), pressed, grads)
     for choice,grad,added in zip(s.choices, grads, more):
@@ -273,7 +276,7 @@ def _noted(self: Regularized, row: dict, view, losses) -> dict:
         cost={f.cost.name: float(f.cost.expected(probs)) for f in losses},
         multiplier={f.cost.name: float(f.multiplier) for f in losses})
 
-# %% ../../nbs/strategies/05_regularized.ipynb #777af23e
+# %% ../../nbs/strategies/05_regularized.ipynb #66181151
 def _tell(left: float, start: float, forced: list):
     "A warning where a search was too short to decide."
     if not forced or left <= start / 2: return
@@ -281,12 +284,12 @@ def _tell(left: float, start: float, forced: list):
                   f"start, when {len(forced)} of them were decided by force")
 
 @patch
-def _press(self: Regularized, view, start: float, plan: _Plan, step: int, loop):
+def _press(self: Regularized, s: Structure, start: float, plan: _Plan, step: int, loop):
     "Press harder or less hard after a step under the regularizer."
-    excess = entropy(view, self.weights) / start - plan.goal(step)
+    excess = entropy(s, self.weights) / start - plan.goal(step)
     loop.values['pressure'] = _pressure(loop.values['pressure'], excess, max(1, plan.last - plan.first))
 
-# %% ../../nbs/strategies/05_regularized.ipynb #2f0c22db
+# %% ../../nbs/strategies/05_regularized.ipynb #aea9d498
 @patch
 def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Trained:
     "Train weights and alphas in place until the space is one network."
@@ -296,7 +299,7 @@ def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Tra
     held = loop.stream(task.held if self.held else task.train, self.batch_size, task.augment, loop.seed + 1)
     plan = self.plan(self.epochs * train.per_epoch)
     priced = dict(form=self.budget_form, strength=self.budget_strength, steps=max(1, plan.last - plan.first))
-    losses = nn.ModuleList([LatencyAwareLoss(c, b, **priced) for c,b in limits]).to(loop.device)
+    losses = nn.ModuleList([LatencyAwareLoss(c, b, **priced) for c,b in limits]) # on the host, as the logits
     optimizer = torch.optim.AdamW([*weights(space), *head.parameters()], self.lr, weight_decay=self.weight_decay)
     arch_optimizer = torch.optim.Adam(alphas(space), self.alpha_lr or 16 / max(1, plan.last - plan.first))
     scatter(space, loop.seed)
@@ -304,7 +307,7 @@ def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Tra
     parts = dict(space=view, head=head, opt=optimizer, arch_opt=arch_optimizer, prices=losses)
     loop.resume(parts, forced=[], left=start, pressure=1.)
 
-    s, groups = structure(view), undecided_by(view)
+    s, calm, groups = structure(view), resting(view), undecided_by(view)
     for step in loop.steps(plan.steps):
         set_rate(optimizer, cosine(step, plan.steps, self.lr))
         x, y = next(train)
@@ -316,12 +319,12 @@ def search(self: Regularized, space: nn.Module, task, limits: list, loop) -> Tra
             x, y = next(held)
             pressed = groups if step >= plan.onset else {}
             row['arch_loss'] = self.architecture_step(
-                view, s, lambda: task.score(output(), y), losses, arch_optimizer, loop, pressed,
+                calm, lambda: task.score(output(), y), losses, arch_optimizer, loop, pressed,
                 loop.values['pressure'])
-            if pressed: self._press(view, start, plan, step, loop)
+            if pressed: self._press(s, start, plan, step, loop)
         if groups and step in plan.looks:
             loop.parts['space'] = view = self._look(view, limits, arch_optimizer, loop, step == plan.last)
-            s, groups = structure(view), undecided_by(view)
+            s, calm, groups = structure(view), resting(view), undecided_by(view)
         if step == plan.steps - 1:
             row['forced'] = loop.values['forced']
         if loop.due(60):

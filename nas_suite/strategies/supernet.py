@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'fair_networks', 'by_sample', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #a7ab6be5
+# %% ../../nbs/strategies/03_supernet.ipynb #ceea59a6
 import torch
 from bisect import bisect_right
 from copy import deepcopy
@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 from ..arguments import number, positive, whole
 from ..choices import (
-    Gates, canonical, choices, decode, largest, restrict, roles, sample, selected, smallest, structure)
+    Gates, Structure, canonical, choices, decode, largest, restrict, roles, sample, selected, smallest, structure)
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
@@ -204,7 +204,7 @@ def fair_networks(space: nn.Module, seed: int, step: int) -> list:
     rows = torch.tensor([*zip(*columns)] or [()], dtype=torch.long)
     return decode(s, canonical(s, rows))
 
-# %% ../../nbs/strategies/03_supernet.ipynb #2d8d96bb
+# %% ../../nbs/strategies/03_supernet.ipynb #66874845
 def by_sample(space: nn.Module, arch: dict,
     n: int, # Samples
     generator: torch.Generator = None, device='cpu'
@@ -214,7 +214,7 @@ def by_sample(space: nn.Module, arch: dict,
         alive = torch.tensor(choice.survivors)
         there, at = alive[torch.randint(len(alive), (n,), generator=generator)].unique(return_inverse=True)
         if len(there) == 1: return choice.options[int(there)]
-        weight = F.one_hot(at, len(there)).float().to(device)
+        weight = F.one_hot(at, len(there)).float().to(device, non_blocking=True)
         return Gates(tuple(there.tolist()), weight, (True,) * len(there))
     found = choices(space)
     return arch | {name: gates(found[name]) for name in arch if found[name].role == 'width'}
@@ -235,7 +235,7 @@ def _one_resolution(view, drawn: list) -> list:
         if role == 'resolution': drawn = [{**arch, name: drawn[-1][name]} for arch in drawn]
     return drawn
 
-# %% ../../nbs/strategies/03_supernet.ipynb #df8188f8
+# %% ../../nbs/strategies/03_supernet.ipynb #a7d2cad1
 @patch
 def _value(self: Supernet, loss, output, target, soft) -> Tensor:
     "The loss of one network: from labels, or in-place from what the largest gave."
@@ -246,12 +246,13 @@ def step(self: Supernet, space: nn.Module,
     loss, # function(output, target)
     archs: list, x: Tensor, y: Tensor,
     teacher=None, # function(x, arch) -> what the largest network, as it was after the first stage, gives
-    head: nn.Module = nn.Identity(), loop: Loop = None
+    head: nn.Module = nn.Identity(), loop: Loop = None,
+    s: Structure = None # Of the space; default: found by a walk
 ) -> Tensor:
     "Add the gradients of several networks on a batch: the loss of each, (networks,)."
-    loop, soft, found = loop or Loop(progress=False), None, []
+    loop, soft, found, s = loop or Loop(progress=False), None, [], s or structure(space)
     for i, arch in enumerate(archs):
-        with selected(space, self._drawn(space, arch, x, loop, i)):
+        with selected(s, self._drawn(s, arch, x, loop, i)):
             output = loop.run(x, space, head)
             value = self._value(loss, output, y, soft)
             if teacher is not None:
@@ -278,9 +279,10 @@ def teacher(self: Supernet, space: nn.Module, state: dict):
     other, role, first = deepcopy(space), roles(space), restrict(space, self.stages[0].to)
     other.load_state_dict(state)
     _by_batches(other)
+    s, top = structure(other), largest(first)
     def run(x, arch):
         resolution = {name: option for name, option in arch.items() if role[name] == 'resolution'}
-        with torch.no_grad(), selected(other, largest(first) | resolution): return other(x)
+        with torch.no_grad(), selected(s, top | resolution): return other(x)
     return run
 
 def _by_batches(network):
@@ -310,12 +312,13 @@ def report(self: Supernet, space: nn.Module, task, seed: int = 0, device='cpu', 
             if error.of_data: raise
     return {name: judged(arch) for name, arch in probes(space, seed=seed).items()}
 
-# %% ../../nbs/strategies/03_supernet.ipynb #a2edf0a1
+# %% ../../nbs/strategies/03_supernet.ipynb #a7ebce03
 @dataclass
 class _Plan:
     "The steps of a training, stage by stage."
     stages: list
     views: list   # The space as each stage has it, over the same weights
+    choices: list # The structure of each view
     lengths: list # Steps of each
     ends: list    # The first step after each
 
@@ -325,7 +328,8 @@ class _Plan:
 
 def _plan(space, stages, per_epoch) -> _Plan:
     lengths = [max(1, round(stage.epochs * per_epoch)) for stage in stages]
-    return _Plan(stages, [restrict(space, stage.to) for stage in stages], lengths, list(accumulate(lengths)))
+    views = [restrict(space, stage.to) for stage in stages]
+    return _Plan(stages, views, list(map(structure, views)), lengths, list(accumulate(lengths)))
 
 @patch
 def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
@@ -335,7 +339,7 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
     optimizer.state.clear()
     loop.values['sorted'] = k
 
-# %% ../../nbs/strategies/03_supernet.ipynb #22f89ef5
+# %% ../../nbs/strategies/03_supernet.ipynb #33cc10df
 @patch
 def train(self: Supernet, space: nn.Module, task, loop: Loop) -> Trained:
     """Train the weights in place. The history has a dict for each step noted (loss of each network), and one for
@@ -351,13 +355,13 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop) -> Trained:
 
     for step in loop.steps(plan.ends[-1], 'supernet'):
         k, done = plan.at(step)
-        stage, view = plan.stages[k], plan.views[k]
+        stage, view, s = plan.stages[k], plan.views[k], plan.choices[k]
         self._enter(plan, k, loop, optimizer)
         set_rate(optimizer, cosine(done, plan.lengths[k], stage.lr, int(stage.warmup * plan.lengths[k])))
         x, y = next(train)
         optimizer.zero_grad(set_to_none=True)
-        drawn = self.archs(view, stage, loop.seed, step)
-        losses = self.step(view, task.loss_at(loop.share), drawn, x, y, teacher, head, loop)
+        drawn = self.archs(s, stage, loop.seed, step)
+        losses = self.step(view, task.loss_at(loop.share), drawn, x, y, teacher, head, loop, s)
         loop.update(optimizer)
         last = step == plan.ends[k] - 1
         if last or loop.due(200): loop.note(dict(step=step, stage=stage.name, losses=losses))

@@ -82,7 +82,7 @@ def load_checkpoint(path) -> dict:
         what = f"{path} is not a checkpoint, or is damaged ({type(e).__name__})"
         raise ValueError(f"{what}: move it away to begin again") from None
 
-# %% ../../nbs/training/01_loop.ipynb #bb977b14
+# %% ../../nbs/training/01_loop.ipynb #16b69d8c
 def launched(device='cpu', precision: str = '32-true') -> Fabric:
     """Fabric on one device; or, in a process that torchrun started, this process's part of a run on as many devices
     as there are processes."""
@@ -98,9 +98,9 @@ def launched(device='cpu', precision: str = '32-true') -> Fabric:
 def averaged(fabric: Fabric, tensors: list) -> list:
     "The mean of each tensor over all processes; the tensors themselves where there is one."
     if fabric.world_size == 1 or not tensors: return tensors
-    flat = fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op='mean')
-    parts = flat.split([t.numel() for t in tensors])
-    return [new.view_as(t).to(t.dtype) for t,new in zip(tensors, parts)]
+    flat = torch.cat([t.flatten().to(fabric.device) for t in tensors]) # what is of the logits is on the host
+    parts = fabric.all_reduce(flat, reduce_op='mean').split([t.numel() for t in tensors])
+    return [new.view_as(t).to(t) for t,new in zip(tensors, parts)]
 
 # %% ../../nbs/training/01_loop.ipynb #01c95cb2
 precisions = '32-true', 'bf16-mixed', '16-mixed'

@@ -1,0 +1,114 @@
+"What the host does in a step: weights are cut in one view, widths are asked once, and choices stay where they are."
+
+import pytest, torch
+from torch import nn
+from torch.nn import functional as F
+from nas_suite.choices import *
+from nas_suite.layers import *
+from nas_suite.layers import elastic, widths
+from nas_suite.relaxation import placed, soften
+from nas_suite.spaces import tdnn
+from nas_suite.spaces.mobile import ofa_mobilenet_v3
+from nas_suite.spaces.tdnn import small_tdnn
+from nas_suite.strategies.supernet import Stage, Supernet
+from nas_suite.training import Loop, sgd
+
+
+def mobile():
+    small = dict(widths=(8, 16), depths=(1, 2), last=(16, 16), stem=8, first=8, dropout=0.0)
+    return ofa_mobilenet_v3(classes=4, image_size=8, in_channels=1, **small)
+
+
+def recordings():
+    return small_tdnn(features=8, embedding=4, frames=12, dynamic=(1, 2))
+
+
+def slice_by_slice(t, *kept):
+    "One slice after the other, each of autograd's own."
+    for dim, indices in enumerate(kept):
+        if isinstance(indices, range):
+            t = t.narrow(dim, indices.start, len(indices))
+        else:
+            t = t.index_select(dim, torch.tensor(indices))
+    return t
+
+
+def trained(make, steps=20):
+    torch.manual_seed(0)
+    loop = Loop(progress=False)
+    space, rule = loop.place(make()), Supernet()
+    optimizer, s = sgd(space, 0.05, weight_decay=1e-3), structure(space)
+    for step in range(steps):
+        x, y = torch.randn(4, *space.input_shape), torch.randint(4, (4,))
+        optimizer.zero_grad(set_to_none=True)
+        rule.step(space, F.cross_entropy, rule.archs(s, Stage('all', {}, 1, subnets=1), 0, step), x, y, loop=loop, s=s)
+        loop.update(optimizer)
+    return space.state_dict()
+
+
+@pytest.mark.parametrize('make', [mobile, recordings], ids=['mobile', 'tdnn'])
+def test_twenty_steps_are_those_of_plain_slices_bit_for_bit(make, monkeypatch):
+    found = trained(make)
+    for module in elastic, tdnn:
+        monkeypatch.setattr(module, 'cut', slice_by_slice)
+    for (name, ours), plain in zip(found.items(), trained(make).values()):
+        assert torch.equal(ours, plain), name
+
+
+@pytest.mark.parametrize('form', [torch.contiguous_format, torch.channels_last], ids=['contiguous', 'last'])
+def test_a_cut_and_its_gradients_are_those_of_plain_slices(form):
+    "Of every kind of indices, of a weight that is itself a view, and of the gradient of a gradient."
+    whole = torch.randn(9, 6, 5, 5, dtype=torch.double).to(memory_format=form)
+    cuts = (range(4), range(3)), (range(4), range(6), range(1, 4), range(1, 4)), ([1, 4, 7], range(2)), (range(8), [0, 5])
+    for kept in (*cuts, (range(8),), (range(8), range(6), range(2, 3), range(2, 3))):
+        for begin in 0, 1:
+            weights = [whole.clone().requires_grad_() for _ in range(2)]
+            parts = [f(w[begin:], *kept) for f, w in zip((widths.cut, slice_by_slice), weights)]
+            assert torch.equal(*parts)
+            slopes = [torch.autograd.grad(p.pow(3).sum(), w, create_graph=True)[0] for p, w in zip(parts, weights)]
+            assert torch.equal(*slopes)
+            assert torch.equal(*(torch.autograd.grad(g.sum(), w)[0] for g, w in zip(slopes, weights)))
+    assert widths.cut(whole, range(9), range(6)) is whole
+
+
+def test_widths_are_asked_once_under_a_selection(monkeypatch):
+    w, asked = one_of(4, 8, 12), []
+    width, real = scaled(w, 0.5, 2), Scaled.kept
+    monkeypatch.setattr(Scaled, 'kept', lambda self, at: asked.append(1) or real(self, at))
+    with selecting(Selection({w: 1})) as now:
+        assert [size(width), size(width), len(support(width))] == [4, 4, 4] and len(asked) == 1
+        now[w] = 2
+        assert size(width) == 6 and len(asked) == 2
+    with selecting(Selection({w: 0})):
+        assert size(width) == 2
+    gates = Gates((0, 2), torch.tensor([0.25, 0.75]), (True, True))
+    with selecting(Selection({w: gates})) as now:
+        assert is_soft(width) and size(width) == 6
+        now[w] = 0
+        assert not is_soft(width) and size(width) == 2
+
+
+def test_choices_stay_on_the_host():
+    "Whatever device the weights go to; a conversion reaches the logits."
+    space, there = mobile(), torch.device('meta')
+    view = restrict(space, {'units.0.depth': 1}).double()
+    assert all(c.alpha.dtype == torch.double for c in choices(view).values())
+    moved = []
+    view._apply(lambda t: moved.append(t.shape) or t)
+    assert len(moved) == len([*view.parameters(), *view.buffers()])
+    assert choices(view)['units.0.depth'].survivors == [0]
+    view.first_conv.to(there), view.units.to(there)
+    assert random_input(view).is_meta
+
+
+def test_gates_go_to_a_device_together():
+    space = mobile()
+    soft = soften(space)
+    assert placed(soft, torch.device('cpu')) is soft
+    far = placed(soft, torch.device('meta'))
+    for c, state in soft.items():
+        if isinstance(state, Gates):
+            assert far[c].weight.is_meta and far[c].weight.shape == state.weight.shape and far[c].index == state.index
+        else:
+            assert far[c] == state
+    assert far.names == soft.names
