@@ -5,7 +5,6 @@ Whole steps as a search makes them: the draw, forward, backward, the optimizer, 
 
 import argparse, csv, random, statistics, torch
 from pathlib import Path
-from torch import nn
 from torch.nn import functional as F
 from machine import machine, write
 from measured import clock_of, peak_bytes, ratio, timed

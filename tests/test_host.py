@@ -1,7 +1,6 @@
 "What the host does in a step: weights are cut in one view, widths are asked once, and choices stay where they are."
 
 import pytest, torch
-from torch import nn
 from torch.nn import functional as F
 from nas_suite.choices import *
 from nas_suite.layers import *

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['usual', 'levels', 'regularized', 'shrink', 'remaining', 'Regularized']
 
-# %% ../../nbs/strategies/05_regularized.ipynb #c67bf220
+# %% ../../nbs/strategies/05_regularized.ipynb #840e88e5
 import math, torch, warnings
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from ..relaxation import (entropies, entropy, normalisations, probabilities, rea
     regularizers, soften, undecided, undecided_by)
 from .base import Strategy, Trained
 from .candidates import drawn
-from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, resting, Resting, scatter,
-    weight_step)
+from nas_suite.strategies.steps import (added_gradients, architecture_gradients, derive, fitting, resting, Resting,
+    scatter, weight_step)
 from ..training import cosine, head_of, set_rate
 
 # %% ../../nbs/strategies/05_regularized.ipynb #03f8c396
