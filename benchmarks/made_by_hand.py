@@ -7,6 +7,7 @@ from functools import partial
 from torch import nn
 from torch.nn import functional as F
 from nas_suite.extraction import extract
+from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn, tdnn_arch
 
@@ -20,15 +21,17 @@ def fitting(took: dict, budget: float, over: float = 0.03):  # took: size -> lat
 # ---------------------------------------------------------------- images
 
 
-def _mobilenet(space, width: float) -> nn.Module:
-    hand = space.by_hand(width)
+def _mobilenet(space, width: float, depth: int) -> nn.Module:
+    depths = [min(depth, n) for n in space.config['depths']]
+    hand = proxyless(**space.config | dict(depths=depths)).by_hand(width)
     return extract(hand.space, hand.arch)
 
 
-def mobilenets_v2(space) -> dict:  # of `spaces.mobile`, whose stages and strides they have
-    "MobileNetV2-like networks: kernel 3 and the largest expansion everywhere."
-    widths = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5)
-    return {f'width {width}': partial(_mobilenet, space, width) for width in widths}
+def mobilenets_v2(space) -> dict:  # of `proxyless`, whose stages and strides they have
+    "MobileNetV2-like networks: kernel 3 and the largest expansion everywhere, and at most so many blocks a stage."
+    widths = (0.25, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5)
+    sizes = [(width, depth) for depth in range(1, max(space.config['depths']) + 1) for width in widths]
+    return {f'width {width}, depth {depth}': partial(_mobilenet, space, width, depth) for width, depth in sizes}
 
 
 # ---------------------------------------------------------------- segmentation

@@ -1,15 +1,20 @@
 """Three real tasks under one protocol: the networks that searches find, random networks that fill the same measured
 latency budget, and hand-designed ones scaled to it, all trained alike. One row of benchmarks/results/real_tasks.csv is
-one training; a call goes on where the last one was cut off. Which networks are random, and how large those of people
-are, is kept beside it: on another machine, which measures a table of its own, the budget is what the random ones take.
+one training; a call goes on where the last one was cut off. What its layers take, which networks are random and how
+large those of people are is kept beside it, so that it can go on elsewhere.
+
+Latency is what the layers of a network take in time of the processor, summed: other programs disturb it little, while
+on a busy machine latencies by the clock were off by 10 to 20 %, and what searches measured of their candidates more.
+What whole networks take, in time of the processor, is noted for each.
 
 Protocols. All of a task (three searches of two strategies, hand-designed networks, random ones, two trainings of each)
-is to take an hour or so of one core, so pictures and recordings are cut down before trainings are: CamVid at 90 x 120
-pixels, 10,000 images of CIFAR-10, crops of a second and no disturbances in speech (they took two thirds of a step).
-A network takes about half a minute to train in speech and CamVid, more than a minute in CIFAR-10, which therefore has
-ten random networks and not twenty. A search trains for about as long as two or three networks do. Spaces are wide on
-purpose: channels differ by four times, depths by three, and a budget lies at .6 of what a space reaches, where a deep
-narrow network costs as much as a shallow wide one.
+is to take about an hour of one core, so the data are cut down before trainings are: CamVid at 60 x 80 pixels, 5,000
+images of CIFAR-10, crops of a second in speech, of features that are computed once (they, and disturbances, took three
+quarters of a step). A training takes about 15 s in speech and half a minute in the others; CIFAR-10 has ten random
+networks and not twenty. A search trains for about as long as two or three networks do. Spaces are wide on purpose:
+channels (in pictures: expansions and kernels) differ by two to four times, depths by three, and a budget lies at .6 of
+what a space reaches (in the upper half, as `default_space` has it), where a deep narrow network costs as much as a
+shallow wide one.
 
 Jobs are ordered so that what is there is of use: random networks with both seeds first (they say what a training seed
 is worth), then the hand-designed ones and one search of each strategy, then the rest in turn.
@@ -19,17 +24,17 @@ import argparse, csv, json, os, re, statistics, time, torch, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from einops import reduce
 from scipy.stats import beta, spearmanr
 from torch.utils.data import TensorDataset
 from machine import machine
 from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_segmenters
 from data_recipes import camvid, jpeg_npz
-from nas_suite.choices import decode, largest, random_input
-from nas_suite.costs import count_macs, count_params
+from nas_suite.choices import decode, largest
+from nas_suite.costs import cost_of, count_macs, count_params
 from nas_suite.extraction import extract
 from nas_suite.files import read_json, write_json
 from nas_suite.front.search import Search
-from nas_suite.latency import load_table, measure, table
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import ssr_segmenter
 from nas_suite.spaces.tdnn import efficient_tdnn
@@ -43,6 +48,9 @@ from nas_suite.tasks.base import seeded_weights
 from nas_suite.tasks.classification import classification
 from nas_suite.tasks.segmentation import segmentation
 from nas_suite.tasks.speaker import speaker
+from nas_suite.tasks.speaker.audio import Recordings, pick_any
+from nas_suite.tasks.speaker.features import LogMel, features_of
+from nas_suite.tasks.speaker.task import Speaker
 from nas_suite.training import anew, fit
 
 shared = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared')) / 'data'
@@ -52,11 +60,11 @@ results = Path(__file__).parent / 'results' / 'real_tasks.csv'
 
 
 def cifar():
-    return classification(jpeg_npz.load(shared / 'cifar10_jpeg.npz', 10_000), shift=4, flip=True, name='cifar')
+    return classification(jpeg_npz.load(shared / 'cifar10_jpeg.npz', 5_000), shift=4, flip=True, name='cifar')
 
 
 def cifar_space(task):
-    sizes = dict(stem=8, widths=(16, 24, 40), depths=(4, 4, 4), last=160, resolutions=(24, 32))
+    sizes = dict(stem=16, widths=(16, 24, 40), depths=(3, 3, 3), last=160, stem_stride=2, strides=(2, 2, 1))
     return proxyless(classes=10, image_size=32, bn_eps=1e-5, **sizes)
 
 
@@ -64,26 +72,53 @@ def in_memory(dataset) -> TensorDataset:
     return TensorDataset(*map(torch.stack, zip(*dataset)))
 
 
-def scenes(size=(90, 120)):
-    task = segmentation(camvid.load(shared / 'camvid', size), image_size=size, batch_size=6, name='camvid')
+def scenes(size=(60, 80)):
+    task = segmentation(camvid.load(shared / 'camvid', size), image_size=size, batch_size=12, name='camvid')
     task.train, task.valid = in_memory(task.train), in_memory(task.valid)
     return task
 
 
 def scenes_space(task):
     depths, fixed = ((1, 2, 3), (1, 2, 3, 4)), dict(dropout=(0.03, 0.1), grids=(1, 2, 3, 6), branch=12, low=24, head=48)
-    sizes = dict(channels=(32, 64), depths=depths, dilations=(1, 2, 4, 8), cuts=(24, 16, 8, 0))
+    sizes = dict(channels=(24, 48), depths=depths, dilations=(1, 2, 4), cuts=(18, 9, 0))
     return ssr_segmenter(task.classes, task.input_shape[1:], **sizes, **fixed)
+
+
+class Heard(Recordings):
+    "Random crops of the features of recordings, computed once: items (features (bands, T), speaker's number)."
+
+    def __init__(self, recordings: Recordings, front: LogMel):
+        seconds = recordings.n / recordings.rate
+        super().__init__(recordings.files, recordings.speakers, seconds, recordings.rate, recordings.waves)
+        self.front, self.frames = front, front.frames(recordings.n)
+
+    def crop(self, i: int):
+        if i not in self.kept:
+            name = self.files[i][0]
+            self.kept[i], _ = features_of(self.waves.get(name, name), self.front, least=self.n / self.rate)
+        start = pick_any(self.kept[i].shape[1] - self.frames + 1)
+        found = self.kept[i][:, start : start + self.frames]
+        return found - reduce(found, 'band t -> band 1', 'mean')
+
+
+class Voices(Speaker):
+    "Speaker verification that learns from features as they are, without disturbances."
+
+    def prepare(self, x, y, generator=None):
+        return x, y
 
 
 def voices():
     folder = shared / 'speech_asc'
     how = dict(bands=40, embedding=64, seconds=1.0, disturb=False)
-    return speaker(folder, folder / 'trials_eval.txt', name='speech', **how)
+    task = speaker(folder, folder / 'trials_eval.txt', name='speech', **how)
+    task = Voices(**vars(task))
+    task.train = Heard(task.train, task.front)
+    return task
 
 
 def voices_space(task):
-    sizes = dict(widths=(16, 24, 32, 48, 64), last=(48, 72, 96, 144, 192), depths=(1, 2, 3), scale=4, attention=32)
+    sizes = dict(widths=(8, 12, 16, 24, 32), last=(24, 36, 48, 72, 96), depths=(1, 2, 3), scale=4, attention=16)
     return efficient_tdnn(40, 64, frames=task.input_shape[1], **sizes)
 
 
@@ -102,22 +137,24 @@ class Protocol:
     by_hand: dict  # Name -> function(task, space) -> size -> function that makes the network
     random: int = 20  # Networks that fill the budget
     place: float = 0.6  # Of the budget: 0 at the latency of the fastest network, 1 at the largest's
+    timed: tuple = None  # Shape of the input that latencies are of; default: that of training
 
 
 protocols = dict(
     speech=Protocol(
         voices,
         voices_space,
-        epochs=10,
+        epochs=20,
         strategies=dict(evolution=evolution, shorttraining=lambda space: ShortTraining(5, 12)),
         by_hand={'ECAPA-like': lambda task, space: ecapas(40, 64, task.input_shape[1])},
+        timed=(40, 301),
     ),
     camvid=Protocol(
         scenes,
         scenes_space,
         epochs=20,
         strategies=dict(
-            regularized=lambda space: Regularized(epochs=10, batch_size=6),
+            regularized=lambda space: Regularized(epochs=10, batch_size=12),
             shorttraining=lambda space: ShortTraining(5, 12),
         ),
         by_hand={
@@ -128,8 +165,8 @@ protocols = dict(
     cifar=Protocol(
         cifar,
         cifar_space,
-        epochs=5,
-        strategies=dict(gated=lambda space: Gated(epochs=6), shorttraining=lambda space: ShortTraining(2, 8)),
+        epochs=8,
+        strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(3, 8)),
         by_hand={'MobileNetV2-like': lambda task, space: mobilenets_v2(space)},
         random=10,
     ),
@@ -289,19 +326,61 @@ def once(file: Path, compute):
     return read_json(file)
 
 
+def processor_ms(network, shapes, least_ms: float = 2.0, samples: int = 7) -> float:
+    "The time of the processor that a network takes, for inputs of these shapes, on one thread."
+    inputs = [torch.randn(shape) for shape in shapes]
+    network = network.to_empty(device='cpu') if any(p.is_meta for p in network.parameters()) else network
+    network.eval()
+
+    def block(times):
+        began = time.thread_time_ns()
+        for _ in range(times):
+            network(*inputs)
+        return (time.thread_time_ns() - began) / times / 1e6
+
+    with torch.inference_mode():
+        block(2)
+        times = max(1, round(least_ms / block(2)))
+        return statistics.median(block(times) for _ in range(samples))
+
+
+class Clock:
+    "The latency of a space's networks: what their layers take, each measured once and kept in a file."
+
+    def __init__(self, file: Path, shape: tuple):
+        self.file, self.shape = file, shape
+        self.known = read_json(file) if file.exists() else {}
+
+    def of_unit(self, unit, inputs, outputs) -> float:
+        name = f'{unit!r} {inputs}'
+        if name not in self.known:
+            self.known[name] = round(processor_ms(unit, inputs), 5)
+        return self.known[name]
+
+    def cost(self, space, input_shape):
+        "The cost of a space: a budget, as a search takes it."
+        before = len(self.known)
+        found = cost_of(space, self.shape, self.of_unit, name='core_ms', unit='ms')
+        if len(self.known) > before:
+            write_json(self.file, self.known)
+        return found
+
+
 class Bench:
     "A task with its space, its clock and its budget, and the networks that are compared."
 
     def __init__(self, name: str, folder: Path, device: str):
         self.name, self.folder, self.device, self.protocol = name, folder / name, device, protocols[name]
         self.task = self.protocol.make()
-        self.shape = tuple(self.task.input_shape)
+        self.shape = tuple(self.protocol.timed or self.task.input_shape)
         self.kept = results.with_suffix('') / name  # goes with the rows
         for where in (self.folder, self.kept):
             where.mkdir(parents=True, exist_ok=True)
         self.space = self.space_from(0)
-        self.clock = self._clock()
-        self.budget = once(self.folder / 'budget.json', self._budget)
+        self.clock = Clock(self.kept / 'layers.json', self.shape)
+        self.latency = self.clock.cost(self.space, self.shape)
+        fastest, slowest = self.latency.cheapest()[0], self.latency(largest(self.space))
+        self.budget = round(fastest + self.protocol.place * (slowest - fastest), 4)
         self.random = once(self.kept / 'random.json', self._filling)
         mine = [row for row in kept(results) if row['task'] == name]
         found = [row for row in mine if kind_of(row['name']) in self.protocol.strategies]
@@ -312,30 +391,24 @@ class Bench:
         with seeded_weights(seed):
             return self.protocol.space(self.task)
 
-    def _clock(self):
-        "The latency table of this machine, measured once."
-        if not (file := self.folder / 'latency.json').exists():
-            table(self.space, self.shape, rounds=30, calibrate=12, threads=1, progress=False).save(self.folder)
-        return load_table(file, self.space, self.shape)
-
-    def _budget(self) -> float:
-        "What the slowest of the random networks takes; before there are any, what the protocol says."
-        if (file := self.kept / 'random.json').exists():
-            return round(max(map(self.clock, read_json(file))), 4)
-        fastest, slowest = self.clock.cheapest()[0], self.clock(largest(self.space))
-        return round(fastest + self.protocol.place * (slowest - fastest), 4)
-
     def _filling(self) -> list:
-        "Random architectures that fill the budget."
-        limits = [(self.clock, self.budget)]
-        return decode(self.space, filling(self.space, limits, self.protocol.random, seed=0, used=0.97))
+        "Random architectures that fill the budget, those that take most alike as measured."
+        n, limits = self.protocol.random, [(self.latency, self.budget)]
+        archs = decode(self.space, filling(self.space, limits, 3 * n, seed=0, used=0.97))
+        took = [self.measured(extract(self.space, arch)) for arch in archs]
+        middle = statistics.median(took)
+        nearest = sorted(range(len(archs)), key=lambda i: abs(took[i] - middle))[:n]
+        return [archs[i] for i in sorted(nearest)]
+
+    def measured(self, network) -> float:
+        "What a whole network takes."
+        return processor_ms(network, [(1, *self.shape)], samples=15)
 
     def found(self, strategy: str, seed: int) -> dict:
         "The architecture that a search hands out, in a run that goes on where it was cut off."
         space = self.space_from(seed)
-        how = dict(run_dir=self.folder / f'{strategy}-{seed}', seed=seed, table=self.clock, device=self.device)
-        how |= dict(retrain_epochs=self.protocol.epochs, threads=1, progress=False)
-        budget = dict(latency_ms=self.budget)
+        how = dict(run_dir=self.folder / f'{strategy}-{seed}', seed=seed, device=self.device, threads=1, progress=False)
+        budget, how['retrain_epochs'] = {self.clock.cost: self.budget}, self.protocol.epochs
         search = Search(space, self.task, self.protocol.strategies[strategy](space), budget, **how)
         costs = search.costs()
         limits = search.limits(costs)
@@ -344,14 +417,9 @@ class Bench:
             return search.decide(search.final(search.settle(limits), limits, costs, trained), costs)
 
     def _fitted(self, makers: dict) -> tuple:
-        """Of networks by their sizes the one that suits the budget, and the part of it that it takes: as measured
-        beside random networks, whose latency the table knows."""
-        peers = {f'peer {k}': arch for k, arch in enumerate(self.random[:3])}
-        networks = {size: make() for size, make in makers.items()}
-        networks |= {name: extract(self.space, arch) for name, arch in peers.items()}
-        found = measure(networks, random_input(self.space, 1, input_shape=self.shape), rounds=40, threads=1)
-        speed = statistics.median(self.clock(arch) / found.median_ms(name) for name, arch in peers.items())
-        took = {size: speed * found.median_ms(size) / self.budget for size in makers}
+        "Of networks by their sizes the one that suits the budget, and the part that it takes of what random ones take."
+        alike = statistics.median(self.measured(extract(self.space, arch)) for arch in self.random)
+        took = {size: self.measured(make()) / alike for size, make in makers.items()}
         size = fitting(took, 1.0)
         return size, round(took[size], 4)
 
@@ -371,7 +439,7 @@ class Bench:
         if name not in self.archs:
             self.archs[name] = self.random[number] if kind == 'random' else self.found(kind, number)
         arch = self.archs[name]
-        return extract(self.space, arch), self.clock(arch), arch
+        return extract(self.space, arch), self.latency(arch), arch
 
     def train(self, job: Job) -> dict | None:
         "Train a network and test it."
@@ -389,8 +457,9 @@ class Bench:
         found = self.task.evaluate(network, self.task.test, self.device)[metric.name]
         file.unlink(missing_ok=True)
         said = dict(metric=metric.name, value=round(found, 5), worth=round(metric.worth(found), 5))
-        said |= dict(latency_ms=round(latency, 4), budget_ms=self.budget, params=count_params(network))
-        said |= dict(macs=count_macs(network, self.shape), epochs=self.protocol.epochs, items=len(self.task.full))
+        said |= dict(latency_ms=round(latency, 4), budget_ms=self.budget, measured_ms=round(self.measured(network), 4))
+        said |= dict(params=count_params(network), macs=count_macs(network, self.shape))
+        said |= dict(epochs=self.protocol.epochs, items=len(self.task.full))
         took = dict(found_cpu_s=round(looked - began, 1), cpu_s=round(time.process_time() - looked, 1))
         return said | took | dict(arch=json.dumps(arch))
 

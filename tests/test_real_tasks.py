@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest, torch
 from nas_suite.costs import count_params
 from nas_suite.spaces.mobile import proxyless
+from nas_suite.tasks.speaker.audio import Recordings
+from nas_suite.tasks.speaker.features import LogMel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 import real_tasks as bench
@@ -117,3 +119,22 @@ def test_hand_designed_networks_grow_with_their_size():
         first, *_, last = (make() for make in makers.values())
         assert first.eval()(inputs).shape == last.eval()(inputs).shape == shape
         assert count_params(first) < count_params(last)
+
+
+def test_features_that_are_computed_once():
+    front = LogMel(40)
+    waves = {'long': torch.randn(16000) / 10, 'short': torch.randn(3000) / 10}
+    recordings = Recordings([('long', 'a'), ('short', 'b')], ['a', 'b'], 0.5, waves=waves)
+    heard = bench.Heard(recordings, front)
+    for i in range(2):
+        torch.manual_seed(i)
+        features, label = heard[i]
+        assert label == i and features.shape == (40, front.frames(recordings.n))
+        assert features.mean(1).abs().max() < 1e-4
+    whole = front(waves['long'][None])[0]
+    torch.manual_seed(0)
+    start = int(torch.randint(whole.shape[1] - heard.frames + 1, ()))
+    torch.manual_seed(0)
+    crop = heard[0][0]
+    wanted = whole[:, start : start + heard.frames]
+    assert torch.allclose(crop, wanted - wanted.mean(1, keepdim=True), atol=1e-5)
