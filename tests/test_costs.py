@@ -9,6 +9,8 @@ from nas_suite.choices import *
 from nas_suite.costs import *
 from nas_suite.extraction import extract
 from nas_suite.layers import *
+from nas_suite.spaces.segmenter import small_segmenter
+from nas_suite.spaces.tdnn import small_tdnn
 from spaces import spaces
 from transformer_space import Transformer
 
@@ -350,6 +352,17 @@ def test_costs_of_ones_own():
         cost_of(space, (8, 16), lambda *_: -1, 'bad', reduce='max')
     with pytest.raises(ValueError, match='sum or max'):
         cost_of(space, (8, 16), moved, 'bad', reduce='mean')
+
+
+def test_units_that_only_join_are_asked_about_too():
+    for space in (small_segmenter(), small_tdnn(frames=50)):
+
+        def weights(unit, inputs, outputs):
+            return sum(p.numel() for p in unit.parameters())
+
+        cost, own = cost_of(space, space.input_shape, weights, 'weights', once=True), params(space, space.input_shape)
+        rows = sample(space, 5, torch.Generator().manual_seed(0))
+        assert cost.batch(rows).tolist() == own.batch(rows).tolist()
 
 
 def test_weights_that_are_used_twice_are_there_once():

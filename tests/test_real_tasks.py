@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 import pytest, torch
+from nas_suite.choices import decode, sample
 from nas_suite.costs import count_params
+from nas_suite.extraction import extract
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.tasks.speaker.audio import Recordings
 from nas_suite.tasks.speaker.features import LogMel
@@ -138,3 +140,25 @@ def test_features_that_are_computed_once():
     crop = heard[0][0]
     wanted = whole[:, start : start + heard.frames]
     assert torch.allclose(crop, wanted - wanted.mean(1, keepdim=True), atol=1e-5)
+
+
+def test_a_clock_measures_each_layer_once(tmp_path, monkeypatch):
+    asked = []
+
+    def counted(network, shapes):
+        asked.append(network)
+        return sum(p.numel() for p in network.parameters()) / 1e3
+
+    monkeypatch.setattr(bench, 'processor_ms', counted)
+    space, file = small_mobile(), tmp_path / 'layers.json'
+    cost = bench.Clock(file, (3, 16, 16)).cost(space, (3, 16, 16))
+    rows = sample(space, 5, torch.Generator().manual_seed(0))
+    wanted = [count_params(extract(space, arch)) / 1e3 for arch in decode(space, rows)]
+    assert cost.batch(rows).tolist() == pytest.approx(wanted) and asked
+    asked.clear()
+    again = bench.Clock(file, (3, 16, 16)).cost(space, (3, 16, 16))
+    assert not asked and again.batch(rows).tolist() == cost.batch(rows).tolist()
+
+
+def test_time_of_the_processor():
+    assert bench.processor_ms(torch.nn.Linear(4, 4, device='meta'), [(1, 4)], 0.01, 3) > 0

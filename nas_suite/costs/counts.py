@@ -32,8 +32,8 @@ def is_unit(m: nn.Module) -> bool:
     return is_elastic(m) or is_fixed(m)
 
 def plain(m: nn.Module) -> nn.Module:
-    "The ordinary module that a unit is for what is selected; of a module of several units, its own parameters."
-    if is_elastic(m): return m.plain()
+    "The ordinary module that a unit is for what is selected; of what is no module by itself, its own parameters."
+    if is_elastic(m) and hasattr(type(m), 'plain'): return m.plain() # some only join others' outputs
     return m if is_fixed(m) else nn.ParameterList(m.parameters(recurse=False))
 
 class _Units:
