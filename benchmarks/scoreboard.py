@@ -1,11 +1,12 @@
 """Every search that asks and tells, on tables where the truth of every network is known: what it finds with so many
 queries, beside random search, random search that fills the budget, aging evolution and local search.
 
-    python benchmarks/scoreboard.py [--seeds 50] [--seconds 30] [--again NAME ...]
+    python benchmarks/scoreboard.py [--seeds 50] [--seconds 60] [--only NAME ...] [--again NAME ...]
 
 What was done stands in results/scoreboard.csv, and is not done again. A search that takes more than --seconds of CPU on
-one table is run with fewer seeds, and its row says how many. The seeds are others than those that the strategies were
-tried with while they were written."""
+one table is run with fewer seeds, and its row says how many. A search is over when it has found what the signal says is
+best: what it would ask for after that changes nothing. The seeds are others than those that the strategies were tried
+with while they were written. What has no row, and why, stands in results/scoreboard_absent.csv."""
 
 import argparse, csv, inspect, time
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from nas_suite.strategies.fronts import spent
 from nas_suite.strategies.random import Random
 from nas_suite.training import seeded
 
-COUNTS = (10, 25, 50, 100, 200, 400)
+COUNTS = (10, 25, 40, 50, 100, 200, 400)
 FIRST = 1000  # seed
 PATH = Path(__file__).parent / 'results/scoreboard.csv'
+CELLS, CHAINS = 'NAS-Bench-201', 'NAS-Bench-Macro'
 
 
 class Aging(BlackBox):
@@ -75,13 +77,19 @@ class Case:
     budget: str
     limits: list
 
+    def seen(self, rows: torch.Tensor) -> torch.Tensor:
+        "The signal of networks, minus infinity of those over a limit. LongTensor[N, D] -> Tensor[N]."
+        most = torch.tensor([most for _, most in self.limits], dtype=torch.float64)
+        fits = (spent(rows, [cost for cost, _ in self.limits]) <= most).all(1)
+        return self.table.signal(rows).masked_fill(~fits, -torch.inf)
+
     def known(self) -> dict:
-        "The best truth within the limits, and the mean truth of those that the signal says are best."
+        """The best truth within the limits, the best signal, and the mean truth of those that the signal says are
+        best."""
         rows = self.table.rows()
-        if self.limits:
-            rows = rows[(spent(rows, [c for c, _ in self.limits]) <= torch.tensor([m for _, m in self.limits])).all(1)]
-        signal, truth = self.table.signal(rows), self.table.truth(rows)
-        return dict(best=float(truth.max()), by_signal=float(truth[signal == signal.max()].mean()))
+        seen, truth = self.seen(rows), self.table.truth(rows)
+        best = truth[seen > -torch.inf].max()
+        return dict(best=float(best), signal=float(seen.max()), by_signal=float(truth[seen == seen.max()].mean()))
 
 
 def cases() -> list:
@@ -91,77 +99,114 @@ def cases() -> list:
     return [*budgets, Case(cells, 'none', []), *caps]
 
 
-def made(kind) -> BlackBox:
-    "A strategy with its default settings, for as many evaluations as there are queries."
+ABSENT = {  # (strategy, table) -> why it is not searched
+    ('coordinatedescent', CELLS): 'goes from the largest network down; operators of a cell have no order of size',
+    ('coordinatedescent', 'without a limit'): 'goes down to a limit',
+    ('trainingfree', CELLS): 'scores networks before they are trained; a table has numbers, and no networks',
+    ('trainingfree', CHAINS): 'the same; benchmarks/training_free.py builds these chains and says what it finds',
+}
+
+
+PLANNED = ('coordinatedescent',)  # goes down to the limits in as many evaluations as it may have: a search a count
+
+
+def absent() -> list:
+    "Rows of what is not searched, and why: what asks and tells, and what does not."
+    rows = [dict(strategy=name, table=table, why=why) for (name, table), why in ABSENT.items()]
+    gradients = 'asks for no networks: it learns choices together with weights, and a table has no weights'
+    others = [name for name, kind in strategies().items() if not asks(kind)]
+    return rows + [dict(strategy=name, table='all', why=gradients) for name in others]
+
+
+def asks(kind) -> bool:
+    return issubclass(kind, BlackBox) and kind.ask is not BlackBox.ask
+
+
+def made(kind, evaluations: int) -> BlackBox:
+    "A strategy with its default settings, for so many evaluations where it asks how many there are."
     taken = inspect.signature(kind).parameters
-    return kind(**({'evaluations': max(COUNTS)} if 'evaluations' in taken else {}))
+    return kind(**({'evaluations': evaluations} if 'evaluations' in taken else {}))
 
 
 def searches() -> dict:
-    "Name -> function that makes a strategy: the baselines, and what the package has that asks and tells."
-    kinds, most = strategies(), max(COUNTS)
-    found = {'random': lambda: Random(used=0, evaluations=most), 'random that fills': lambda: made(Random)}
-    found['bayesian'] = lambda: made(kinds['bayesian'])
-    found['localsearch'] = lambda: made(kinds['localsearch'])
-    found['aging evolution'] = lambda: made(Aging)
-    found['evolution'] = lambda: Evolution(population=20, parents=5, finalists=5)
-    for name, kind in kinds.items():
-        if issubclass(kind, BlackBox) and kind.ask is not BlackBox.ask and kind not in (Random, Evolution) and name not in found:
-            found[name] = lambda kind=kind: made(kind)
-    return found
+    "Name -> function from evaluations to a strategy: the baselines, and what the package has that asks and tells."
+    found = {'random': lambda n: Random(used=0, evaluations=n), 'random that fills': lambda n: made(Random, n)}
+    found['aging evolution'] = lambda n: made(Aging, n)
+    found['evolution'] = lambda n: Evolution(population=20, parents=5, finalists=5)
+    others = {name: kind for name, kind in strategies().items() if asks(kind) and kind not in (Random, Evolution)}
+    return found | {name: (lambda n, kind=kind: made(kind, n)) for name, kind in others.items()}
 
 
-def truths(case: Case, strategy: BlackBox, seed: int) -> list:
-    "The truth of the best by the signal of the first so many queries, for each of the counts."
-    at_work, rows, done = sampler(case.table.space, strategy, case.limits, seed), [], 0
-    batch = vars(strategy).get('batch', 20)
-    while done < max(COUNTS):
-        archs = at_work.ask(min(batch, max(COUNTS) - done))
+def plays(name: str, case: Case) -> bool:
+    "Is a search run on a table under limits?"
+    where = {case.table.name} | ({'without a limit'} if not case.limits else set())
+    return not any((name, table) in ABSENT for table in where)
+
+
+def looked(case: Case, strategy: BlackBox, seed: int, most: int, enough: float) -> torch.Tensor:
+    "Up to so many networks that a strategy asks for, rows (N, D): none after one whose signal is `enough`."
+    at_work, rows, found = sampler(case.table.space, strategy, case.limits, seed), [], 0
+    batch, best = vars(strategy).get('batch', 20), -torch.inf
+    while found < most and best < enough:
+        archs = at_work.ask(min(batch, most - found))
         if not archs:
             break
         rows.append(encode(case.table.space, archs))
         at_work.tell(archs, case.table.signal(rows[-1]).tolist())
-        done += len(archs)
-    rows = torch.cat(rows)
-    signal, truth = case.table.signal(rows), case.table.truth(rows)
-    return [float(truth[signal[:n].argmax()]) for n in COUNTS]
+        found, best = found + len(archs), max(best, float(case.seen(rows[-1]).max()))
+    return torch.cat(rows)
 
 
-def repeated(case: Case, make, seeds: int, seconds: float) -> tuple:
-    "Truths (seeds, counts), of fewer seeds where these take too long, and CPU seconds of one search."
-    begin, found = time.process_time(), []
+def truths(case: Case, name: str, make, seed: int, enough: float) -> tuple:
+    """The truth of the best by the signal of the first so many queries, for each of the counts, NaN where none of them
+    is within the limits, and how many networks were asked for in all."""
+    counts = COUNTS if name in PLANNED else [max(COUNTS)]
+    each = [looked(case, make(n), seed, n, enough) for n in counts]
+    found = []
+    for rows, n in zip(each if name in PLANNED else each * len(COUNTS), COUNTS):
+        seen = case.seen(rows[:n])
+        best = float(case.table.truth(rows[seen.argmax()][None])[0])
+        found.append(best if seen.max() > -torch.inf else torch.nan)
+    return found, sum(map(len, each))
+
+
+@dataclass
+class Repeats:
+    "What searches found that differ in the seed alone."
+
+    truths: torch.Tensor  # (seeds, counts)
+    asked: int  # Networks, in all
+    seconds: float  # Of the CPU, in all
+
+
+def repeated(case: Case, name: str, make, seeds: int, seconds: float) -> Repeats:
+    "Searches by as many seeds, by fewer where these take too long."
+    begin, found, enough = time.process_time(), [], case.known()['signal']
     for seed in range(FIRST, FIRST + seeds):
-        found.append(truths(case, make(), seed))
+        found.append(truths(case, name, make, seed, enough))
         if time.process_time() - begin > seconds and len(found) >= 5:
             break
-    return torch.tensor(found, dtype=torch.float64), (time.process_time() - begin) / len(found)
+    each, asked = zip(*found)
+    return Repeats(torch.tensor(each, dtype=torch.float64), sum(asked), time.process_time() - begin)
 
 
-def rows_of(case: Case, name: str, found, seconds: float) -> list:
-    known = case.known()
-    return [
-        dict(
-            table=case.table.name,
-            budget=case.budget,
-            strategy=name,
-            queries=n,
-            seeds=len(found),
-            accuracy=round(float(of_n.mean()), 3),
-            sd=round(float(of_n.std()), 3),
-            regret=round(known['best'] - float(of_n.mean()), 3),
-            to_the_signals_best=round(known['by_signal'] - float(of_n.mean()), 3),
-            best=round(known['best'], 3),
-            by_signal=round(known['by_signal'], 3),
-            cpu_s=round(seconds, 2),
-        )
-        for n, of_n in zip(COUNTS, found.T)
-    ]
+def rows_of(case: Case, name: str, found: Repeats) -> list:
+    known, of_all = case.known(), dict(table=case.table.name, budget=case.budget, strategy=name)
+    rows = []
+    for n, truth in zip(COUNTS, found.truths.T):
+        mean = float(truth.mean())
+        row = dict(queries=n, seeds=len(truth), accuracy=mean, sd=float(truth.std()), regret=known['best'] - mean)
+        row |= dict(to_the_signals_best=known['by_signal'] - mean, best=known['best'], by_signal=known['by_signal'])
+        row |= dict(ms_a_query=1000 * found.seconds / found.asked, cpu_s=found.seconds)
+        rows.append(of_all | {key: round(value, 3) for key, value in row.items()})
+    return rows
 
 
 if __name__ == '__main__':
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument('--seeds', type=int, default=50)
-    a.add_argument('--seconds', type=float, default=30)
+    a.add_argument('--seconds', type=float, default=60)
+    a.add_argument('--only', nargs='*', help='searches that are run; default: all')
     a.add_argument('--again', nargs='*', default=[], help='searches that are run anew')
     a = a.parse_args()
     machine(threads=1)
@@ -169,16 +214,15 @@ if __name__ == '__main__':
     rows = list(csv.DictReader(PATH.open())) if PATH.exists() else []
     rows = [row for row in rows if row['strategy'] not in a.again]
     done = {(row['table'], row['budget'], row['strategy']) for row in rows}
-    todo = [(case, name, make) for name, make in searches().items() for case in cases()]
+    write('scoreboard_absent', absent())
+    todo = [(case, name, make) for name, make in searches().items() for case in cases() if plays(name, case)]
     for case, name, make in todo:
-        if (case.table.name, case.budget, name) in done:
+        if a.only and name not in a.only or (case.table.name, case.budget, name) in done:
             continue
-        try:
-            found, seconds = repeated(case, make, a.seeds, a.seconds)
-        except (TypeError, ValueError, NotImplementedError) as why:
-            print(f'{name} does not search {case.table.name}: {why}')
-            continue
-        rows += rows_of(case, name, found, seconds)
+        found = repeated(case, name, make, a.seeds, a.seconds)
+        rows += rows_of(case, name, found)
         write('scoreboard', rows)
         said = ' '.join(f'{row["regret"]:.3f}' for row in rows[-len(COUNTS) :])
-        print(f'{case.table.name:16} {case.budget:18} {name:18} {said}  {len(found)} seeds, {seconds:.2f} s', flush=True)
+        print(f'{case.table.name:16} {case.budget:18} {name:18} {said}  {found.seconds:.0f} s', flush=True)
+    total = sum(float(row['cpu_s']) for row in rows if int(row['queries']) == COUNTS[0])
+    print(f'{total / 60:.1f} CPU minutes in all, at least {min(int(row["seeds"]) for row in rows)} seeds a row')

@@ -490,7 +490,7 @@ def by_hand(self: Space,
     "A network that people designed; None where nobody has said what that is."
     return None
 
-# %% ../nbs/core/00_choices.ipynb #9953b995
+# %% ../nbs/core/00_choices.ipynb #67c01c57
 def _plan(s: Structure) -> tuple:
     """What `active` looks up. Of each place but the space: its column, and where its options begin in a flat table of
     (place, option) -> bool; that table; (places, places around them) a level; (choices, places) a turn."""
@@ -513,7 +513,9 @@ def _plan(s: Structure) -> tuple:
 
 def active(space, rows: Tensor) -> Tensor:
     "Which choices matter in each row. LongTensor[N, D] -> BoolTensor[N, D]."
-    columns, begins, table, levels, turns = tree_map(lambda t: t.to(rows.device), structure(space).plan)
+    plan = structure(space).plan
+    if plan[0].device != rows.device: plan = tree_map(lambda t: t.to(rows.device), plan) # else a waste of time
+    columns, begins, table, levels, turns = plan
     runs = rows.new_ones(len(columns) + 1, len(rows), dtype=torch.bool) # a row a place: several times faster
     runs[1:] = table[rows.T[columns] + begins[:, None]]
     for places, around in levels:

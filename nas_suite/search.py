@@ -19,7 +19,7 @@ from .front.doors.speaker import speaker
 from .front.export import export
 from .front.found import Found, load
 from .front.origins import metadata_of, space_of, strategies, task_of
-from .front.search import run, space_given, task_given
+from .front.search import run, space_given, strategy_named, task_given
 from .front.specialize import front, specialize, train_supernet
 from .strategies.black_box import BlackBox, Sampler, sampler
 
@@ -38,14 +38,15 @@ def default_space(
     wanted = wish_of(amounts(budget), device, table, **measuring) if budget else {}
     return task.default_space(wanted, shared=shared, seed=seed)
 
-# %% ../nbs/front/08_the_front_door.ipynb #860a5723
+# %% ../nbs/front/08_the_front_door.ipynb #38bf847d
 def sample(
-    space, strategy: BlackBox,
+    space, strategy=None, # A `BlackBox`, or the name of one; default: 'bayesian'
     budget=(), # Cost -> the most it may be, as of `run`; or pairs of a cost and a number
     seed: int = 0
 ) -> Sampler:
     "A strategy at work on a space, for a loop of one's own: `ask(n)`, `tell(archs, scores)`, `best()`."
     space, seed = space_given(space), whole('seed', seed)
+    strategy = strategy_named('bayesian' if strategy is None else strategy)
     if not isinstance(budget, dict): return sampler(space, strategy, budget, seed)
     budget, shape = amounts(budget), tuple(space.input_shape)
     own = made(budget, space, shape)

@@ -1,6 +1,6 @@
 "Searches that ask and tell: what a sampler guards, what a search goes on with, and evolution driven from outside."
 
-import math, sys
+import inspect, math, sys
 from pathlib import Path
 import pytest, torch
 from nas_suite import search
@@ -32,6 +32,7 @@ def driven(strategy, turns=20, n=7, limits=half, score=landscape):
     return at_work
 
 
+kinds = [kind for kind in search.strategies().values() if issubclass(kind, BlackBox)]
 ours = [Random, LocalSearch, Ridge, Bayesian, lambda: Evolution(population=12, parents=4, finalists=4)]
 
 
@@ -129,3 +130,71 @@ def test_tighter_limits_pick_another_of_the_same_and_looser_ones_look_again():
 def test_a_strategy_without_ask():
     with pytest.raises(TypeError, match='BlackBox has no ask'):
         search.sample(space, BlackBox()).ask()
+
+
+@pytest.mark.parametrize('kind', kinds)
+def test_none_are_asked_for_before_and_after_others(kind):
+    for limits in [], half:
+        at_work = search.sample(space, kind(), limits, seed=1)
+        for n in (0, 3, 0, 2, 2, 0):
+            archs = at_work.ask(n)
+            assert len(archs) <= n and (n or archs == [] == kind.ask(at_work.strategy, 0))
+            at_work.tell(archs, landscape(encode(space, archs)))
+        with pytest.raises(ValueError, match='n is out of range: -1'):
+            at_work.ask(-1)
+
+
+def wrong(parameter) -> list:
+    "Values that no setting with such a default can have."
+    if isinstance(parameter.default, bool):
+        return []
+    return ['none of these', 3] if isinstance(parameter.default, str) else [-1, math.nan, math.inf, 'many', [1]]
+
+
+@pytest.mark.parametrize('kind', kinds)
+def test_settings_out_of_range_are_said_by_name(kind):
+    for parameter in inspect.signature(kind).parameters.values():
+        for value in wrong(parameter):
+            with pytest.raises(ValueError, match=parameter.name):
+                kind(**{parameter.name: value})
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(population=4),
+        dict(population=20, parents=20),
+        dict(population=1, parents=1),
+        dict(parents=0),
+        dict(mutation=1.5),
+        dict(mutation=-0.1),
+        dict(patience=0),
+        dict(generations=-1),
+        dict(generations=2.5),
+    ],
+    ids=str,
+)
+def test_a_population_that_cannot_be(settings):
+    with pytest.raises(ValueError, match=' is out of range'):
+        evolve(space, landscape, [cost], [half[0][1]], **settings)
+
+
+def test_more_than_is_asked_for_before_anything_is_told():
+    "Those that learn have nothing to learn from yet, and ask for more random networks."
+    for kind in (Ridge, Bayesian):
+        at_work = search.sample(space, kind(), half)
+        archs = at_work.ask(12) + at_work.ask(12)
+        assert len(archs) == len(encode(space, archs).unique(dim=0))
+        at_work.tell(archs, landscape(encode(space, archs)))
+        assert at_work.ask(1)
+
+
+def test_bayesian_optimisation_is_what_a_loop_gets_by_default():
+    assert isinstance(search.sample(space).strategy, Bayesian)
+    assert isinstance(search.sample(space, 'localsearch', half).strategy, LocalSearch)
+
+
+def test_a_search_that_is_stuck_begins_anew_and_asks_for_nothing_twice():
+    at_work = driven(Bayesian(patience=5), turns=40, score=lambda rows: -(rows == rows[:1]).double().sum(1) * 0)
+    rows = encode(space, [one.arch for one in at_work.told])
+    assert len(rows) == len(rows.unique(dim=0)) > 60 and at_work.strategy.since > 0

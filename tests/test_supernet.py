@@ -416,7 +416,7 @@ def test_a_score_gives_a_number_a_network():
     for wrong in lambda rows, *_: torch.zeros(1), lambda rows, *_: torch.zeros(len(rows), 1), lambda rows, *_: 0.0:
         for found in (
             lambda: pareto(space, wrong, [cost], population=4, generations=1),
-            lambda: evolve(space, wrong, [cost], [cost(most)], population=4, generations=1),
+            lambda: evolve(space, wrong, [cost], [cost(most)], population=4, parents=2, generations=1),
             lambda: random_search(space, wrong, [cost], [cost(most)], n=4),
             lambda: successive_halving(sample(space, 4), wrong),
         ):

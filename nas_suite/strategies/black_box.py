@@ -21,11 +21,13 @@ from .scores import Accuracy, ranked
 from .supernet import Supernet
 from ..training import Loop
 
-# %% ../../nbs/strategies/08_black_box.ipynb #3c98d7aa
+# %% ../../nbs/strategies/08_black_box.ipynb #e5a0f540
 def supernet_of(given=None, epochs: float = 40) -> Supernet:
     "A supernet, or one of such settings; default: the sandwich rule for so many epochs."
     if given is None: return Supernet(epochs=epochs)
-    return given if isinstance(given, Supernet) else Supernet(**given)
+    if isinstance(given, dict): return Supernet(**given)
+    if isinstance(given, Supernet): return given
+    raise ValueError(f"supernet is a Supernet, or a dict of its settings; found {type(given).__name__}")
 
 class BlackBox(Strategy):
     "A search that sees nothing but scores: it asks for networks, and is told how good they are."
@@ -79,11 +81,11 @@ def sampler(space: nn.Module, strategy: BlackBox,
     "Put a strategy to work on a space; TypeError for one that has no ask and tell, ValueError for limits out of reach."
     return Sampler(space, strategy, limits_given(limits), seed)
 
-# %% ../../nbs/strategies/08_black_box.ipynb #91147d7c
+# %% ../../nbs/strategies/08_black_box.ipynb #f03e3d4e
 @patch
 def ask(self: Sampler, n: int = 1) -> list:
     "Up to `n` architectures to be judged; fewer, or none, if the strategy has nothing left to ask."
-    archs = self.strategy.ask(n)
+    archs = self.strategy.ask(whole('n', n))
     if not isinstance(archs, (list, tuple)):
         raise ValueError(f"ask of {type(self.strategy).__name__} gives a list of architectures (of rows: "
                          f"decode(space, rows)); found {type(archs).__name__}")

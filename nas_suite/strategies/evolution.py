@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Population', 'Evolved', 'evolve', 'random_search', 'Halved', 'successive_halving', 'Evolution']
 
-# %% ../../nbs/strategies/09_evolution.ipynb #4004c22b
+# %% ../../nbs/strategies/09_evolution.ipynb #7acab750
 import math, torch
 from dataclasses import dataclass
 from einops import rearrange, repeat
@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from torch.nn.functional import pad
 from tqdm.auto import tqdm
 from typing import NamedTuple
-from ..arguments import number, whole
+from ..arguments import among, number, whole
 from ..choices import canonical, crossover, decode, encode, mutate, sample, structure
 from ..costs import cheapest, cost_models, feasible
 from .base import Trained
@@ -76,7 +76,7 @@ def _amounts(costs: list, budgets) -> Tensor:
         for cost, most in zip(costs, budget): feasible(cost, most)
     return budgets
 
-# %% ../../nbs/strategies/09_evolution.ipynb #27383cb5
+# %% ../../nbs/strategies/09_evolution.ipynb #94de1e79
 class Population:
     "Networks that are bred within budgets, one population for each budget: `ask` for rows, `tell` their scores."
     def __init__(self, space: nn.Module,
@@ -88,10 +88,14 @@ class Population:
         generations: float = math.inf, # How many there are to be
         seed: int = 0
     ):
+        self.size = whole('population', population, 2)
+        self.parents = whole('parents', parents, 1, self.size - 1) # there are to be children, too
+        self.mutation = number('mutation', mutation, least=0, most=1)
+        self.patience = whole('patience', patience, 1)
+        self.generations = math.inf if generations == math.inf else whole('generations', generations)
         self.structure, self.costs = structure(space), cost_models(costs)
         self.budgets = _amounts(self.costs, budgets)
-        self.size, self.parents, self.mutation, self.patience = population, parents, mutation, patience
-        self.generations, self.seed, self.generator = generations, seed, seeded(seed, 'evolve')
+        self.seed, self.generator = seed, seeded(seed, 'evolve')
         self.generation = 0 # How many were born
         self.history = []   # The best score of each population, a list a generation
         self.rows = self.scores = None # (G, P, D), (G, P)
@@ -266,7 +270,7 @@ def evolve(space: nn.Module,
     for best in scores: check_ranked(best)
     return Evolved(rows, scores, [*people.history, scores[:, 0].tolist()])
 
-# %% ../../nbs/strategies/09_evolution.ipynb #97c2bb0b
+# %% ../../nbs/strategies/09_evolution.ipynb #3552d15e
 @dataclass
 class _Luck:
     "The best of random networks within a budget, while they are drawn."
@@ -284,7 +288,7 @@ class _Luck:
 
 def random_search(space: nn.Module, score, costs: list, budgets, n: int = 10000, seed: int = 0) -> tuple:
     "The best of `n` random architectures within each budget: rows LongTensor[G, D] and scores Tensor[G]."
-    s, costs, found = structure(space), cost_models(costs), []
+    s, costs, found, n = structure(space), cost_models(costs), [], whole('n', n, 1)
     for group, budget in enumerate(_amounts(costs, budgets)):
         luck, generator = _Luck(n), seeded(seed, 'random search', group)
         rows, there = _start(s, costs, budget[None], 1, seed) # something that fits
@@ -297,7 +301,7 @@ def random_search(space: nn.Module, score, costs: list, budgets, n: int = 10000,
         found.append(luck)
     return torch.stack([luck.best for luck in found]), torch.tensor([luck.top for luck in found], dtype=torch.float64)
 
-# %% ../../nbs/strategies/09_evolution.ipynb #5d83b8ba
+# %% ../../nbs/strategies/09_evolution.ipynb #b78fc41c
 class Halved(NamedTuple):
     "What successive halving ends with."
     row: Tensor    # The best, (D,)
@@ -310,7 +314,7 @@ def successive_halving(rows: Tensor,
 ) -> Halved:
     "The best of some candidates, at a cost that grows with their promise."
     if not len(rows): raise ValueError("successive halving needs at least one candidate; found none")
-    if not 0 < keep < 1: raise ValueError(f"keep is between 0 and 1; found {keep}")
+    effort, keep = whole('effort', effort, 1), number('keep', keep, above=0, below=1)
     rounds = []
     while True:
         scores = ranked(score(rows, effort), len(rows))
@@ -320,7 +324,7 @@ def successive_halving(rows: Tensor,
         better = scores.argsort(dim=0, descending=True, stable=True)[:max(1, int(len(rows) * keep))]
         rows, effort = rows[better], math.ceil(effort / keep)
 
-# %% ../../nbs/strategies/09_evolution.ipynb #549d671c
+# %% ../../nbs/strategies/09_evolution.ipynb #2b3b8a37
 class Evolution(BlackBox):
     """Once-for-All's search (Cai et al., 2020): a supernet, then evolution by predicted accuracy, and real accuracy of
     the finalists."""
@@ -332,9 +336,8 @@ class Evolution(BlackBox):
         population: int = 100, generations: int = 200, parents: int = 25, mutation: float = .1,
         finalists: int = 10 # Networks that are evaluated for real at the end
     ):
-        if score not in ('predictor', 'accuracy'):
-            raise ValueError(f"there is no score {score!r}; it is predictor or accuracy")
-        self.supernet, self.score = supernet_of(supernet, epochs), score
+        self.score = among(score, ('predictor', 'accuracy'), 'score', 'scores')
+        self.supernet = supernet_of(supernet, epochs)
         self.samples, self.population = whole('samples', samples, 20), whole('population', population, 2)
         self.generations = whole('generations', generations)
         self.parents = whole('parents', parents, 1, self.population - 1)

@@ -125,7 +125,7 @@ def filling(space: nn.Module,
     order = torch.where(part >= _bar(part, used), 2., part).argsort(descending=True, stable=True)
     return rows[order[:n]]
 
-# %% ../../nbs/strategies/10_filling.ipynb #28c89e5a
+# %% ../../nbs/strategies/10_filling.ipynb #a490b191
 class Supply:
     "Networks that fill a budget, each once, for as long as there are any."
     def __init__(self, space: nn.Module, limits: list, seed: int = 0, used: float = .9,
@@ -144,3 +144,7 @@ class Supply:
         found = self.rows[self.taken:self.taken + n]
         self.taken += len(found)
         return found
+
+    def part(self, rows: Tensor) -> Tensor:
+        "How much of a limit any rows (N, D) use, (N,), 1 where there is none; below 0 for those over a limit."
+        return _Fill(self.structure, self.limits)(rows)

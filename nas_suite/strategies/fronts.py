@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['spent', 'dominated', 'Nondominated', 'pareto', 'hypervolume']
 
-# %% ../../nbs/strategies/07_fronts.ipynb #5be6335a
+# %% ../../nbs/strategies/07_fronts.ipynb #6f94a59f
 import torch
 from dataclasses import dataclass, field
 from fastcore.basics import patch
 from torch import nn, Tensor
 from typing import NamedTuple
+from ..arguments import number, whole
 from ..choices import Structure, canonical, crossover, encode, largest, mutate, sample, structure
 from ..costs import cheapest, cost_models
 from .scores import check_ranked, ranked
@@ -110,7 +111,7 @@ def _classes(breeding: _Breeding) -> tuple:
 
     return Networks(), Start(), Cross(), Mutate()
 
-# %% ../../nbs/strategies/07_fronts.ipynb #fd23e386
+# %% ../../nbs/strategies/07_fronts.ipynb #af5805ea
 class Nondominated(NamedTuple):
     "A front, cheapest first."
     rows: Tensor    # LongTensor[N, D]
@@ -136,6 +137,8 @@ def pareto(space: nn.Module,
     """The Pareto front of score and costs; networks whose score is NaN or infinite are in none.
     ImportError that names the extra if pymoo is not installed."""
     if not (costs := cost_models(costs)): raise ValueError("a front needs at least one cost; found none")
+    population, generations = whole('population', population, 2), whole('generations', generations)
+    mutation = number('mutation', mutation, least=0, most=1)
     breeding = _Breeding(structure(space), score, costs, mutation, seeded(seed, 'pareto'))
     problem, start, cross, mutation = _classes(breeding)
     from pymoo.algorithms.moo.nsga2 import NSGA2 # of an extra

@@ -15,15 +15,15 @@ from .filling import Supply
 from .fronts import spent
 from ..training import seeded
 
-# %% ../../nbs/strategies/12_local_search.ipynb #514cab76
-def _exchanged(s, row: Tensor, on: list) -> list:
+# %% ../../nbs/strategies/12_local_search.ipynb #5e313743
+def _exchanged(s, row: list, on: list) -> list:
     "Rows in which two active choices that have the same options exchange them."
     kind = [(tuple(map(str, choice.options)), tuple(choice.survivors)) for choice in s.choices]
     found = []
     for i, d in enumerate(on):
         for e in on[i + 1:]:
             if kind[d] != kind[e] or row[d] == row[e]: continue
-            new = row.clone()
+            new = list(row)
             new[d], new[e] = row[e], row[d]
             found.append(new)
     return found
@@ -33,18 +33,13 @@ def neighbours(space: nn.Module,
     swaps: bool = False # Also those in which two choices have exchanged their options
 ) -> Tensor:
     "Networks that differ from one in a single choice: LongTensor[N, D]."
-    s, found = structure(space), []
-    on = active(s, row[None])[0].nonzero().flatten().tolist()
-    for d in on:
-        for option in s.choices[d].survivors:
-            new = row.clone()
-            new[d] = option
-            found.append(new)
-    if swaps: found += _exchanged(s, row, on)
-    rows = canonical(s, torch.stack([row, *found])).unique(dim=0)
+    s, on, old = structure(space), active(space, row[None])[0].nonzero().flatten().tolist(), row.tolist()
+    found = [[*old[:d], option, *old[d + 1:]] for d in on for option in s.choices[d].survivors]
+    if swaps: found += _exchanged(s, old, on)
+    rows = canonical(s, torch.tensor([old, *found])).unique(dim=0)
     return rows[(rows != row).any(1)]
 
-# %% ../../nbs/strategies/12_local_search.ipynb #5703d1a0
+# %% ../../nbs/strategies/12_local_search.ipynb #b38f2120
 class LocalSearch(BlackBox):
     "Walks from a network to better neighbours, until there are none, and again from elsewhere."
     def __init__(self,
@@ -71,7 +66,7 @@ class LocalSearch(BlackBox):
             if not len(row): return []
             self.here, self.queue = -math.inf, [row for row in row if tuple(row.tolist()) not in self.known]
         asked, self.queue = self.queue[:n], self.queue[n:]
-        return decode(self.structure, torch.stack(asked))
+        return decode(self.structure, torch.stack(asked)) if asked else []
 
     def tell(self, archs: list, scores: list):
         told = list(zip(encode(self.structure, archs), scores))

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Probabilistic', 'noted']
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #d4f895d3
+# %% ../../nbs/strategies/15_probabilistic.ipynb #d56175c0
 import math, torch
 from fastcore.basics import patch
 from torch import nn, Tensor
-from ..arguments import given, number, positive, whole
+from ..arguments import among, given, number, positive, whole
 from ..choices import selecting, structure
 from ..costs import LatencyAwareLoss
 from ..relaxation import entropy, probabilities
@@ -20,7 +20,7 @@ from .distributions import Distribution, Draws, importance, log_likelihoods, pat
 from .steps import added_gradients, derive, scatter
 from ..training import Loop, cosine, head_of, seeded, set_rate, sgd
 
-# %% ../../nbs/strategies/15_probabilistic.ipynb #29bd481a
+# %% ../../nbs/strategies/15_probabilistic.ipynb #3c4f0a04
 class Probabilistic(BlackBox):
     "PARSEC (Casale et al., 2019) with the adaptive draws of FP-NAS (Yan et al., 2021)."
     keeps_weights = False
@@ -42,8 +42,10 @@ class Probabilistic(BlackBox):
         self.warmup, self.draws = number('warmup', warmup, 0, below=1), positive('draws', draws)
         self.least, self.lr = whole('least', least, 2), positive('lr', lr)
         self.alpha_lr, self.rate = given(positive, 'alpha_lr', alpha_lr), positive('rate', rate)
-        self.temperature, self.weight_decay = given(positive, 'temperature', temperature), weight_decay
-        self.form, self.strength = form, strength
+        self.temperature = given(positive, 'temperature', temperature)
+        self.weight_decay = number('weight_decay', weight_decay, 0)
+        self.form = among(form, LatencyAwareLoss.forms, 'form', 'forms')
+        self.strength = given(positive, 'strength', strength)
 
 @patch
 def config(self: Probabilistic) -> dict:

@@ -64,7 +64,7 @@ class TrainingFree(BlackBox):
     def tell(self, archs: list, scores: list):
         self.scored.update(zip(map(tuple, encode(self.structure, archs).tolist()), scores))
 
-# %% ../../nbs/strategies/18_training_free.ipynb #129ee39d
+# %% ../../nbs/strategies/18_training_free.ipynb #7c441470
 @patch
 def _children(self: TrainingFree, n: int) -> list:
     "Some that differ a little from the best so far and are within all limits."
@@ -79,7 +79,7 @@ def _children(self: TrainingFree, n: int) -> list:
 @patch
 def ask(self: TrainingFree, n: int) -> list:
     "Up to `n` networks that were not asked for yet: those that fill the limits, then changes of the best."
-    if not self.first and not self.scored: return []
+    if n < 1 or not (self.first or self.scored): return []
     rows = self.first[:n] or self._children(n)
     self.first = self.first[n:]
     new = [row for row in dict.fromkeys(map(tuple, rows)) if row not in self.scored][:n]
