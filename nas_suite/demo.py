@@ -68,7 +68,7 @@ def small_space(seed: int = 0):
                          depths=(2, 2, 2), strides=(2, 1, 2), kernels=(1, 3, 5, 7), expands=(1, 3), last=96,
                          bn_eps=1e-5)
 
-# %% ../nbs/front/40_demo.ipynb #1f9efee7
+# %% ../nbs/front/40_demo.ipynb #66662eb2
 def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=None) -> list:
     "Search for a digit classifier within the budget, and compare it with networks that were not searched."
     from nas_suite import search
@@ -79,7 +79,7 @@ def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=N
     task.batch_size = 32 # so few pictures are few steps otherwise
     how = size['share'], size['threads'], progress, clock
     clock, latency_ms = clock_and_budget(run_dir, space, task.input_shape, *how)
-    strategy = ShortTraining(size['passes'], size['evaluations'])
+    strategy = ShortTraining(size['passes'], size['evaluations'], batch=3)
     found = search.run(space, task, strategy, dict(latency_ms=latency_ms), run_dir, seed, table=clock,
                        retrain_epochs=epochs, finalists=size['finalists'], threads=size['threads'], progress=progress)
     return search.compare(found, random=size['random'], seed=seed, progress=progress)

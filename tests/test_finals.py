@@ -11,16 +11,17 @@ from nas_suite import files, search
 from nas_suite.choices import count, encode, largest, one_of, smallest, structure
 from nas_suite.costs import macs, params
 from nas_suite.extraction import extract
-from nas_suite.front import page, search as steps
+from nas_suite.front import figures, page, search as steps
 from nas_suite.front.record import percentile, read
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.candidates import Band, around
 from nas_suite.strategies.evidence import by_prior, spearman, weighed
 from nas_suite.strategies.evolution import Evolution
-from nas_suite.strategies.finals import Final, Hands, Plan, planned
+from nas_suite.strategies.finals import Final, Hands, Plan, judging, planned
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
+from nas_suite.strategies.training_free import looked_at, untrained, voices
 from nas_suite.tasks.base import Metric
 from nas_suite.tasks.classification import classification
 from nas_suite.training import NotFinite
@@ -287,6 +288,49 @@ def test_the_report_tells_of_the_final(held):
     assert page.finals_table(run | dict(finals={})) is None
     assert page.too_short(run) == '' and 'too short' in page.too_short(run | dict(finals={}, config=asked()))
     assert page.too_short(run | dict(finals={}, config=asked(finalists=0))) == ''
+
+
+def test_the_report_draws_the_final_stage_by_stage(held):
+    run = read(held.run_dir)
+    ax = figures.finals(run).axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()][0] == 'inherited'
+    lines = {text.get_text(): line for text, line in zip([t for t in ax.texts if t.get_text() in '12'], ax.lines)}
+    assert len(lines) == 2 and all(0 <= y <= 1 for line in lines.values() for y in line.get_ydata())
+    winner = str(held.finals['order'].index(held.finals['winner']) + 1)
+    assert lines[winner].get_color() == figures.accent and lines[winner].get_ydata()[-1] >= 0.5
+    assert 'finals' in figures.figures(run) and figures.finals(dict(run, finals={})) is None
+    unjudged = dict(held.finals, candidates=[dict(row, inherited=None) for row in held.finals['candidates']])
+    assert 'inherited' not in [t.get_text() for t in figures.finals(dict(run, finals=unjudged)).axes[0].get_xticklabels()]
+
+
+def test_untrained_scores_are_signals_whose_cost_is_counted(held):
+    signals = held.finals['candidates'][0]
+    assert all(math.isfinite(signals[name]) for name in voices)
+    assert {found['of'] for found in held.finals['agreements']} >= set(voices)
+    assert held.finals['weights']['before']['of'] | dict.fromkeys(voices, 0.0) == held.finals['weights']['before']['of']
+    task = classification(pair(), shift=1)
+    assert judging(task, looked_at=looked_at(task)) - judging(task) == pytest.approx(64 / len(task.train))
+
+
+def test_an_untrained_score_that_a_network_cannot_give_is_left_out():
+    space, task = mobile(), classification(pair(), shift=1)
+    archs = [smallest(space), largest(space)]
+    assert set(untrained(space, task, archs)) == set(voices)
+
+
+    def refuses(output, target):
+        raise RuntimeError('this loss has no gradient')
+
+    task.loss = refuses
+    assert set(untrained(space, task, archs)) == {'jacobian_covariance'}
+
+
+def test_the_worse_of_extracted_and_retrained_is_named(held):
+    run = read(held.run_dir)
+    for extracted, retrained, said in ((0.9, 0.8, True), (0.8, 0.9, False), (0.8, 0.8, False), (None, 0.8, False)):
+        metrics = dict(extracted=dict(accuracy=extracted), retrained=dict(accuracy=retrained))
+        note = page.stages_table(dict(run, result=dict(run['result'], metrics=metrics))).note
+        assert ('worse than the extracted one' in note) == said and 'no network has seen' in note
 
 
 def asked(**settings):

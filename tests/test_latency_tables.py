@@ -526,11 +526,11 @@ def test_a_reading_is_a_measurement_where_the_device_is_here(clock, make, monkey
     space, rounds = mobile(), []
     t, arch = make(space), largest(space)
 
-    def measured(self, space, archs, rounds=40, asked=rounds):
+    def measured(self, pairs, rounds=40, asked=rounds):
         asked.append(rounds)
-        return [dict(latency_ms=2.05, latency_interval=[1.9, 2.2], raw_ms=1.0, warnings=['busy']) for _ in archs]
+        return [dict(latency_ms=2.05, latency_interval=[1.9, 2.2], raw_ms=1.0, warnings=['busy']) for _ in pairs]
 
-    monkeypatch.setattr(tables.LatencyTable, 'measure', measured)
+    monkeypatch.setattr(tables.LatencyTable, 'measure_pairs', measured)
     r = t.reading(space, arch)
     assert (
         (r.value, r.low, r.high, r.measured, r.warnings) == (2.05, 1.9, 2.2, True, ['busy'])

@@ -80,7 +80,7 @@ class _Prices:
         limits = [Limit(cost, self.most[name]) for name, cost in self.costs.items()]
         return bounded(limits, self.run.read('settled', Settled))
 
-# %% ../../nbs/front/07_compare.ipynb #396b826e
+# %% ../../nbs/front/07_compare.ipynb #a468fcfa
 @patch
 def reading(self: _Prices, name: str, rival: ByHand) -> Reading | None:
     "What is known of one cost of a network; None where nothing is."
@@ -93,9 +93,9 @@ def reading(self: _Prices, name: str, rival: ByHand) -> Reading | None:
 
 @patch
 def fits(self: _Prices, rival: ByHand) -> bool:
-    "Whether a network is known to be within the whole budget."
+    "Whether a network is known to be within the whole budget; of what lies in an interval the middle counts."
     found = {name: self.reading(name, rival) for name in self.costs}
-    return all(said is not None and said.high <= self.most[name] for name, said in found.items())
+    return all(said is not None and said.value <= self.most[name] for name, said in found.items())
 
 @patch
 def timed(self: _Prices, rivals: list, settings: dict) -> list:

@@ -258,7 +258,7 @@ def of_the_task(run: dict) -> str:
     for i, (title, body) in enumerate(found): titled.setdefault(title, []).append(body_html(body, f'task{i}', title))
     return ''.join(section(title, *bodies) for title, bodies in titled.items())
 
-# %% ../../nbs/front/24_page.ipynb #a17c9636
+# %% ../../nbs/front/24_page.ipynb #c6b5b40e
 def stages_table(run: dict):
     "What the network scored: as the supernet had it, extracted, in the final, retrained; None where nothing is known."
     found = {stage: known for stage in stages if (known := (run['result'].get('metrics') or {}).get(stage))}
@@ -267,7 +267,17 @@ def stages_table(run: dict):
     columns = [name for name, value in every.items() if not isinstance(value, (list, dict))]
     def shown(name, value): return metric.show(value) if name == metric.name else flat(value)
     body = [[stage, *(shown(name, known.get(name)) for name in columns)] for stage, known in found.items()]
-    return Table(['the found architecture', *columns], body) if found else None
+    note = ' '.join(filter(None, ['On test data, which no network has seen.', _gap(found, metric)]))
+    return Table(['the found architecture', *columns], body, note=note) if found else None
+
+def _gap(found: dict, metric) -> str:
+    "What to say where the network that is handed out is worse than it was with the supernet's weights; else ''."
+    scores = [(found.get(stage) or {}).get(metric.name) for stage in ('extracted', 'retrained')]
+    if not all(map(is_known, scores)): return ''
+    extracted, retrained = map(metric.worth, scores)
+    if retrained >= extracted: return ''
+    return ('The retrained network is handed out, and it is worse than the extracted one, though it learned from the '
+            'validation data too: a longer training may help.')
 
 def finals_table(run: dict):
     "The candidates of the final that were trained, in the order in which they entered; None where there was none."

@@ -6,7 +6,7 @@
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
            'fresh', 'settled_weights', 'recipe_of', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #f9e61a24
+# %% ../../nbs/front/05_search.ipynb #6d3ff617
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -31,6 +31,7 @@ from .runs import Run, differences, plain
 from ..latency import backends, device_cost, environment, saved_cost, table as measured_table
 from ..strategies.base import Strategy, Trained, given_back
 from ..strategies.finals import Final, Hands, Plan, judging, planned, shortest
+from ..strategies.training_free import looked_at, untrained
 from ..tasks.base import Task
 from ..training import (Loop, NotFinite, calibrated, fit, load_checkpoint, log_functions, precisions,
                                 save_checkpoint, seeded)
@@ -248,12 +249,13 @@ def settled_weights(space, arch: dict, task: Task, seed: int, device: str) -> nn
     "The network of an architecture with the supernet's weights, batch norm calibrated on all training data."
     return calibrated(extract(space, arch), task, task.full, seed=seed, device=device)
 
-# %% ../../nbs/front/05_search.ipynb #52296140
+# %% ../../nbs/front/05_search.ipynb #af2038f3
 @patch
 def plan(self: Search) -> Plan | None:
     "What the final does; None where there is none."
     if not self.strategy.keeps_weights and not self.retrain_epochs: return None
-    most, each = self.strategy.epochs, judging(self.task)
+    looked = looked_at(self.task) if self.retrain_epochs else 0
+    most, each = self.strategy.epochs, judging(self.task, looked_at=looked)
     return planned(most, each, self.retrain_epochs, shortest(self.task), self.how.finalists)
 
 @patch
@@ -281,7 +283,9 @@ def hands(self: Search, settled: Settled, limits: list, trained: Trained) -> Han
         self.fit(network, passes, checkpoint, head, data=self.task.train, label=label)
     return Hands(network=lambda arch: self.begin_with(arch, self.task.train), train=train,
                  admit=lambda arch: admitted(self.space, arch, limits, settled), once=self.run.once,
-                 path=self.run.path, progress=self.how.progress and self.run.leads)
+                 path=self.run.path, progress=self.how.progress and self.run.leads,
+                 untrained=lambda archs: untrained(self.space, self.task, archs, self.device, self.seed),
+                 inherits=self.strategy.trains_space)
 
 @patch
 def head(self: Search, trained: Trained) -> dict | None:
@@ -325,7 +329,7 @@ def train(self: Search, arch: dict, trained: Trained) -> tuple:
     if not self.retrain_epochs: return model, []
     return model, self.fit(model, self.retrain_epochs, self.run.path('retrain.pt'), self.head(trained))
 
-# %% ../../nbs/front/05_search.ipynb #34be831f
+# %% ../../nbs/front/05_search.ipynb #51939ae8
 @patch
 def judge(self: Search, arch: dict, model: nn.Module) -> dict:
     "What the network scores on test data: with the supernet's weights, re-calibrated, in the final, and retrained."
@@ -354,7 +358,7 @@ def _short(self: Search, arch: dict) -> nn.Module | None:
     return network
 
 class Gap(UserWarning):
-    "The network that is handed out scores less on test data than it did with the weights of the supernet."
+    "The network that is handed out scores less on test data, which none has seen, than with the supernet's weights."
 
 @patch
 def _say_gap(self: Search, metrics: dict):

@@ -31,10 +31,11 @@ def given_back(strategy, found) -> Trained:
         raise ValueError(f"spent of {kind} is loop.spent, seconds and cpu_seconds; found {found.spent!r}")
     return found
 
-# %% ../../nbs/strategies/00_base.ipynb #688eb9d3
+# %% ../../nbs/strategies/00_base.ipynb #b23d01f9
 class Strategy:
     "A search algorithm: settings, `search`, `derive`."
     keeps_weights = False   # Does the network found keep the weights it has in the space?
+    trains_space = True     # Are the weights of the space worth anything after the search?
     epochs = 1              # How long its search takes, in passes over the training data
 
 @patch

@@ -18,7 +18,7 @@ from .evidence import Weights, by_prior, spearman, weighed
 from .scores import Accuracy, ranked
 from ..training import NotFinite, calibrated
 
-# %% ../../nbs/strategies/20_finals.ipynb #24a543a5
+# %% ../../nbs/strategies/20_finals.ipynb #cd4f67d8
 @dataclass
 class Plan:
     "How many candidates are judged, and how many are trained for how long."
@@ -35,10 +35,12 @@ class Plan:
         "What the final takes, in passes over the training data."
         return self.judged * self.each + sum(n * passes for n, passes in self.rounds)
 
-def judging(task, calibration: int = 8 * 256) -> float:
+def judging(task, calibration: int = 8 * 256,
+    looked_at: int = 0 # Items of which there are gradients too
+) -> float:
     "The passes over the training data that it takes to judge a network: without gradients, a third for an item."
     n = len(task.train)
-    return (len(task.valid) + min(calibration, 8 * 4 * task.batch_size, n)) / (3 * n)
+    return (len(task.valid) + min(calibration, 8 * 4 * task.batch_size, n)) / (3 * n) + looked_at / n
 
 def shortest(task, steps: int = 50) -> int:
     "The passes over the training data in which a training takes so many steps."
@@ -76,7 +78,7 @@ def planned(most: float, # Passes that the final may take
         if plan.passes <= most or finalists is not None: return plan
     return None
 
-# %% ../../nbs/strategies/20_finals.ipynb #39bafe41
+# %% ../../nbs/strategies/20_finals.ipynb #6c8425cb
 @dataclass
 class Hands:
     "What a final needs of the search around it."
@@ -86,6 +88,8 @@ class Hands:
     once: object    # function(name, compute) -> what the run's folder says, computed where it is not there
     path: object    # function(name) -> a file of the run
     progress: bool = True
+    untrained: object = None # function(archs) -> scores before any training, name -> list; default: there are none
+    inherits: bool = True    # Are the weights of the space trained? Else nothing is judged by them
 
 def depth(network: nn.Module) -> int:
     "How many layers with weights a network has."
@@ -102,7 +106,7 @@ def _plain(scores) -> list: return [score if math.isfinite(score) else None for 
 
 def _scores(plain: list) -> Tensor: return ranked([-math.inf if score is None else score for score in plain])
 
-# %% ../../nbs/strategies/20_finals.ipynb #a12ac4bd
+# %% ../../nbs/strategies/20_finals.ipynb #a8b6d802
 class Final:
     "The last stage of a search: candidates are judged, the best few trained for a short while, and one is taken."
     def __init__(self, space: nn.Module, task, plan: Plan, hands: Hands, device='cpu', seed: int = 0):
@@ -121,14 +125,17 @@ def judge(self: Final, candidates, # function(n) -> list of architectures, best 
     "The candidates, what is free of them, and what they score with inherited weights."
     def look():
         archs = candidates(self.plan.judged)
-        return dict(archs=archs, signals=free(self.space, archs, costs), inherited=self._inherited(archs))
+        signals = free(self.space, archs, costs)
+        if self.plan.rounds and self.hands.untrained is not None: signals |= self.hands.untrained(archs)
+        return dict(archs=archs, signals=signals, inherited=self._inherited(archs))
     field = self.hands.once('candidates', look)
     self.archs, self.signals = field['archs'], field['signals'] | dict(inherited=_scores(field['inherited']).tolist())
     self.first = self.weights = by_prior(self.signals)
 
 @patch
 def _inherited(self: Final, archs: list) -> list:
-    "Scores with the weights of the space; they are kept as they come."
+    "Scores with the weights of the space; they are kept as they come. None where these were not trained."
+    if not self.hands.inherits: return [None] * len(archs)
     accuracy = Accuracy(self.space, self.task, device=self.device, seed=self.seed)
     accuracy.load(file := self.hands.path('inherited.json'))
     rows, scores = encode(self.space, archs), []

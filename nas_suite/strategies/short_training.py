@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['ShortTrained', 'ShortTraining']
 
-# %% ../../nbs/strategies/23_short_training.ipynb #0d580898
+# %% ../../nbs/strategies/23_short_training.ipynb #d0c479e0
 import math, torch
 from fastcore.basics import patch
+from scipy.special import ndtri
+from scipy.stats import rankdata
 from torch import nn, Tensor
 from ..arguments import number, whole
 from ..choices import decode
-from ..costs import named
 from ..extraction import extract
+from .bayesian import foretold, improvement, likeliest
 from .black_box import best_of
-from .evidence import weighed
 from .filling import filling
+from .ridge import common
 from .scores import Accuracy, ranked
 from .training_free import TrainingFree
 from ..training import Loop, NotFinite, anew, calibrated, fit
@@ -57,34 +59,33 @@ def scored_by(self: ShortTraining, space: nn.Module, task, loop: Loop) -> ShortT
     "What networks of a space are scored by."
     return ShortTrained(space, task, self.passes, loop.device, loop.seed)
 
-# %% ../../nbs/strategies/23_short_training.ipynb #0f1165fc
-_signals = 'params', 'macs' # what is free
-_choice = 4                 # Candidates for each network that is trained
+# %% ../../nbs/strategies/23_short_training.ipynb #fd37ae76
+_pool = 200 # Random networks that fill the budget, among which there is a choice
 
 @patch
 def begin(self: ShortTraining, space: nn.Module, limits: list, seed: int):
-    "Get ready to ask: what is free of a network is known of all."
-    is_new = getattr(self, 'space', None) is not space
+    "Get ready to ask: first for some that fill the budget."
     super(ShortTraining, self).begin(space, limits, seed)
-    if is_new: self.sizes = {name: named[name](space, space.input_shape) for name in _signals}
-    self.first = self.promising(filling(space, limits, 2 * _choice * self.parents, seed).tolist())[:2 * self.parents]
+    self.pool = filling(space, limits, _pool, seed).tolist()
+    self.first = self.pool[:2 * self.parents]
 
 @patch
 def promising(self: ShortTraining, rows: list) -> list:
-    "Rows, those first that are expected to be best by the networks that were trained."
-    known = list(self.scored)
-    every = torch.tensor([*known, *map(tuple, rows)])
-    signals = {name: cost.batch(every).tolist() for name, cost in self.sizes.items()}
-    weights = weighed(signals, list(range(len(known))), list(self.scored.values()))
-    order = weights.rank(signals)[len(known):].argsort(descending=True, stable=True)
-    return [rows[place] for place in order.tolist()]
+    "Rows, those first that are expected to improve most on what was trained."
+    scores = torch.tensor(list(self.scored.values()))
+    if scores.isfinite().sum() < 4: return rows
+    known, new, choices = torch.tensor(list(self.scored)), torch.tensor(rows), max(1, len(self.structure.choices))
+    targets = ndtri((rankdata(scores) - .5) / len(scores))
+    process = likeliest(common(self.structure, known, known) / choices, targets)
+    promise = improvement(*foretold(process, common(self.structure, new, known) / choices), targets.max())
+    return [rows[place] for place in (-promise).argsort(kind='stable')]
 
 @patch
 def _children(self: ShortTraining, n: int) -> list:
-    "Changes of the best so far that are within all limits and were not trained, the most promising of some."
-    rows = super(ShortTraining, self)._children(n)
+    "Changes of the best so far and others that fill the budget, none of which was trained, the most promising first."
+    rows = [*super(ShortTraining, self)._children(n), *self.pool]
     new = [list(row) for row in dict.fromkeys(map(tuple, rows)) if row not in self.scored]
-    return self.promising(new[:_choice * n]) if new else []
+    return self.promising(new) if new else []
 
 # %% ../../nbs/strategies/23_short_training.ipynb #44d54a90
 @patch
