@@ -1,14 +1,22 @@
 "The space that a task takes lies around the budget, grows with it, stays within what the data can use, and is kept by a run."
 
-import json
-import pytest, torch
+import json, warnings
+from copy import copy
+from functools import lru_cache
+import numpy as np, pytest, torch
 from torch.utils.data import TensorDataset
 from nas_suite import search
-from nas_suite.choices import largest
+from nas_suite.choices import largest, sample, smallest
 from nas_suite.costs import cost_of, macs
 from nas_suite.extraction import check, extract
 from nas_suite.front.doors.base import space_for
+from nas_suite.latency import Extrapolates, FewShotPredictor, LatencyRegressor, device_cost, load_predictor
+from nas_suite.latency.features import FEATURES, space_features
+from nas_suite.latency.oneproxy import AdaProxy
+from nas_suite.spaces.mobile import proxyless
+from nas_suite.spaces.segmenter import ssr_segmenter
 from nas_suite.spaces.sizing import Counted, Ends, Reach, Size, SpareBudget, Wanted, chosen, last
+from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.tasks.classification import classification, image_sizes
 from nas_suite.tasks.segmentation import Segmentation
 from nas_suite.tasks.speaker import speaker
@@ -166,3 +174,133 @@ def test_halving():
         assert found == (None if most < 0 else min(most, 19))
     assert Reach(2.0, 4.0).place(3.0) == 0.5
     assert chosen([[]], Size(dict, {}), Wanted(dict(unknown_mj=3))).facts is None
+
+
+# ---------------------------------------------------------------- another device
+
+
+def mobile(width):
+    same = dict(classes=4, image_size=16, stem=8, first=8, depths=(2, 2), kernels=(3, 5), last=32)
+    return Size(proxyless, same | dict(widths=(width, width)))
+
+
+def scene(width):
+    same = dict(classes=3, image_size=(16, 24), depths=(1, 1), dilations=(1,), stem=6, grids=(1, 2), branch=4)
+    return Size(ssr_segmenter, same | dict(channels=(width, 2 * width), cuts=(width // 2, 0), low=8, head=12))
+
+
+def voice(width):
+    same = dict(features=8, embedding=8, frames=20, kernels=(1, 3), depths=1, scale=2, attention=8)
+    return Size(efficient_tdnn, same | dict(widths=(width // 2, width), last=2 * width))
+
+
+def ms(features):
+    "What a made-up phone takes."
+    of_macs = [i for i, name in enumerate(FEATURES) if name.startswith('live.macs')]
+    return 0.3 + 0.05 * features[:, FEATURES.index('live.kernels')] + 1e-6 * features[:, of_macs].sum(1)
+
+
+@lru_cache
+def phone(size, width, by_options=True):
+    "A space, and a predictor of the phone that measured twelve of its networks."
+    space = size(width).make()
+    table, rows = space_features(space), sample(space, 60, torch.Generator().manual_seed(0)).unique(dim=0)
+    made = FewShotPredictor(space) if by_options else FewShotPredictor(names=list(FEATURES))
+    found = made.fit(rows if by_options else table(rows))
+    return space, found.update({i: float(ms(table(rows[[i]]))[0]) for i in found.suggest(12)})
+
+
+@pytest.mark.parametrize(
+    'family, widths, form',
+    [
+        (mobile, (48, 56, 128), lambda p, space, folder: str(p.save(folder / 'p.npz'))),
+        (scene, (24, 28, 60), lambda p, space, folder: p.cost_model(space)),
+        (voice, (24, 28, 64), lambda p, space, folder: p),
+    ],
+    ids=['classification', 'segmentation', 'speaker'],
+)
+def test_a_predictor_serves_spaces_like_its_own_and_refuses_others(family, widths, form, tmp_path):
+    "The same networks in another size, with the same options or with others."
+    sizes = [family(width) for width in widths]
+    (space, p), like, far = phone(family, widths[0]), sizes[1].make(), sizes[2].make()
+    device = form(p, space, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert device_cost(device, space, space.input_shape)(largest(space)) > 0  # its own: no word
+    with pytest.warns(Extrapolates, match='it learned from'):
+        cost = device_cost(device, like, like.input_shape)
+    ends = [smallest(like), largest(like)]
+    for arch, true in zip(ends, ms(space_features(like)(ends))):
+        low, high = cost.interval(arch)
+        assert cost.middle(arch) == pytest.approx(true, rel=0.05) and low <= true <= high
+    with pytest.raises(ValueError, match='too far from this one: it learned from'):
+        device_cost(device, far, far.input_shape)
+    most = 0.999 * cost(largest(like))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        found = chosen([sizes], sizes[0], Wanted(dict(latency_ms=most), table=device), 10**9)
+    assert found.size is sizes[1] and found.facts['reach']['latency_ms'][1] == pytest.approx(cost(largest(like)))
+    assert 'knows the networks of few spaces' in found.facts['note']
+
+
+def test_a_predictor_of_features_alone_serves_any_space():
+    space, p = phone(voice, 24, by_options=False)
+    with pytest.raises(ValueError, match='a predictor of features has no space'):
+        p.cost_model()
+    cost = p.cost_model(space)
+    assert cost.middle(largest(space)) == pytest.approx(float(ms(space_features(space)([largest(space)]))[0]), rel=0.05)
+    with pytest.raises(ValueError, match='too far from this one'):
+        p.cost_model(mobile(48).make())
+
+
+def test_files_of_before_say_no_range(tmp_path):
+    "They are taken at their word, with a warning where their candidates end."
+    p = copy(phone(voice, 24)[1])
+    p.reach = None
+    old = load_predictor(p.save(tmp_path / 'old.npz'))
+    with pytest.warns(Extrapolates):
+        assert old.of(voice(64).make()).by_features
+    with np.load(tmp_path / 'old.npz') as stored:
+        data = {key: stored[key] for key in stored.files}
+    for wrong in ([], dict(MACs=[1.0]), 3):
+        about = json.dumps(json.loads(str(data['about'])) | dict(reach=wrong))
+        np.savez(tmp_path / 'bad.npz', **data | dict(about=np.array(about)))
+        with pytest.raises(ValueError, match='bad.npz is not a predictor'):
+            load_predictor(tmp_path / 'bad.npz')
+
+
+def test_what_is_no_device_is_said_before_a_space_is_looked_at(tmp_path):
+    (tmp_path / 'damaged.npz').write_bytes(b'no')
+    (tmp_path / 'damaged.json').write_text('{')
+    for table, words in (
+        (AdaProxy(np.ones(3), 0.0, 1.0), 'a latency table, its file, or a predictor; found AdaProxy'),
+        (tmp_path / 'damaged.npz', 'damaged.npz is not a predictor'),
+        (tmp_path / 'damaged.json', 'damaged.json'),
+        (tmp_path / 'nowhere.npz', 'there is no'),
+    ):
+        for task in (photos, pictures, voices):
+            with pytest.raises(ValueError, match=words):
+                task.default_space(Wanted(dict(latency_ms=3), table=table))
+
+
+def test_a_sum_over_options_is_of_one_space():
+    "A regressor knows options alone: of layers of other sizes it says nothing."
+    space, other = mobile(48).make(), mobile(56).make()
+    rows = sample(space, 20, torch.Generator().manual_seed(0))
+    regressor = LatencyRegressor(space)
+    regressor.fit(rows, ms(space_features(space)(rows)))
+    with pytest.raises(ValueError, match='layers of other sizes'):
+        device_cost(regressor, other, other.input_shape)
+    for cost in (device_cost(regressor, space, space.input_shape), regressor.cost_model()):
+        assert device_cost(cost, space, space.input_shape).batch(rows).tolist() == cost.batch(rows).tolist()
+        with pytest.raises(ValueError, match='is of another space'):
+            device_cost(cost, voice(24).make(), (8, 20))
+
+
+def test_the_same_question_has_the_same_answer(counted):
+    "Whatever noise is in the timings: what was timed is kept."
+    size = mobile(48)
+    one = chosen([[size, mobile(56)]], size, dict(latency_ms=0.5), 10**9)
+    before = counted[0]
+    two = chosen([[size, mobile(56)]], size, dict(latency_ms=0.5), 10**9)
+    assert one.facts == two.facts and one.size is two.size and counted[0] == before > 0

@@ -11,10 +11,13 @@ from nas_suite import cli, search
 from nas_suite.choices import largest, smallest
 from nas_suite.costs import macs
 from nas_suite.front import export
+from nas_suite.front.doors.base import space_for
+from nas_suite.front.search import Search
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
+from nas_suite.tasks.classification import classification
 from test_loop import FOUR, near, trained
-from test_search import go
+from test_search import go, pair
 from test_supernet import losses_with_batch_norm
 
 
@@ -50,6 +53,14 @@ def of_few_samples(strategy):
     strategy.__init__.__defaults__ = tuple(20 if name == 'samples' else value for name, value in pairs)
 
 
+def space_of_a_door(folder):
+    "The space that a process takes: the first picks it; the others, which would take another, wait for its folder."
+    task, budget = classification(pair()), dict(macs=3e5)
+    space = space_for(task, dict(macs=3e5 if os.environ['RANK'] == '0' else 9e5), False, run_dir=folder)
+    with Search(space, task, 'gated', budget, run_dir=folder, device='cpu').begun({}):
+        return space
+
+
 def work(folder):
     "What each of the processes does; the first writes what came of the trainings, each what it found."
     made = {name: trained(name, torch.float64) for name in FOUR}, losses_with_batch_norm()
@@ -57,6 +68,7 @@ def work(folder):
         torch.save(made, folder / 'made.pt')
     export._attempt = lambda *_: None  # neither .pt2 nor ONNX, which takes seconds
     found = go(folder / 'run', strategy=Gated(epochs=2, batch_size=16), retrain_epochs=1)
+    (folder / f'space{os.environ["RANK"]}').write_text(json.dumps(space_of_a_door(folder / 'door').config))
     with torch.no_grad():
         out = found.model(torch.ones(1, 1, 8, 8)).sum().item()
     (folder / f'found{os.environ["RANK"]}').write_text(f'{found.arch} {out}')
@@ -89,6 +101,9 @@ def test_two_processes_work_as_one_does(worked):
     assert len(alone) == len(losses) > 2
     for a, b in zip(alone, losses):
         assert b == pytest.approx(a, rel=0.3)
+    # one space, though each would have picked its own
+    one, two = (json.loads((folder / f'space{rank}').read_text()) for rank in range(2))
+    assert one == two and json.loads((folder / 'door' / 'space.json').read_text())['budget'] == dict(macs=3e5)
     # one search: both train, the first writes and speaks, and both give back the same network
     one, two = ((folder / f'found{rank}').read_text() for rank in range(2))
     assert one == two and len(json.loads((folder / 'run' / 'history.json').read_text())) == 6

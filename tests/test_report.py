@@ -498,3 +498,33 @@ def test_small_test_sets_are_named_as_such(tmp_path):
     words = Page(report(write(tmp_path, **f)).read_text()).words
     assert 'on 500 test samples' in words and 'differences below 2.1 points can be chance' in words
     assert module.chance(0.97, 500) == pytest.approx(0.02115, rel=0.01)
+
+
+def test_the_space_that_a_budget_picked(tmp_path):
+    "Why it was picked, what it reaches, and where the budget lies; nothing where no budget picked one."
+    picked = dict(
+        budget=dict(latency_ms=0.85, macs=3e6),
+        reach=dict(latency_ms=[0.4, 1.2], macs=[1e6, 9e6]),
+        place=dict(latency_ms=0.5625, macs=0.25),
+        binding='macs',
+        largest_params=31450,
+        items=120,
+        called='patches of 32 x 32 pixels',
+        note='',
+    )
+    text = page(read(write(tmp_path / 'low', **facts(), space=picked)))
+    for words in (
+        '<h2>The space</h2>',
+        'the budget lies below the middle of every space',
+        'has 31,450 parameters, for 120 patches of 32 x 32 pixels.',
+        '<td>latency</td><td>0.400 ms</td><td>1.20 ms</td><td>0.850 ms</td><td>56 %</td>',
+        '<td>MACs</td><td>1.00 M</td><td>9.00 M</td><td>3.00 M</td><td>25 %, the one that binds</td>',
+    ):
+        assert words in text, words
+    for place, words in ((0.6, 'in whose upper half the budget lies'), (3.0, 'the largest that the data can use')):
+        assert words in pages.why_this_space(picked | dict(place=dict(latency_ms=5, macs=place)))
+    over = pages.why_this_space(picked | dict(place=dict(macs=3.0), note='the budget is <more> than can be used'))
+    assert over.endswith('The budget is <more> than can be used.')
+    alone = page(read(write(tmp_path / 'alone', **facts(), space=dict(note='the table knows <few>'))))
+    assert '<p class=note>the table knows &lt;few&gt;</p>' in alone
+    assert 'The space' not in page(read(write(tmp_path / 'none', **facts())))

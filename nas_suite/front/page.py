@@ -6,7 +6,7 @@
 __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'facts_html', 'section', 'samples', 'tile',
            'cost_tile', 'tiles', 'chance', 'verdict', 'head', 'body_html', 'of_the_task', 'stages_table',
            'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table', 'uses',
-           'search_facts', 'configuration', 'page', 'report']
+           'search_facts', 'why_this_space', 'space_table', 'space_html', 'configuration', 'page', 'report']
 
 # %% ../../nbs/front/24_page.ipynb #bffb6dc3
 import html, io, json, math, re
@@ -396,6 +396,33 @@ def search_facts(run: dict) -> dict:
         if cost.measured: facts[f'{cost.label} measured'] = cost.show()
     return facts
 
+# %% ../../nbs/front/24_page.ipynb #c5095ba3
+def why_this_space(chosen: dict) -> str:
+    "Why a budget picked a space, in words; `chosen`: what space.json says."
+    if 'binding' not in chosen: return chosen.get('note', '')
+    place, note = chosen['place'][chosen['binding']], chosen.get('note')
+    if place < .5: why = 'the budget lies below the middle of every space that suits the data; this one begins lowest'
+    elif place > 1: why = 'it is the largest that the data can use, or that there is'
+    else: why = 'of those that suit the data it is the largest in whose upper half the budget lies'
+    largest = f"Its largest network has {chosen['largest_params']:,} parameters, for {chosen['items']:,}"
+    said = [f'This space was picked: {why}.', f"{largest} {chosen.get('called', 'training items')}."]
+    return ' '.join(said + ([f'{note[0].upper()}{note[1:]}.'] if note else []))
+
+def space_table(run: dict):
+    "Where the budget lies in what the space reaches; None where no budget picked the space."
+    chosen = run.get('space') or {}
+    def shown(name, value): return quantity(value, unit_of(run, name))
+    body = [[label_of(run, name), *(shown(name, value) for value in (low, high, chosen['budget'][name])),
+             f"{100 * chosen['place'][name]:.0f} %" + (', the one that binds' if name == chosen['binding'] else '')]
+            for name, (low, high) in chosen.get('reach', {}).items()]
+    head = ['of the networks of the space', 'the smallest', 'the largest', 'budget', 'of the way up']
+    return Table(head, body, note=why_this_space(chosen)) if body else None
+
+def space_html(run: dict) -> str:
+    "What is to be said of the space that a budget picked; '' where none did."
+    if table := space_table(run): return table_html(table)
+    return f'<p class=note>{html.escape(why)}</p>' if (why := why_this_space(run.get('space') or {})) else ''
+
 # %% ../../nbs/front/24_page.ipynb #4f7e99da
 _css = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1f2730;--soft:#5f6b78;--line:#e3e6ea;
@@ -486,6 +513,7 @@ def page(run: dict) -> str:
         section('From supernet to network', _maybe(stages_table(run))),
         drawn('architecture', _arch(run)), *map(drawn, ('parts', 'beliefs', 'course', 'training')),
         section('Use it', _code(run) if has_found and run['folder'] else ''),
+        section('The space', space_html(run)),
         section('What was asked for', _columns(configuration(run))),
         section('How it was made', _made(run))]
     name = html.escape((run['config'].get('task') or {}).get('name') or 'a search')

@@ -16,9 +16,9 @@ from scipy.stats import beta
 from ..drawing import Table, is_known, quantity
 from ..files import read_json
 
-# %% ../../nbs/front/21_record.ipynb #bfe61e9d
+# %% ../../nbs/front/21_record.ipynb #819caab5
 _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict,
-              specialized=list, fps=dict, finals=dict)
+              specialized=list, fps=dict, finals=dict, space=dict)
 
 def _load(path: Path, kind: type):
     "The content of a JSON file; empty if it is not there."

@@ -71,7 +71,11 @@ def predict(self: LatencyRegressor, archs) -> tuple: # two arrays (N,), ms
     mean = self._ready().model.batch(rows).numpy()
     return mean, np.full(len(mean), self.report['deviation'])
 
-# %% ../../nbs/latency/08_regressors.ipynb #efbe2491
+# %% ../../nbs/latency/08_regressors.ipynb #fbb9178d
+def _sizes(space) -> tuple:
+    "Shapes of all weights of a space and of its input."
+    return tuple(space.input_shape), [tuple(weight.shape) for weight in space.parameters()]
+
 @patch
 def cost_model(self: LatencyRegressor,
     space: nn.Module = None, # The regressor's, or a restriction of it
@@ -82,6 +86,9 @@ def cost_model(self: LatencyRegressor,
     s, own = structure(self.space if space is None else space), structure(self.space)
     if s.names != own.names or [c.options for c in s.choices] != [c.options for c in own.choices]:
         raise ValueError(f"this regressor is of another space: its choices are {', '.join(own.names[:5])}...")
+    if space is not None and _sizes(space) != _sizes(self.space):
+        raise ValueError("this regressor is of another space: of the same choices, but layers of other sizes, which "
+                         "no option tells it")
     model, confidence = self._ready().model, number('confidence', confidence, above=0, below=1)
     offset = model.offset + float(ndtri(confidence)) * self.report['deviation']
     cost = CostModel(s, s.column, model.terms, model.name, offset, unit=model.unit)

@@ -6,8 +6,8 @@
 __all__ = ['per_item', 'Size', 'Wanted', 'wanted', 'Reach', 'Ends', 'Counted', 'Modelled', 'Timed', 'gauges', 'Candidate',
            'Sizing', 'mean_macs', 'last', 'SpareBudget', 'Chosen', 'chosen']
 
-# %% ../../nbs/spaces/06_sizing.ipynb #4f76aa30
-import torch, warnings
+# %% ../../nbs/spaces/06_sizing.ipynb #7e04f7a5
+import hashlib, torch, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ from torch import nn
 from ..choices import largest, random_input, restrict, sample, smallest
 from ..costs import CostModel, amount, count_macs, count_params, macs, named
 from ..extraction import extract
-from ..latency import BusyMachine, device_cost, measure
+from ..latency import BusyMachine, Cache, Extrapolates, device_cost, environment, measure, opened, signature
 
 # %% ../../nbs/spaces/06_sizing.ipynb #8535c040
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Counted:
         cost = ends.macs if self.name == 'macs' else named[self.name](ends.space, ends.shape, checked=False)
         return cost.batch(rows) <= most
 
-# %% ../../nbs/spaces/06_sizing.ipynb #66ac85a1
+# %% ../../nbs/spaces/06_sizing.ipynb #8c598591
 @dataclass
 class Modelled:
     "A cost of one's own, or of a device's table or predictor."
@@ -125,29 +125,42 @@ class Modelled:
 
     def reach(self, ends: Ends) -> Reach:
         "What the smallest and the largest network cost. ValueError where a table does not know them."
-        costs = [self.make(restrict(ends.space, arch), ends.shape) for arch in ends.archs]
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Extrapolates) # the search says so of the space that is taken
+            costs = [self.make(restrict(ends.space, arch), ends.shape) for arch in ends.archs]
         low, high = (cost(arch) for cost, arch in zip(costs, ends.archs))
         return Reach(low, high, costs[0].show)
 
     def within(self, ends: Ends, rows, most: float, reach: Reach):
         "Which rows of options cost at most so much: BoolTensor (N,)."
-        return self.make(ends.space, ends.shape).batch(rows) <= most
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Extrapolates)
+            return self.make(ends.space, ends.shape).batch(rows) <= most
 
-# %% ../../nbs/spaces/06_sizing.ipynb #051f0481
+# %% ../../nbs/spaces/06_sizing.ipynb #bbf12314
 class Timed:
     "Latency on this machine, from the smallest and the largest network of a space."
     def __init__(self, device='cpu', batch: int = 1, **how): # how: `backend`, `threads`
         self.device, self.batch, self.how = device, batch, how
 
-    def reach(self, ends: Ends) -> Reach:
-        "What the two take in ms, timed side by side."
-        x = random_input(ends.space, self.batch, input_shape=ends.shape).to(self.device)
-        networks = {name: network.to(self.device).eval() for name, network in zip(('low', 'high'), ends.networks)}
+    def _measure(self, networks: dict, x):
+        "Time networks side by side, quickly."
+        networks = {name: network.to(self.device).eval() for name, network in networks.items()}
         quick = dict(rounds=15, min_rounds=5, warm_up_s=.1, budget_s=.5)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', BusyMachine)
-            timed = measure(networks, x, device=self.device, **quick, **self.how)
-        low, high = sorted(map(timed.median_ms, timed.names))
+            return measure(networks, x, device=self.device, **quick, **self.how)
+
+    def reach(self, ends: Ends) -> Reach:
+        "What the two take in ms: what is known of them on this machine, or else is timed now."
+        x = random_input(ends.space, self.batch, input_shape=ends.shape).to(self.device)
+        precision = str(x.dtype).removeprefix('torch.')
+        where = environment(device=self.device, batch=self.batch, precision=precision, **self.how)
+        names, store = [_called(network, tuple(x.shape)) for network in ends.networks], Cache()
+        if new := store.missing(where, names):
+            networks = dict(zip(names, ends.networks))
+            store.add(self._measure({name: networks[name] for name in new}, x))
+        low, high = sorted(store.get(where, name)['median_ms'] for name in names)
         return Reach(low, high, '{:.3g} ms'.format)
 
     def within(self, ends: Ends, rows, most: float, reach: Reach):
@@ -156,16 +169,21 @@ class Timed:
         bound = counted.low + reach.place(most) * (counted.high - counted.low)
         return Counted('macs').within(ends, rows, bound, counted)
 
-# %% ../../nbs/spaces/06_sizing.ipynb #2cd9f2a3
+def _called(network: nn.Module, shape: tuple) -> str:
+    "What tells a whole network from others, whatever its weights."
+    return 'network ' + hashlib.sha256(signature(network, (shape,)).encode()).hexdigest()
+
+# %% ../../nbs/spaces/06_sizing.ipynb #781301b5
 def gauges(budget: Wanted) -> dict:
-    "What each cost of a budget is found by, by name. A name that nothing is known of is left out."
+    """What each cost of a budget is found by, by name. A name that nothing is known of is left out. ValueError for a
+    device that is none, or whose file is damaged."""
     found = {}
     for name in budget:
         if name in budget.own: found[name] = Modelled(budget.own[name])
         elif name in named: found[name] = Counted(name)
         elif name != 'latency_ms': continue
         elif budget.table is None: found[name] = Timed(**budget.measuring)
-        else: found[name] = Modelled(partial(device_cost, budget.table))
+        else: found[name] = Modelled(partial(device_cost, opened(budget.table)))
     return found
 
 # %% ../../nbs/spaces/06_sizing.ipynb #aa6f6d7c
@@ -248,7 +266,7 @@ class Chosen:
         space.chosen = self.facts
         return space
 
-# %% ../../nbs/spaces/06_sizing.ipynb #9437ce0f
+# %% ../../nbs/spaces/06_sizing.ipynb #335e8594
 def _spare(candidate: Candidate, budget: Wanted, items: str, capped: bool) -> str:
     "What to say of a budget that is more than can be used."
     said = [f'{name} of {reach.show(budget[name])} (its largest network: {reach.show(reach.high)})'
@@ -256,12 +274,12 @@ def _spare(candidate: Candidate, budget: Wanted, items: str, capped: bool) -> st
     why = f"{items} can use, at {per_item} parameters each" if capped else "the largest space takes"
     return f"the budget is more than {why}: {', '.join(said)}"
 
-def _facts(candidate: Candidate, budget: Wanted, items: int, note: str) -> dict:
+def _facts(candidate: Candidate, budget: Wanted, items: int, called: str, note: str) -> dict:
     "What is to be known of a choice, as JSON."
     reach = {name: [reach.low, reach.high] for name, reach in candidate.reach.items()}
     places = candidate.places(budget)
     return dict(budget=dict(budget), reach=reach, place=places, binding=min(places, key=places.get),
-                largest_params=candidate.params, items=items, note=note)
+                largest_params=candidate.params, items=items, called=called, note=note)
 
 # %% ../../nbs/spaces/06_sizing.ipynb #640c8b71
 def _picked(chains: list, looks: Sizing, most_params: int) -> Candidate:
@@ -274,7 +292,7 @@ def _picked(chains: list, looks: Sizing, most_params: int) -> Candidate:
     if len(found) == 1: return found[0]
     return max(found, key=lambda candidate: mean_macs(candidate, budget))
 
-# %% ../../nbs/spaces/06_sizing.ipynb #a3d180e7
+# %% ../../nbs/spaces/06_sizing.ipynb #3932bf04
 def _covered(chains: list, looks: Sizing) -> list:
     "Of lists of sizes those whose networks the tables of a budget know."
     def known(size):
@@ -296,7 +314,7 @@ def chosen(
     try: candidate = _picked(chains, looks, most_params)
     except ValueError: # a table that does not know all units
         covered = _covered([*chains, [usual]], looks)
-        narrow = "the device's table has the units of few spaces, which alone could be taken"
+        narrow = "the device's table or predictor knows the networks of few spaces, which alone could be taken"
         if not covered: return Chosen(usual, dict(note=narrow))
         candidate = _picked(covered, looks, most_params)
     note = narrow
@@ -304,4 +322,4 @@ def chosen(
         capped = any(looks(size).params > most_params for chain in chains for size in chain[-1:])
         note = _spare(candidate, looks.budget, f'{items:,} {called}', capped)
         warnings.warn(note, SpareBudget, stacklevel=4)
-    return Chosen(candidate.size, _facts(candidate, looks.budget, items, note))
+    return Chosen(candidate.size, _facts(candidate, looks.budget, items, called, note))
