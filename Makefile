@@ -17,6 +17,8 @@ test: $(STAMP) ## everything: notebooks, package, README, docs (TORCH=2.10.0 tri
 	$(MAKE) --no-print-directory docs > $$log 2>&1 & docs=$$!; \
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal; tests=$$?; \
 	wait $$docs; made=$$?; cat $$log; rm $$log; test $$tests = 0 && test $$made = 0
+test-gpu: $(STAMP) ## the tests that need a card (under 5 minutes), skipped where there is none
+	$(BIN)/python -m pytest -q -rs -m gpu tests
 docs: $(STAMP) ## the site, in _docs/
 	@$(BIN)/python docs/build.py
 lab: $(STAMP) ## the tutorials in JupyterLab
@@ -37,4 +39,4 @@ $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	@$(if $(TORCH),grep -vE '^(torch|torchvision|torchaudio)==' constraints.txt > $(VENV)/constraints.txt; echo 'torch==$(TORCH)' >> $(VENV)/constraints.txt,cp constraints.txt $(VENV)/constraints.txt)
 	@$(BIN)/python -m pip install -q -e '.[dev,docs]' -c $(VENV)/constraints.txt
 	@touch $@
-.PHONY: help demo test docs lab scoreboard bench format clean
+.PHONY: help demo test test-gpu docs lab scoreboard bench format clean

@@ -3,10 +3,10 @@
 below it the cheapest and dearest operators throughout."""
 
 import argparse, random, statistics, time, torch
-from torch import nn
 from torch.nn import functional as F
-from machine import machine, write
-from nas_suite.choices import Gates, Selection, selecting, structure, weights
+from machine import kept_bytes, machine, write
+from measured import gates
+from nas_suite.choices import Selection, selecting, structure, weights
 from nas_suite.extraction import extract
 from nas_suite.relaxation import modes
 from nas_suite.spaces.mobile import mbconv_option, proxyless
@@ -15,34 +15,6 @@ from nas_suite.strategies.steps import architecture_gradients, weight_step
 
 def path_of(s, expand, kernel):
     return {c: c.options.index(mbconv_option(expand, kernel)) for c in s.choices}
-
-
-def gates(s, active, mode):
-    "Gates of a mode with this active path, the other path drawn at random."
-    now = Selection()
-    for c in s.choices:
-        index = (
-            (active[c], random.choice([i for i in range(len(c)) if i != active[c]]))
-            if mode == 'two'
-            else tuple(range(len(c)))
-        )
-        hard, q = torch.tensor([float(i == active[c]) for i in index]), c.alpha[list(index)].softmax(0)
-        now[c] = Gates(index, hard + q - q.detach(), tuple(i == active[c] for i in index), mode == 'full_v2')
-    return now
-
-
-def kept_bytes(f):
-    "Bytes kept for backward by `f`: distinct storages of saved tensors, parameters left out."
-    seen, alive = {}, []
-
-    def pack(t):
-        seen[t.untyped_storage().data_ptr()] = 0 if isinstance(t, nn.Parameter) else t.untyped_storage().nbytes()
-        alive.append(t)
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = f()
-    return sum(seen.values())
 
 
 def main():
@@ -92,7 +64,9 @@ def main():
         for n in steps:
             for p in weights(space):
                 p.requires_grad_(n in ('fixed', 'weight'))
-            size.setdefault((label, n), []).append(kept_bytes(lambda: forward(n)))
+            size.setdefault((label, n), []).append(
+                kept_bytes(lambda: forward(n), [*space.parameters(), *net.parameters()])
+            )
         for p in weights(space):
             p.requires_grad_(True)
         for f in steps.values():

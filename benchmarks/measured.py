@@ -10,8 +10,9 @@ def gates(s, active: dict, mode: str) -> Selection:
     "Gates of a gradient mode with this active path, the other path drawn at random."
     now = Selection(names=zip(s.choices, s.names))
     for c in s.choices:
-        other = random.choice([i for i in range(len(c)) if i != active[c]])
-        index = (active[c], other) if mode == 'two' else tuple(range(len(c)))
+        index = tuple(range(len(c)))
+        if mode == 'two':
+            index = active[c], random.choice([i for i in index if i != active[c]])
         hard, q = torch.tensor([float(i == active[c]) for i in index]), c.alpha[list(index)].softmax(0)
         weight = hard.to(q) + q - q.detach()
         now[c] = Gates(index, weight, tuple(i == active[c] for i in index), mode == 'full_v2')

@@ -3,6 +3,7 @@
 import argparse, statistics, time, torch
 from torch import nn
 from machine import kept_bytes, machine, write
+from measured import timed
 from nas_suite.choices import decode, largest, sample, smallest
 from nas_suite.extraction import extract
 from nas_suite.spaces.mobile import ofa_mobilenet_v3
@@ -43,22 +44,10 @@ def saved(f):
     return kept_bytes(f, space.parameters())
 
 
-def timed(*fs):
-    "Seconds of this thread's work in each of several functions, in turns; and the ratio to the first, in each round."
-    for f in fs:
-        f()
-    rounds = []
-    for _ in range(a.rounds):
-        row = []
-        for f in fs:
-            t = time.process_time()
-            f()
-            row.append(time.process_time() - t)
-        rounds.append(row)
-    return [
-        (statistics.median(r[i] for r in rounds), statistics.median(r[i] / r[0] for r in rounds))
-        for i in range(len(fs))
-    ]
+def compared(*fs):
+    "Seconds of this process's work in each of several functions, in turns; and the ratio to the first, in each round."
+    times = [*timed(dict(enumerate(fs)), a.rounds).values()]
+    return [(statistics.median(ts), statistics.median(t / t0 for t, t0 in zip(ts, times[0]))) for ts in times]
 
 
 rows = []
@@ -67,7 +56,7 @@ for name, arch in archs.items():
         continue
     static = extract(space, arch)
     static.train(), space.train()
-    (t0, _), (t1, ratio) = timed(lambda: step(static), lambda: step(space, arch))
+    (t0, _), (t1, ratio) = compared(lambda: step(static), lambda: step(space, arch))
     own = {p.untyped_storage().data_ptr() for p in static.parameters()}
     m0, m1 = (
         saved(lambda: step(static))
@@ -77,10 +66,10 @@ for name, arch in archs.items():
     static.eval(), space.eval()
     one = torch.randn(1, *shape)
     with torch.inference_mode():
-        (e0, _), (e1, slice_ratio), (e2, extracted_ratio) = timed(
+        (e0, _), (e1, slice_ratio), (e2, extracted_ratio) = compared(
             lambda: static(one), lambda: space(one, arch), lambda s=extract(space, arch): s(one)
         )
-    took = timed(lambda: extract(space, arch))[0][0]
+    took = compared(lambda: extract(space, arch))[0][0]
     rows.append(
         dict(
             arch=name,

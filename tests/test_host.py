@@ -1,14 +1,23 @@
 "What the host does in a step: weights are cut in one view, widths are asked once, and choices stay where they are."
 
+import collections, warnings
 import pytest, torch
+from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from nas_suite.choices import *
+from nas_suite.costs import macs
 from nas_suite.layers import *
 from nas_suite.layers import elastic, widths
 from nas_suite.relaxation import placed, soften
 from nas_suite.spaces import tdnn
-from nas_suite.spaces.mobile import ofa_mobilenet_v3
+from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
 from nas_suite.spaces.tdnn import small_tdnn
+from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.gumbel import Gumbel
+from nas_suite.strategies.probabilistic import Probabilistic
+from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.supernet import Stage, Supernet
 from nas_suite.training import Loop, sgd
 
@@ -107,3 +116,149 @@ def test_gates_go_to_a_device_together():
         else:
             assert far[c] == state
     assert far.names == soft.names
+
+
+def operators():
+    sizes = dict(widths=(8,), depths=(2,), kernels=(3,), last=16, stem=8, first=8)
+    return proxyless(classes=4, image_size=8, in_channels=1, **sizes)
+
+
+def shared():
+    sizes = dict(widths=(8,), depths=(1, 2), kernels=(3, 5), expands=(3, 4), last=(16, 16), stem=8, first=8)
+    return ofa_mobilenet_v3(classes=4, image_size=8, in_channels=1, dropout=0.0, **sizes)
+
+
+class Card(TorchDispatchMode):
+    "Tensors without data stand for those of a card: whatever the host reads of them, or sends there and waits for, is counted."
+
+    def __init__(self):
+        super().__init__()
+        self.waits = collections.Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, function.overloadpacket
+        there = [t.is_meta for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if name is torch.ops.aten._to_copy and 'device' in kwargs:
+            if there[0] and kwargs['device'].type == 'cpu':
+                self.waits['read'] += 1
+                return torch.zeros(args[0].shape, dtype=kwargs.get('dtype') or args[0].dtype)
+            self.waits['sent'] += not there[0] and kwargs['device'].type == 'meta' and not kwargs.get('non_blocking')
+        if any(there) and name is torch.ops.aten._local_scalar_dense:
+            self.waits['number'] += 1
+            return 0.5
+        if any(there) and name is torch.ops.aten.nonzero:
+            self.waits['nonzero'] += 1
+            return torch.zeros(1, args[0].ndim, dtype=torch.long)
+        return function(*args, **kwargs)
+
+
+class Steps(Loop):
+    "Four steps on a device that need no data; nothing is noted."
+
+    def __init__(self, device, taken):
+        super().__init__(progress=False, device='cpu' if device == 'meta' else device, on_step=taken)
+        self.device = torch.device(device)
+
+    def place(self, space):
+        self.network, self.shape = None, space.input_shape
+        for module in space.modules():
+            if not isinstance(module, Choice):
+                for tensors in module._parameters, module._buffers:
+                    for name, t in tensors.items():
+                        far = t if t is None else t.detach().to(self.device)
+                        tensors[name] = nn.Parameter(far) if isinstance(t, nn.Parameter) else far
+        return space.train()
+
+    def stream(self, *_):
+        return self
+
+    per_epoch = 4
+
+    def __next__(self):
+        return torch.randn(4, *self.shape, device=self.device), torch.zeros(4, dtype=torch.long, device=self.device)
+
+    def resume(self, parts, **values):
+        self.parts, self.values = parts, values
+
+    def due(self, times):
+        return False
+
+    def look(self):
+        self.unread = []
+
+
+class Task:
+    train = held = augment = None
+
+    def head(self, seed):
+        return nn.Identity()
+
+    def score(self, output, y):
+        return F.cross_entropy(output, y)
+
+    def reward(self, output, y):
+        return (output.argmax(1) == y).float().mean()
+
+    def loss_at(self, share):
+        return self.score
+
+
+def searched(strategy, space, loop):
+    cost = macs(space, space.input_shape)
+    strategy.search(space, Task(), [(cost, 0.7 * cost(largest(space)))], loop)
+
+
+def trained_by(rule):
+    strategy = Supernet([Stage('all', {}, 1, subnets=1)], rule=rule, distill='in-place' if rule == 'sandwich' else 'none')
+    strategy.report = lambda *_: {}
+    strategy.search = lambda space, task, limits, loop: strategy.train(space, task, loop)
+    return strategy
+
+
+# What the host has to know of a step: of the logits their gradients and the loss, once each; of networks that are weighed how good they are.
+waits = [
+    (Gated(epochs=1), operators, 2),
+    (Gated(epochs=1, gradient='full_v2'), operators, 2),
+    (Gated(epochs=1, gradient='reinforce'), operators, 1),
+    (Gumbel(epochs=1), shared, 2),
+    (Regularized(epochs=1, shrinks=0), shared, 2),
+    (Probabilistic(epochs=1), operators, 2),
+    *((trained_by(rule), shared, 0) for rule in Supernet.rules),
+]
+
+
+@pytest.mark.filterwarnings('ignore:the search was too short')
+@pytest.mark.parametrize('strategy,space,most', waits, ids=lambda v: getattr(v, '__name__', type(v).__name__))
+def test_a_step_waits_for_its_device_as_often_as_it_must(strategy, space, most):
+    found = []
+    with Card() as card:
+
+        def taken(_):
+            found.append({what: n for what, n in card.waits.items() if n})
+            card.waits.clear()
+
+        searched(strategy, space(), Steps('meta', taken))
+    assert len(found) == 4  # and the first of them moves the space
+    assert all(set(step) <= {'read'} and step.get('read', 0) <= most for step in found[1:])
+    assert not any('number' in step or 'nonzero' in step for step in found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no card here')
+@pytest.mark.filterwarnings('ignore:the search was too short')
+@pytest.mark.parametrize('strategy,space,most', waits, ids=lambda v: getattr(v, '__name__', type(v).__name__))
+def test_a_step_waits_for_a_card_as_often_as_it_must(strategy, space, most):
+    found, counted = [], []
+
+    def taken(n):
+        found.append(sum('synchronizing CUDA operation' in str(w.message) for w in counted))
+        counted.clear()
+
+    try:
+        with warnings.catch_warnings(record=True) as counted:
+            warnings.simplefilter('always')
+            torch.cuda.set_sync_debug_mode('warn')
+            searched(strategy, space(), Steps('cuda', taken))
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert len(found) == 4 and max(found[1:]) <= most

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ElasticGroupNorm', 'ElasticInstanceNorm']
 
-# %% ../../nbs/layers/05_norms.ipynb #39207dc4
+# %% ../../nbs/layers/05_norms.ipynb #15f2407d
 from collections import Counter
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from .elastic import Count, check_unmasked, filled, own, reordered
-from .widths import mask, masked, most, size, support, take, width_of
+from .widths import mask, masked, most, positions, size, support, take, width_of
 
 # %% ../../nbs/layers/05_norms.ipynb #c164fe7f
 class _Norm(nn.Module):
@@ -87,12 +87,12 @@ def _beside(channels, x):
     "Numbers of channels, (C,) or (B, C), as a tensor that is multiplied with `x` (B, C, ...)."
     return channels.view(*channels.shape, *[1]*(x.ndim - 2))
 
-# %% ../../nbs/layers/05_norms.ipynb #c3238235
+# %% ../../nbs/layers/05_norms.ipynb #c3baccf0
 @patch
 def normed(self: ElasticGroupNorm, x: Tensor, weights: Tensor) -> Tensor: # weights: (C,)
     "`x` (B, C, ...) normalised in groups whose channels count by their weights."
     found = [self.group_of[channel] for channel in support(self.width)]
-    group = torch.tensor(found, device=x.device)
+    group = positions(tuple(found), x.device)
     def sums(values): # of groups, (..., C) -> (..., C)
         zeros = values.new_zeros(*values.shape[:-1], found[-1] + 1)
         return zeros.index_add(-1, group, values)[..., group]

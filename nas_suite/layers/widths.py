@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Channels', 'Fixed', 'Chosen', 'width_of', 'Width', 'make_divisible', 'Scaled', 'scaled', 'Grouped', 'grouped',
-           'Heads', 'heads', 'Fair', 'fair', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest', 'kept',
-           'variables', 'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'along', 'masked', 'take',
-           'cut']
+           'Heads', 'heads', 'Fair', 'fair', 'Concat', 'concat', 'halves', 'Either', 'either', 'Rest', 'rest',
+           'positions', 'kept', 'variables', 'most', 'least', 'values', 'support', 'size', 'is_soft', 'mask', 'along',
+           'masked', 'take', 'cut']
 
 # %% ../../nbs/layers/00_widths.ipynb #0eab39dd
 import math, torch
@@ -405,9 +405,9 @@ def computed(self: Either):
 def computed(self: Rest):
     return _tidy(list(range(self.inner[0].fewest() - self.inner[0].least(), self.most())))
 
-# %% ../../nbs/layers/00_widths.ipynb #322b5432
+# %% ../../nbs/layers/00_widths.ipynb #488f9be6
 @lru_cache(2**10)
-def _positions(indices: tuple, device) -> Tensor:
+def positions(indices: tuple, device) -> Tensor:
     "Indices as a tensor on a device, made once: a device that is sent something stands still."
     with torch.inference_mode(False): return torch.tensor(indices, device=device)
 
@@ -450,7 +450,7 @@ def mask(self: Either, like):
     if not isinstance(state, Gates): return self.inner[state].mask(like)
     at = {c: j for j,c in enumerate(self.support())}
     def place(part):
-        columns = _positions(tuple(at[c] for c in part.support()), like.device)
+        columns = positions(tuple(at[c] for c in part.support()), like.device)
         return like.new_zeros(len(at)).index_put((columns,), part.presence(like))
     return sum(weight * place(self.inner[i]) for i,weight in zip(state.index, state.weight.to(like.dtype)))
 
@@ -617,7 +617,7 @@ def size(width) -> int:
     "The number of channels that the present selection computes."
     return width if type(width) is int else len(_support(width))
 
-# %% ../../nbs/layers/00_widths.ipynb #3295239c
+# %% ../../nbs/layers/00_widths.ipynb #80ab09a2
 def is_soft(width) -> bool:
     "Whether several sizes of a width are selected at once."
     if type(width) is int: return False
@@ -650,7 +650,7 @@ def masked(x: Tensor, width, dim: int = 1) -> Tensor:
 
 def take(t: Tensor, dim: int, indices) -> Tensor:
     "The entries `indices` of `t` along `dim`: `t` itself where that is all, a view where they are a range."
-    if not isinstance(indices, range): return t.index_select(dim, _positions(tuple(indices), t.device))
+    if not isinstance(indices, range): return t.index_select(dim, positions(tuple(indices), t.device))
     return t if len(indices) == t.shape[dim] else t.narrow(dim, indices.start, len(indices))
 
 def cut(t: Tensor, *kept) -> Tensor: # kept: of each of the first dimensions indices, a range or a list
