@@ -7,7 +7,7 @@ import numpy as np, pytest, torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 from torchmetrics import MeanMetric
-from nas_suite import files, search
+from nas_suite import extraction, files, search
 from nas_suite.choices import *
 from nas_suite.costs import *
 from nas_suite.extraction import extract
@@ -981,6 +981,21 @@ def test_several_outputs_a_metric_in_pixels_and_no_classes(tmp_path):
         search.space_of(dict(name='TwoAnswers'))
     with pytest.raises(ValueError, match='Rows cannot be made again from a folder: give the task'):
         search.task_of(dict(task=task.facts()))
+
+
+def test_a_network_is_compared_with_the_space_once(tmp_path, monkeypatch, unwritten):
+    "Of one architecture and weights: what a search decided on is asked for three times, with the weights that it trained."
+    seen, plain = [], extraction._compared
+
+    def noted(space, net):
+        seen.append(tuple(p.double().sum().item() for p in net.parameters()))
+        return plain(space, net)
+
+    monkeypatch.setattr(extraction, '_compared', noted)
+    found = go(tmp_path / 'run', strategy=Gated(epochs=1, batch_size=16), retrain_epochs=0, finalists=0)
+    own = tuple(p.double().sum().item() for p in extract(found.space, found.arch).parameters())
+    # in the search, where it is read back from the folder, and here
+    assert seen.count(own) == 3 and set(found.metrics) == {'supernet', 'extracted'}
 
 
 def test_the_network_is_an_ordinary_one_and_nothing_of_a_pt2_is_read(found, monkeypatch):

@@ -127,6 +127,7 @@ class Search:
         self.asked = budget = amounts(budget) if budget else {} # without one, a supernet for any
         self.how = how = How(**how)
         self.run, self.seed, self.device, self.table = how.run, how.seed, how.device, how.table
+        self.compared = None # an architecture and its network, once that was compared with the space
         if self.strategy.keeps_weights and not self.run.has('config.json'): note_held_back(self.task)
         self.measuring, self.precision, self.retrain_epochs = how.measuring, how.precision, how.retrain_epochs
         if self.retrain_epochs is None: self.retrain_epochs = 0 if self.strategy.keeps_weights else 60
@@ -226,6 +227,7 @@ def search(self: Search, limits: list) -> Trained:
     "Let the strategy train the space; its history, the task's head, and what it took."
     how = self.how
     loop = Loop(self.seed, self.device, self.run.path('search.pt'), self.precision, how.progress, loggers=how.loggers)
+    self.compared = None # the weights change
     trained = given_back(self.strategy, self.strategy.search(self.space, self.task, limits, loop))
     trained.history = self.run.once('history', lambda: trained.history)
     self.run.once('search', lambda: Spent(loop.step, **trained.spent, peak_memory_mb=_peak(self.device)))
@@ -245,6 +247,12 @@ def fresh(space, run: Run, arch: dict) -> nn.Module:
     start.load_state_dict(load_checkpoint(run.path('start.pt'))['space'])
     return extract(start, arch)
 
+@patch
+def network(self: Search, arch: dict) -> nn.Module:
+    "The network of an architecture with the weights of the search, which is compared with the space once."
+    if self.compared is None or self.compared[0] != arch: self.compared = arch, extract(self.space, arch)
+    return deepcopy(self.compared[1])
+
 def settled_weights(space, arch: dict, task: Task, seed: int, device: str) -> nn.Module:
     "The network of an architecture with the supernet's weights, batch norm calibrated on all training data."
     return calibrated(extract(space, arch), task, task.full, seed=seed, device=device)
@@ -262,7 +270,7 @@ def plan(self: Search) -> Plan | None:
 def begin_with(self: Search, arch: dict, data) -> nn.Module:
     "The network of an architecture with the weights that its training begins with; `data` calibrates batch norm."
     if not self.strategy.keeps_weights: return fresh(self.space, self.run, arch)
-    return calibrated(extract(self.space, arch), self.task, data, seed=self.seed, device=self.device)
+    return calibrated(self.network(arch), self.task, data, seed=self.seed, device=self.device)
 
 def recipe_of(task: Task, keeps_weights: bool) -> dict:
     "The recipe of a task, ten times as gentle where a network goes on from the weights of a search."
@@ -317,7 +325,7 @@ def decide(self: Search, settled: Settled, costs: dict) -> dict:
     arch = self.run.once('arch', lambda: settled.arch)
     self.run.once('costs', lambda: settled.described(costs))
     x = random_input(self.space, generator=seeded(self.seed), input_shape=self.shape).to(self.device)
-    if not (off := check(self.space, arch, extract(self.space, arch), x)) <= 1e-4:
+    if not (off := check(self.space, arch, self.network(arch), x)) <= 1e-4:
         raise RuntimeError(f"the extracted network differs from the supernet by {off}")
     return arch
 
@@ -335,8 +343,9 @@ def judge(self: Search, arch: dict, model: nn.Module) -> dict:
     "What the network scores on test data: with the supernet's weights, re-calibrated, in the final, and retrained."
     def score(network): return self.task.evaluate(network, self.task.test, self.device)
     def all_stages():
-        found = dict(supernet=score(extract(self.space, arch).to(self.device)))
-        found['extracted'] = score(settled_weights(self.space, arch, self.task, self.seed, self.device))
+        found = dict(supernet=score(self.network(arch).to(self.device)))
+        calibrated_on = dict(data=self.task.full, seed=self.seed, device=self.device)
+        found['extracted'] = score(calibrated(self.network(arch), self.task, **calibrated_on))
         if (short := self._short(arch)) is not None: found['short'] = score(short)
         if self.retrain_epochs: found['retrained'] = score(model)
         return found
