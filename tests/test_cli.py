@@ -711,6 +711,42 @@ def test_a_demo_that_was_cut_off_keeps_its_budget(tmp_path, capsys):
     assert budget == 0.7 and again.entries == clock.entries
 
 
+# ---------------------------------------------------------------- the report of a task of one's own
+
+READERS = '''
+from nas_suite.tasks.base import Task
+
+class Readers(Task):
+    @classmethod
+    def sections(cls, run): return [('What readers say', 'all of it')]
+'''
+
+
+def test_a_report_finds_the_task_in_a_file(sh, tmp_path, monkeypatch):
+    (file := tmp_path / 'readers_task.py').write_text(READERS)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    config = json.loads((finished(tmp_path / 'run') / 'config.json').read_text())
+    config['task'] |= dict(kind='readers_task.Readers', metric=dict(name='accuracy'))
+    (tmp_path / 'run' / 'config.json').write_text(json.dumps(config))
+    assert sh('report', tmp_path / 'run')[0] in (0, None)
+    assert 'What the task adds to its reports is left out' in (tmp_path / 'run' / 'report.html').read_text()
+    try:
+        assert sh('report', tmp_path / 'run', '--task', file)[0] in (0, None)
+    finally:
+        sys.modules.pop('readers_task', None)
+    assert 'What readers say' in (tmp_path / 'run' / 'report.html').read_text()
+
+
+@pytest.mark.parametrize('kind,said', [('__main__.Readers', 'a class is found by the file'), ('a.Other', 'has no task Other')])
+def test_a_report_refuses_a_file_with_another_task(sh, tmp_path, monkeypatch, kind, said):
+    (file := tmp_path / 'more_readers_task.py').write_text(READERS)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    config = json.loads((finished(tmp_path / 'run') / 'config.json').read_text())
+    (tmp_path / 'run' / 'config.json').write_text(json.dumps(config | dict(task=config['task'] | dict(kind=kind))))
+    code, _, err = sh('report', tmp_path / 'run', '--task', file)
+    assert code == 2 and said in err and err.count('\n') == 1
+
+
 # ---------------------------------------------------------------- data that have changed
 
 
