@@ -14,10 +14,12 @@ from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
 from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.scores import Accuracy
+from nas_suite.strategies.short_training import ShortTraining
 from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cross_entropy import CrossEntropy
+from test_search import mobile
 from test_supernet import Net, landscape, space, task_for
 
 cost = macs(space, space.input_shape)
@@ -198,3 +200,26 @@ def test_a_search_that_is_stuck_begins_anew_and_asks_for_nothing_twice():
     at_work = driven(Bayesian(patience=5), turns=40, score=lambda rows: -(rows == rows[:1]).double().sum(1) * 0)
     rows = encode(space, [one.arch for one in at_work.told])
     assert len(rows) == len(rows.unique(dim=0)) > 60 and at_work.strategy.since > 0
+
+
+def test_short_trainings_go_on_where_hardly_any_is_within_a_bent_budget():
+    "What was trained is remembered, the best of it is taken where enough is left, and nothing is trained twice."
+    space = mobile(depths=(3,), expands=(1, 2, 3))
+    cost, asked = macs(space, (1, 8, 8)), []
+
+    def judged(rows):
+        asked.extend(map(tuple, rows.tolist()))
+        return cost.batch(rows)
+
+    short = ShortTraining(evaluations=6, batch=2, parents=2)
+    short.seed, short.progress, short.searched, short.accuracy = 0, False, [], judged
+    most = 0.8 * cost(largest(space))
+    short.look(space, [(cost, most)])
+    first = list(asked)
+    assert len(first) == len(set(first)) == 6
+    costs = sorted((float(cost.batch(torch.tensor([row]))[0]) for row in first), reverse=True)
+    assert cost(short.derive(space, [(cost, most)])) == costs[0] and len(asked) == 6
+    bent = costs[4]  # two are left
+    assert cost(short.derive(space, [(cost, bent)])) == bent and len(asked) == 6
+    best = cost(short.derive(space, [(cost, costs[5])]))  # one is left
+    assert len(asked) > 6 and best == costs[5] and len(set(asked)) == len(asked)

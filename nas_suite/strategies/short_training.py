@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['ShortTrained', 'ShortTraining']
 
-# %% ../../nbs/strategies/23_short_training.ipynb #d0c479e0
+# %% ../../nbs/strategies/23_short_training.ipynb #962c1827
 import math, torch
+from einops import rearrange, reduce
 from fastcore.basics import patch
 from scipy.special import ndtri
 from scipy.stats import rankdata
 from torch import nn, Tensor
 from ..arguments import number, whole
-from ..choices import decode
+from ..choices import active, decode
 from ..extraction import extract
-from .bayesian import foretold, improvement, likeliest
+from .bayesian import foretold, improvement, likeliest, process_of
 from .black_box import best_of
 from .filling import filling
-from .ridge import common
 from .scores import Accuracy, ranked
 from .training_free import TrainingFree
 from ..training import Loop, NotFinite, anew, calibrated, fit
@@ -59,25 +59,33 @@ def scored_by(self: ShortTraining, space: nn.Module, task, loop: Loop) -> ShortT
     "What networks of a space are scored by."
     return ShortTrained(space, task, self.passes, loop.device, loop.seed)
 
-# %% ../../nbs/strategies/23_short_training.ipynb #fd37ae76
+# %% ../../nbs/strategies/23_short_training.ipynb #78da09e4
 _pool = 200 # Random networks that fill the budget, among which there is a choice
 
 @patch
 def begin(self: ShortTraining, space: nn.Module, limits: list, seed: int):
-    "Get ready to ask: first for some that fill the budget."
+    "Get ready to ask: first for some that fill the budget. What was trained under other limits is remembered."
     super(ShortTraining, self).begin(space, limits, seed)
+    told = [one for _, some in self.searched for one in some]
+    if told: self.tell([one.arch for one in told], [one.score for one in told])
     self.pool = filling(space, limits, _pool, seed).tolist()
-    self.first = self.pool[:2 * self.parents]
+    self.first = [row for row in self.pool if tuple(row) not in self.scored][:2 * self.parents]
+
+def _agreement(s, a: Tensor, b: Tensor):
+    "In which part of the choices rows agree, those included that matter in neither: (N, D), (M, D) -> array (N, M)."
+    a, b = (torch.where(active(s, rows), rows, -1) for rows in (a, b))
+    same = rearrange(a, 'n choice -> n 1 choice') == rearrange(b, 'm choice -> 1 m choice')
+    return reduce(same.double(), 'n m choice -> n m', 'mean').numpy()
 
 @patch
 def promising(self: ShortTraining, rows: list) -> list:
     "Rows, those first that are expected to improve most on what was trained."
     scores = torch.tensor(list(self.scored.values()))
     if scores.isfinite().sum() < 4: return rows
-    known, new, choices = torch.tensor(list(self.scored)), torch.tensor(rows), max(1, len(self.structure.choices))
-    targets = ndtri((rankdata(scores) - .5) / len(scores))
-    process = likeliest(common(self.structure, known, known) / choices, targets)
-    promise = improvement(*foretold(process, common(self.structure, new, known) / choices), targets.max())
+    known, targets = torch.tensor(list(self.scored)), ndtri((rankdata(scores) - .5) / len(scores))
+    agreement, across = (_agreement(self.structure, each, known) for each in (known, torch.tensor(rows)))
+    promise = sum(weight * improvement(*foretold(process_of(kernel, agreement, targets), across), targets.max())
+                  for kernel, weight in likeliest(agreement, targets).items())
     return [rows[place] for place in (-promise).argsort(kind='stable')]
 
 @patch
@@ -87,11 +95,17 @@ def _children(self: ShortTraining, n: int) -> list:
     new = [list(row) for row in dict.fromkeys(map(tuple, rows)) if row not in self.scored]
     return self.promising(new) if new else []
 
-# %% ../../nbs/strategies/23_short_training.ipynb #44d54a90
+# %% ../../nbs/strategies/23_short_training.ipynb #16bd1f25
+@patch
+def _left(self: ShortTraining, space: nn.Module, limits: list) -> list:
+    "What was trained, is within all limits and has a score."
+    told = [one for _, some in self.searched for one in some]
+    return [one for one in told if best_of(space, [one], limits) is not None]
+
 @patch
 def derive(self: ShortTraining, space: nn.Module, limits: list) -> dict:
     "The best network that was trained, within all limits. ValueError where none is, however often one asks."
-    told = [one for _, some in self.searched for one in some]
-    found = best_of(space, told, limits) or best_of(space, self.look(space, limits), limits)
+    if len(self._left(space, limits)) < min(self.parents, self.evaluations): self.look(space, limits)
+    found = max(self._left(space, limits), key=lambda one: one.score, default=None)
     if found is None: raise ValueError("none of the networks that were trained is within the limits and has a score")
     return found.arch
