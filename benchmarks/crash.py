@@ -345,7 +345,7 @@ def main():
     a.add_argument('--first', type=int, default=0, help='number of the first trial')
     a.add_argument('--mishaps', action='store_true', help='what else befalls a run, instead of kills')
     a.add_argument('--asked', help=argparse.SUPPRESS)  # what a process of torchrun is to do
-    a.add_argument('--into', default='crash', help='name of the CSV, or nothing for none')
+    a.add_argument('--into', default='crash_final', help='name of the CSV, or nothing for none')
     a = a.parse_args()
     if a.asked:
         return one_of_two(a.asked)
