@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['IntegerProgram']
 
-# %% ../../nbs/strategies/14_integer_program.ipynb #8ef5822c
+# %% ../../nbs/strategies/14_integer_program.ipynb #75a94f1b
 import math, torch, warnings
 from fastcore.basics import patch
 from scipy.stats import rankdata
 from torch import nn
 from ..arguments import number, whole
 from ..choices import decode, encode, structure
-from ..costs import CostModel, Fit, TooLarge, best_networks, every_pair, regression
+from ..costs import CostModel, Fit, Ranking, TooLarge, every_pair, regression
 from .black_box import BlackBox
 from .evolution import evolve
 from .filling import filling
 from ..training import seed_of
 
-# %% ../../nbs/strategies/14_integer_program.ipynb #f690c04e
+# %% ../../nbs/strategies/14_integer_program.ipynb #1a466969
 class IntegerProgram(BlackBox):
     "A sum over options, fitted to networks that were judged; its best networks within all budgets are judged next."
     def __init__(self,
@@ -40,6 +40,7 @@ def begin(self: IntegerProgram, space: nn.Module, limits: list, seed: int):
     self.told = {}  # row, as a tuple -> its score
     self.asked = {} # such rows, in the order in which they were asked for
     self.first = filling(space, limits, self.start, seed).tolist()
+    self.ranking = Ranking(space, limits)
 
 @patch
 def tell(self: IntegerProgram, archs: list, scores: list):
@@ -55,7 +56,7 @@ def worth(self: IntegerProgram) -> Fit:
     rows = torch.tensor(list(self.told), dtype=torch.long)
     return regression(self.space, rows, rankdata(scores) / len(scores), pairs, self.ridge, 'worth')
 
-# %% ../../nbs/strategies/14_integer_program.ipynb #bf1d3d30
+# %% ../../nbs/strategies/14_integer_program.ipynb #ced8a0d4
 @patch
 def _bred(self: IntegerProgram, worth: CostModel, n: int) -> list:
     "Good networks of a sum that were not asked for."
@@ -73,7 +74,7 @@ def _next(self: IntegerProgram, n: int) -> list:
         return [row for row in rows if tuple(row) not in self.asked][:n]
     worth = self.worth().model
     try:
-        found = best_networks(self.space, worth, self.limits, n, list(self.asked))
+        found = self.ranking.best(worth, n, list(self.asked))
     except TooLarge as why:
         warnings.warn(f"evolution asks for networks, not an integer programme: {why}")
         return self._bred(worth, n)
