@@ -2,7 +2,8 @@
 
 import math, sys
 from pathlib import Path
-import pytest
+import pytest, torch
+from nas_suite.front.origins import strategies
 from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
@@ -10,6 +11,7 @@ from nas_suite.strategies.ridge import Ridge
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tables import budgeted, nasbench201, nasbench_macro, reported, searched
+import scoreboard
 
 
 def means(table, make, limits, counts, seeds) -> list:
@@ -68,3 +70,23 @@ def test_each_network_is_asked_for_once_until_none_is_left(make):
     rows, _ = searched(table, make(), limits, fit + 50, batch=20)
     assert len(rows) == len(rows.unique(dim=0)) == fit
     assert (limits[0][0].batch(rows) <= limits[0][1]).all()
+
+
+def test_the_scoreboard_stops_where_nothing_can_change_and_takes_nothing_over_a_limit():
+    table = nasbench_macro()
+    case = scoreboard.Case(table, 'FLOPs 25%', budgeted(table, 0.25))
+    make, enough = scoreboard.searches()['localsearch'], case.known()['signal']
+    (early, asked), (to_the_end, more) = (
+        scoreboard.truths(case, 'localsearch', make, 1, signal) for signal in (enough, math.inf)
+    )
+    assert early == to_the_end and asked < more
+    seen, (cost, most) = case.seen(table.rows()), case.limits[0]
+    assert torch.equal(seen > -math.inf, cost.batch(table.rows()) <= most)
+    down, _ = scoreboard.truths(case, 'coordinatedescent', scoreboard.searches()['coordinatedescent'], 1, enough)
+    assert max(down) <= case.known()['best']
+
+
+def test_what_the_scoreboard_leaves_out_is_said():
+    said = {row['strategy'] for row in scoreboard.absent()}
+    assert said | set(scoreboard.searches()) == {*strategies(), 'random that fills', 'aging evolution'}
+    assert all(row['why'] for row in scoreboard.absent())
