@@ -48,7 +48,7 @@ def weight_step(space: nn.Module, selection: Selection,
         optimizer.step()
     return out.detach()
 
-# %% ../../nbs/strategies/01_steps.ipynb #c3f10dd5
+# %% ../../nbs/strategies/01_steps.ipynb #d8a4d4ee
 class Resting:
     "The weights and the statistics of a space, found once, that rest while its alphas are trained."
     def __init__(self, space: nn.Module):
@@ -68,6 +68,7 @@ def resting(space) -> Resting:
     "What is to rest of a space; a `Resting` is its own."
     return space if isinstance(space, Resting) else Resting(space)
 
+# %% ../../nbs/strategies/01_steps.ipynb #5bd60f9f
 def architecture_gradients(space, # The space that is run, or what is `resting` of it
     selection: Selection,
     loss, # function() -> Tensor that runs the space
