@@ -32,7 +32,10 @@ def clock_of(folder: Path, given: Path | None):
     space, shape = small_space(), (1, 32, 32)
     file = given or folder / 'latency.json'
     if file.exists():
-        return load_table(file, space, shape)
+        found = load_table(file, space, shape)
+        if not found.here():
+            raise SystemExit(f'{file} was measured elsewhere, or with other cores: nothing could be measured beside it')
+        return found
     measured = table(space, shape, rounds=100, calibrate=12, threads=sizes['threads'])
     folder.mkdir(parents=True, exist_ok=True)
     measured.save(folder)
