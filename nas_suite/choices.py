@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['selection', 'Choice', 'one_of', 'Option', 'Gates', 'Selection', 'selecting', 'no_number', 'keep_selection',
            'branches_of', 'Structure', 'structure', 'Choices', 'choices', 'roles', 'Place', 'is_complete', 'selected',
-           'Space', 'input_dtype', 'random_input', 'ByHand', 'active', 'canonical', 'encode', 'check_rows', 'decode',
-           'sample', 'largest', 'smallest', 'mutate', 'crossover', 'count', 'restrict', 'alphas', 'weights']
+           'Space', 'alphas', 'weights', 'input_dtype', 'random_input', 'ByHand', 'active', 'canonical', 'encode',
+           'check_rows', 'decode', 'sample', 'largest', 'smallest', 'mutate', 'crossover', 'count', 'restrict']
 
 # %% ../nbs/core/00_choices.ipynb #38670183
 import fnmatch, math, torch
@@ -448,6 +448,16 @@ class Space(nn.Module):
         with selected(self, arch):
             return super().__call__(*args, **kwargs)
 
+# %% ../nbs/core/00_choices.ipynb #b770565b
+def alphas(space) -> list:
+    "The architecture parameters of a space, one tensor a choice."
+    return [c.alpha for c in structure(space).choices]
+
+def weights(space) -> list:
+    "The parameters of a space that are not architecture parameters."
+    logits = set(alphas(space))
+    return [p for p in space.parameters() if p not in logits]
+
 # %% ../nbs/core/00_choices.ipynb #0bd6ff46
 def input_dtype(space: nn.Module) -> torch.dtype:
     "The type of what a space takes: its `input_dtype`, else that of its weights. ValueError if it is no type."
@@ -676,13 +686,3 @@ def restrict(
             keep = [found[name].index(o, name) for o in options]
             found[name].alive.zero_()[keep] = True
     return view
-
-# %% ../nbs/core/00_choices.ipynb #b770565b
-def alphas(space) -> list:
-    "The architecture parameters of a space, one tensor a choice."
-    return [c.alpha for c in structure(space).choices]
-
-def weights(space) -> list:
-    "The parameters of a space that are not architecture parameters."
-    logits = set(alphas(space))
-    return [p for p in space.parameters() if p not in logits]
