@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from ..choices import Choice, selection
 from .probing import Probe, Unselected
-from ..layers import Channels, Chosen, Concat, Either, Fixed
 from ..layers import concat, kept, most, scaled, size, values, variables, width_of
 
 # %% ../../nbs/costs/01_lengths.ipynb #37831a67
@@ -88,22 +87,7 @@ def total(lengths: list) -> Size:
     if any(p is None or isinstance(p, int) and p < 0 for p in parts): return unknown(value)
     return Size(value, 1, (unified(concat(*parts)),))
 
-# %% ../../nbs/costs/01_lengths.ipynb #fe12b9d2
-@patch
-def made(self: Channels): # of what, for widths that are put together in the same way wherever they are made
-    "Equal for widths of the same channels that were made alike."
-    return self
-@patch
-def made(self: Fixed): return self.total
-@patch
-def made(self: Chosen): return self.choice
-@patch
-def made(self: Either): return (self.choice, *(self.inner[i].made() for i in self.choice.survivors))
-@patch
-def made(self: Concat):
-    parts = [part.made() for part in self.inner]
-    return 'concat', sum(p for p in parts if isinstance(p, int)), *(p for p in parts if not isinstance(p, int))
-
+# %% ../../nbs/costs/01_lengths.ipynb #abc0ed2f
 def unified(width):
     "The space's own width where it has one that was made alike."
     return branch_now().known.setdefault(width_of(width).made(), width)

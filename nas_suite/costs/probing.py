@@ -11,7 +11,7 @@ from itertools import product
 from ..choices import Choice, Selection, selecting
 from ..layers import kept, values, variables
 
-# %% ../../nbs/costs/00_probing.ipynb #e99b9688
+# %% ../../nbs/costs/00_probing.ipynb #5c8e13e0
 class Unselected(Exception):
     "A variable is read that has no value yet."
     def __init__(self, var): self.var = var
@@ -19,7 +19,14 @@ class Unselected(Exception):
 class Probe(Selection):
     "A selection under which a choice, or a width made of several, that has no value raises `Unselected`."
     probing = True
-    def __missing__(self, var): raise Unselected(var)
+    def __missing__(self, var):
+        for known in self:
+            if _alike(known, var): return self[known]
+        raise Unselected(var)
+
+def _alike(a, b) -> bool:
+    "Whether two widths were made alike."
+    return not isinstance(a, Choice) and not isinstance(b, Choice) and a.made() == b.made()
 
 def _options(var): return var.survivors if isinstance(var, Choice) else values(var)
 
