@@ -296,7 +296,7 @@ def test_a_space_too_large_for_a_programme_is_bred(monkeypatch):
     def refuse(*_, **__):
         raise TooLarge('61,000 unknowns')
 
-    monkeypatch.setattr(integer_program, 'best_networks', refuse)
+    monkeypatch.setattr(integer_program.Ranking, 'best', refuse)
     with pytest.warns(UserWarning, match='evolution asks for networks'):
         told = driven(IntegerProgram(start=5), turns=4)
     rows = encode(told.space, [one.arch for one in told.told])

@@ -731,7 +731,8 @@ class Clock(LatencyTable):
     def here(self):
         return True
 
-    def measure(self, space, archs, **more):
+    def measure_pairs(self, pairs, **more):
+        archs = [arch for _, arch in pairs]
         self.seen += archs
         ms = [self(a) * self.factor(a, len(self.seen)) for a in archs]
         return [dict(latency_ms=v, latency_interval=[0.98 * v, 1.02 * v], raw_ms=v, warnings=[]) for v in ms]

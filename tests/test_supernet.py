@@ -349,7 +349,7 @@ def test_accuracy_is_that_of_the_calibrated_network_and_is_computed_once(monkeyp
         (lambda: Supernet(distill='soft'), 'distillation'),
         (lambda: Supernet(loss='x'), 'soft targets'),
         (lambda: Evolution(samples=5), 'samples'),
-        (lambda: Evolution(score='x'), 'predictor or accuracy'),
+        (lambda: Evolution(score='x'), 'predictor, accuracy'),
         (lambda: Evolution(parents=100), 'parents'),
     ],
 )
