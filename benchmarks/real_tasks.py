@@ -16,9 +16,6 @@ channels (in pictures: expansions and kernels) differ by two to four times, dept
 what a space reaches (in the upper half, as `default_space` has it), where a deep narrow network costs as much as a
 shallow wide one.
 
-CamVid comes last, for it cannot be run yet: the layers of a segmenter whose widths follow from sixteen choices are too
-many for a cost that is made layer by layer.
-
 Jobs are ordered so that what is there is of use: random networks with both seeds first (they say what a training seed
 is worth), then the hand-designed ones and one search of each strategy, then the rest in turn.
 Needs the shared data (NAS_SUITE_SHARED, default ../shared)."""
