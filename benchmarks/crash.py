@@ -1,10 +1,10 @@
-"""Searches killed at random moments in every phase, gone on with, and compared bit for bit with the same search undisturbed.
+"""Searches killed at random moments in every phase, gone on with, and compared bit for bit with the same search
+undisturbed.
 
 Every strategy on every task, on small data, by SIGKILL, SIGTERM and SIGINT in turns; each search ends with a final. A
 latency budget is among what is asked, by a clock that counts instead of a stop watch, so that measuring gives the same
 twice. Goes on from its CSV. `--mishaps` tries what else befalls a run: a full disk, a folder that is removed, two
-processes in it, a clock that goes back, one process of two that dies.
-"""
+processes in it, a clock that goes back, one process of two that dies."""
 
 import argparse, csv, errno, functools, json, os, random, resource, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path

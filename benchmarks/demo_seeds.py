@@ -1,6 +1,6 @@
-"""The demo for several seeds: the network found beside random ones of equal measured latency and the hand-designed one, scaled to the budget.
-Goes on where it was cut off. The latency table is measured once, and `--table` takes one that is there: it is the same
-machine for all seeds."""
+"""The demo for several seeds: the network found beside random ones of equal measured latency and the hand-designed one,
+scaled to the budget. Goes on where it was cut off. The latency table is measured once, and `--table` takes one that is
+there: it is the same machine for all seeds."""
 
 import argparse, csv, os, time, torch, warnings
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""Time and saved-for-backward bytes of a weight step and of an architecture step in each gradient mode, against training one fixed path.
-12 choices of 6 or 7 operators, 32 px, batch 64. The active path is the fixed one in all of them, the other path is drawn at random. The fixed path is drawn at random too, several times;
-below it the cheapest and dearest operators throughout."""
+"""Time and saved-for-backward bytes of a weight step and of an architecture step in each gradient mode, against
+training one fixed path. 12 choices of 6 or 7 operators, 32 px, batch 64. The active path is the fixed one in all of
+them, the other path is drawn at random. The fixed path is drawn at random too, several times; below it the cheapest and
+dearest operators throughout."""
 
 import argparse, random, statistics, time, torch
 from torch.nn import functional as F

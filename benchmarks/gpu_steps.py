@@ -1,7 +1,10 @@
-"""Training steps of search on a card, each beside the extracted network's own training step in the same run: a gated weight step on a drawn path, a gated
-architecture step on two paths, and a supernet step of the largest, the smallest and random networks. Time and peak memory, in benchmarks/results/gpu_steps.csv with the name of the device.
-Whole steps as a search makes them: the draw, forward, backward, the optimizer, prices and alphas. At most 8 minutes on a card.
---small: images of 32 pixels, batches of 2 and narrow networks on the CPU: what is left is the time of the host, which on a card runs ahead of it or holds it up."""
+"""Training steps of search on a card, each beside the extracted network's own training step in the same run: a gated
+weight step on a drawn path, a gated architecture step on two paths, and a supernet step of the largest, the smallest
+and random networks. Time and peak memory, in benchmarks/results/gpu_steps.csv with the name of the device. Whole steps
+as a search makes them: the draw, forward, backward, the optimizer, prices and alphas. At most 8 minutes on a card.
+
+--small: images of 32 pixels, batches of 2 and narrow networks on the CPU: what is left is the time of the host, which
+on a card runs ahead of it or holds it up."""
 
 import argparse, csv, random, statistics, torch
 from pathlib import Path

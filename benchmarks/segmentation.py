@@ -1,11 +1,20 @@
-"""Regularized search on CamVid at 180 x 240 pixels, one thread. Three parts, the first two continued where they were cut off:
+"""Regularized search on CamVid at 180 x 240 pixels, one thread. Three parts, the first two continued where they were
+cut off:
 
-ablation: regularizer (none, zero-one, entropy, SSR) under sigmoid weights with and without removal of options, SSR under softmax with it, and SSR that acts from the first architecture step on (`onset` .1 of the steps) rather than after 40 % of them, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and what its likeliest
-    network reaches with the same weights, before and after re-calibration; what the network within the budget reaches when it is trained anew; expected and real cost.
-networks: the search under a latency budget measured here, against five random networks of about the same measured latency, a network without choices whose depth and width fit, and an ENet-like one, all trained alike; mIoU and latency, side by side.
-cost: CPU time of a step of the search, at its beginning and when one network is left, against a step of training that network, in rounds side by side; and what autograd keeps of each.
+ablation: regularizer (none, zero-one, entropy, SSR) under sigmoid weights with and without removal of options, SSR
+under softmax with it, and SSR that acts from the first architecture step on (`onset` .1 of the steps) rather than after
+40 % of them, at one MACs budget. What is left undecided at the end, what the supernet reaches with its soft weights and
+what its likeliest
+    network reaches with the same weights, before and after re-calibration; what the network within the budget reaches
+when it is trained anew; expected and real cost.
+networks: the search under a latency budget measured here, against five random networks of about the same measured
+latency, a network without choices whose depth and width fit, and an ENet-like one, all trained alike; mIoU and latency,
+side by side.
+cost: CPU time of a step of the search, at its beginning and when one network is left, against a step of training that
+network, in rounds side by side; and what autograd keeps of each.
 
-The first two test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid (default ../shared)."""
+The first two test on `val`, and on `test` where the folder has it. Needs CamVid in NAS_SUITE_SHARED/data/camvid
+(default ../shared)."""
 
 import argparse, csv, json, os, resource, tempfile, time, torch
 from pathlib import Path

@@ -1,6 +1,10 @@
-"""A small EfficientTDNN supernet on real recordings (30 speakers; 18 to train on, 6 each for validation and testing): the equal error rate of fixed networks after each of the five stages; at the end of random networks, of random networks with
-widths that training never drew (the fine space), and of the networks found at three budgets, as they are and after a few epochs of their own, beside ECAPA-like networks of equal MACs trained alone for as many steps as the supernet. One seed a call; intervals are from a bootstrap over the 6 test speakers. Needs the shared data (NAS_SUITE_SHARED, default ../shared).
-The conditions of a recording are a cue in this set: the quietest tenth of the frames alone gives 23 % error; cepstral features with linear discriminant analysis give 18.8 %."""
+"""A small EfficientTDNN supernet on real recordings (30 speakers; 18 to train on, 6 each for validation and testing):
+the equal error rate of fixed networks after each of the five stages; at the end of random networks, of random networks
+with widths that training never drew (the fine space), and of the networks found at three budgets, as they are and after
+a few epochs of their own, beside ECAPA-like networks of equal MACs trained alone for as many steps as the supernet. One
+seed a call; intervals are from a bootstrap over the 6 test speakers. Needs the shared data (NAS_SUITE_SHARED, default
+../shared). The conditions of a recording are a cue in this set: the quietest tenth of the frames alone gives 23 %
+error; cepstral features with linear discriminant analysis give 18.8 %."""
 
 import argparse, csv, os, tempfile, time, torch
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What it costs that a network is a slice of a supernet: a training step, a batch of one, memory saved for backward, extraction, and an architecture's evaluation, each beside the same static network."""
+"""What it costs that a network is a slice of a supernet: a training step, a batch of one, memory saved for backward,
+extraction, and an architecture's evaluation, each beside the same static network."""
 
 import argparse, statistics, time, torch
 from torch import nn
