@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = ['ShortTrained', 'ShortTraining']
 
-# %% ../../nbs/strategies/23_short_training.ipynb #962c1827
+# %% ../../nbs/strategies/23_short_training.ipynb #524949e0
 import math, torch
 from einops import rearrange, reduce
 from fastcore.basics import patch
-from scipy.special import ndtri
-from scipy.stats import rankdata
 from torch import nn, Tensor
 from ..arguments import number, whole
 from ..choices import active, decode
 from ..extraction import extract
-from .bayesian import foretold, improvement, likeliest, process_of
-from .black_box import best_of
+from .bayesian import as_normal, gain, likeliest
+from .black_box import within
 from .filling import filling
 from .scores import Accuracy, ranked
 from .training_free import TrainingFree
@@ -59,7 +57,7 @@ def scored_by(self: ShortTraining, space: nn.Module, task, loop: Loop) -> ShortT
     "What networks of a space are scored by."
     return ShortTrained(space, task, self.passes, loop.device, loop.seed)
 
-# %% ../../nbs/strategies/23_short_training.ipynb #78da09e4
+# %% ../../nbs/strategies/23_short_training.ipynb #3ef5c18e
 _pool = 200 # Random networks that fill the budget, among which there is a choice
 
 @patch
@@ -82,10 +80,9 @@ def promising(self: ShortTraining, rows: list) -> list:
     "Rows, those first that are expected to improve most on what was trained."
     scores = torch.tensor(list(self.scored.values()))
     if scores.isfinite().sum() < 4: return rows
-    known, targets = torch.tensor(list(self.scored)), ndtri((rankdata(scores) - .5) / len(scores))
+    known, targets = torch.tensor(list(self.scored)), as_normal(scores)
     agreement, across = (_agreement(self.structure, each, known) for each in (known, torch.tensor(rows)))
-    promise = sum(weight * improvement(*foretold(process_of(kernel, agreement, targets), across), targets.max())
-                  for kernel, weight in likeliest(agreement, targets).items())
+    promise = gain(likeliest(agreement, targets), agreement, across, targets)
     return [rows[place] for place in (-promise).argsort(kind='stable')]
 
 @patch
@@ -95,12 +92,12 @@ def _children(self: ShortTraining, n: int) -> list:
     new = [list(row) for row in dict.fromkeys(map(tuple, rows)) if row not in self.scored]
     return self.promising(new) if new else []
 
-# %% ../../nbs/strategies/23_short_training.ipynb #16bd1f25
+# %% ../../nbs/strategies/23_short_training.ipynb #6a350a10
 @patch
 def _left(self: ShortTraining, space: nn.Module, limits: list) -> list:
     "What was trained, is within all limits and has a score."
     told = [one for _, some in self.searched for one in some]
-    return [one for one in told if best_of(space, [one], limits) is not None]
+    return within(space, told, limits)
 
 @patch
 def derive(self: ShortTraining, space: nn.Module, limits: list) -> dict:
