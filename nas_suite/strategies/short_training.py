@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['ShortTrained', 'ShortTraining']
 
-# %% ../../nbs/strategies/23_short_training.ipynb #524949e0
+# %% ../../nbs/strategies/23_short_training.ipynb #bd8ef7d2
 import math, torch
-from einops import rearrange, reduce
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..arguments import number, whole
-from ..choices import active, decode
+from ..choices import decode
 from ..extraction import extract
 from .bayesian import as_normal, gain, likeliest
 from .black_box import within
 from .filling import filling
+from .ridge import ones
 from .scores import Accuracy, ranked
 from .training_free import TrainingFree
 from ..training import Loop, NotFinite, anew, calibrated, fit
@@ -57,7 +57,7 @@ def scored_by(self: ShortTraining, space: nn.Module, task, loop: Loop) -> ShortT
     "What networks of a space are scored by."
     return ShortTrained(space, task, self.passes, loop.device, loop.seed)
 
-# %% ../../nbs/strategies/23_short_training.ipynb #3ef5c18e
+# %% ../../nbs/strategies/23_short_training.ipynb #47ae6a63
 _pool = 200 # Random networks that fill the budget, among which there is a choice
 
 @patch
@@ -71,9 +71,7 @@ def begin(self: ShortTraining, space: nn.Module, limits: list, seed: int):
 
 def _agreement(s, a: Tensor, b: Tensor):
     "In which part of the choices rows agree, those included that matter in neither: (N, D), (M, D) -> array (N, M)."
-    a, b = (torch.where(active(s, rows), rows, -1) for rows in (a, b))
-    same = rearrange(a, 'n choice -> n 1 choice') == rearrange(b, 'm choice -> 1 m choice')
-    return reduce(same.double(), 'n m choice -> n m', 'mean').numpy()
+    return (ones(s, a) @ ones(s, b).T).astype(float) / max(1, len(s.choices))
 
 @patch
 def promising(self: ShortTraining, rows: list) -> list:
