@@ -2,6 +2,7 @@
 
 import json, signal, subprocess, sys, types, warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -114,17 +115,23 @@ def test_help_lists_what_there_is(sh):
     assert all(name in sh('measure', '--help')[1] for name in plain)
 
 
-def test_the_doctor_names_what_is_missing(sh, monkeypatch, tmp_path):
-    from nas_suite.front import doctor
+@pytest.fixture
+def a_sound_and_a_broken_back_end():
+    "Instead of all others; `patch.dict` gives them back in their order, which messages name."
     from nas_suite.latency import Backend, backends
 
     def fails(*_):
         raise RuntimeError('no such\nthing')
 
-    for name in [*backends]:
-        monkeypatch.delitem(backends, name)
-    monkeypatch.setitem(backends, 'mine', Backend(lambda network, x: lambda: network(*x)))
-    monkeypatch.setitem(backends, 'broken', Backend(lambda network, x: fails))
+    sound = Backend(lambda network, x: lambda: network(*x))
+    with patch.dict(backends, dict(mine=sound, broken=Backend(lambda network, x: fails)), clear=True):
+        yield
+
+
+@pytest.mark.usefixtures('a_sound_and_a_broken_back_end')
+def test_the_doctor_names_what_is_missing(sh, monkeypatch, tmp_path):
+    from nas_suite.front import doctor
+
     monkeypatch.setattr(doctor, '_extras', dict(no_such_package='sun'))
     monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path / 'cache'))
     code, out, _ = sh('doctor', '--json')
