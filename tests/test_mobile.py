@@ -2,7 +2,7 @@
 
 import pytest, torch
 from torch import nn
-from nas_suite.choices import choices, count, decode, encode, largest, sample, smallest
+from nas_suite.choices import choices, count, decode, encode, largest, restrict, sample, smallest
 from nas_suite.costs import macs, params
 from nas_suite.extraction import check, extract
 from nas_suite.layers import Zero
@@ -96,6 +96,21 @@ def test_all_operators_begin_as_one_function():
     ) == len(ops)  # alike, not tied
 
 
+def test_fused_operators():
+    space = proxyless(
+        classes=10, image_size=16, widths=(16, 24), depths=(1, 2), last=32, kernels=[3], fused=[(3, 1), (5, 3)]
+    )
+    again = proxyless(**space.config)
+    assert [*choices(again)['blocks.2.mix.choice'].options] == ['mb3_k3', 'mb6_k3', 'fused1_k3', 'fused3_k5']
+    by_hand = mobilenet_v2_like(space)
+    assert {str(option) for option in by_hand.values()} == {'mb6_k3'}
+    block = space.blocks[3]
+    assert block.residual and not block.mix.ops['fused3_k5'](torch.randn(4, 24, 8, 8)).any()
+    block.mix.ops['fused1_k3'](torch.randn(4, 24, 8, 8)).sum().backward() # near the identity, and not stuck there
+    assert block.mix.ops['fused1_k3'].conv.bn.weight.grad.abs().min() > 0
+    assert mobilenet_v2_like(restrict(space, dict.fromkeys(choices(space), 'fused1_k3'))) is None
+
+
 def test_the_hand_designed_network():
     space = proxyless(0.5, image_size=32)
     arch = mobilenet_v2_like(space)
@@ -114,6 +129,8 @@ def test_the_hand_designed_network():
         (dict(kernels=()), 'at least one kernel'),
         (dict(strides=(1,)), 'one entry a stage'),
         (dict(expands=(0.5,)), 'expansion'),
+        (dict(fused=[(4, 1)]), 'odd'),
+        (dict(fused=[(3, 0.5)]), 'expansion of a fused'),
     ],
 )
 def test_bad_sizes(kwargs, what):
