@@ -393,7 +393,8 @@ def mobilenet_v2_like(space) -> dict:
         if choice.role == 'resolution':
             arch[name] = max(alive)
             continue
-        operators = [o for o in alive if isinstance(o, Option) and 'expand' in o.attributes and 'fused' not in o.attributes]
+        named = [o.attributes if isinstance(o, Option) else {} for o in alive]
+        operators = [o for o, what in zip(alive, named) if 'expand' in what and 'fused' not in what]
         if not operators: return None
         arch[name] = min(operators, key=lambda o: (-o.attributes['expand'], _from_three(o.attributes['kernel'])))
     return arch
