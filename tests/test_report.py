@@ -331,7 +331,10 @@ def test_the_found_network_is_compared_as_measured_beside_the_baselines(tmp_path
     run = read(write(tmp_path, **f))
     assert [r['name'] for r in rows(run)] == ['found', 'MobileNetV2-like', 'random 1']
     assert rows(run)[0]['latency_ms'] == 0.9 and run['result']['costs']['latency_ms'] == 0.8
-    assert 'side by side' in report(tmp_path).read_text()
+    text = report(tmp_path).read_text()
+    assert 'side by side' in text
+    assert 'at 0.900 ms</h1>' in text and '<b>0.900 ms</b>' in text  # one latency, in the headline and in the tile
+    assert met(run) == dict(latency_ms=False) and 'not met' in text  # by the interval of what was measured last
 
 
 def test_a_latency_budget_is_met_by_the_upper_end(tmp_path):

@@ -423,7 +423,7 @@ def space_html(run: dict) -> str:
     if table := space_table(run): return table_html(table)
     return f'<p class=note>{html.escape(why)}</p>' if (why := why_this_space(run.get('space') or {})) else ''
 
-# %% ../../nbs/front/24_page.ipynb #4f7e99da
+# %% ../../nbs/front/24_page.ipynb #b657a440
 _css = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1f2730;--soft:#5f6b78;--line:#e3e6ea;
   --accent:#2f6fd6;--good:#2c8a63;--bad:#c8423d}
@@ -455,7 +455,7 @@ h3{font-size:14px;margin:18px 0 6px;color:var(--soft);font-weight:600}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:7px 12px;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9em;overflow-wrap:break-word}
 th{color:var(--soft);font-weight:600;font-size:13px}
 tr.strong td{font-weight:650}
 tr.strong td:first-child{color:var(--accent)}
@@ -472,6 +472,21 @@ dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
 pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;overflow-x:auto;
   font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:0}
+@media(max-width:600px){
+  main{padding:22px 14px 40px}
+  h1{font-size:23px}
+  h2{font-size:17px;margin-top:34px}
+  .tiles{grid-template-columns:1fr 1fr;gap:10px;margin-top:18px}
+  .tile{padding:10px 12px}
+  .tile b{font-size:21px}
+  th,td{padding:6px 8px;font-size:13px}
+  th:first-child,td:first-child{min-width:7.5em;position:sticky;left:0;background:var(--bg)}
+  figure{padding:12px 10px 10px;overflow-x:auto}
+  figure svg{width:auto;min-width:600px;max-height:none}
+  figure.narrow svg{min-width:440px}
+  figcaption{position:sticky;left:0}
+  .two{grid-template-columns:1fr}
+}
 @media print{body{background:#fff}figure,.tile{break-inside:avoid}}
 """
 

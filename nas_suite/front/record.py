@@ -101,7 +101,7 @@ def cost_names(run: dict) -> list:
     limits = [name for name in run['config'].get('budget') or {}]
     return [*limits, *(name for name in every if name not in limits)]
 
-# %% ../../nbs/front/21_record.ipynb #ff15e646
+# %% ../../nbs/front/21_record.ipynb #21a610ce
 @dataclass
 class Cost:
     "What is known of one cost of one network."
@@ -136,37 +136,40 @@ def cost_of(run: dict, name: str, row: dict) -> Cost:
     limit, value = (run['config'].get('budget') or {}).get(name), row.get(name) if is_known(row.get(name)) else None
     return Cost(name, label_of(run, name), unit_of(run, name), value, limit=limit, **more)
 
-def costs(run: dict) -> list:
-    "What is known of each cost of the network found."
-    found = run['result'].get('costs') or {}
-    return [cost for name in cost_names(run) if is_known((cost := cost_of(run, name, found)).value)]
-
-# %% ../../nbs/front/21_record.ipynb #dfad2f71
-def met(run: dict) -> dict: # Name of a cost -> True or False
-    "Whether each budget is met; what lies in an interval is if its upper end is."
-    found = run['result'].get('costs') or {}
-    answers = {name: cost_of(run, name, found).met for name in run['config'].get('budget') or {}}
-    return {name: answer for name, answer in answers.items() if answer is not None}
-
-# %% ../../nbs/front/21_record.ipynb #6187dd9f
-def _known_entries(run: dict, row: dict) -> dict:
-    "The entries of a row that are costs, or say more of one."
-    names = cost_names(run)
-    intervals = [f'{stem(name)}_interval' for name in names]
-    return {name: row.get(name) for name in [*names, *intervals] if name in names or name in row}
-
 def _again(run: dict) -> dict:
     "What was measured of the found network beside the baselines."
     row = next((row for row in run['baselines'] if row.get('name') == 'found'), {})
     timed = [name for name in cost_names(run) if f'{stem(name)}_interval' in row]
     return {entry: row[entry] for name in timed for entry in (name, f'{stem(name)}_interval')}
 
+def _spent(run: dict) -> dict:
+    "What the network found costs, by one measurement everywhere: the last one."
+    return (run['result'].get('costs') or {}) | _again(run)
+
+def costs(run: dict) -> list:
+    "What is known of each cost of the network found."
+    found = _spent(run)
+    return [cost for name in cost_names(run) if is_known((cost := cost_of(run, name, found)).value)]
+
+# %% ../../nbs/front/21_record.ipynb #b70a55b9
+def met(run: dict) -> dict: # Name of a cost -> True or False
+    "Whether each budget is met; what lies in an interval is if its upper end is."
+    found = _spent(run)
+    answers = {name: cost_of(run, name, found).met for name in run['config'].get('budget') or {}}
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+# %% ../../nbs/front/21_record.ipynb #f1bfa8fb
+def _known_entries(run: dict, row: dict) -> dict:
+    "The entries of a row that are costs, or say more of one."
+    names = cost_names(run)
+    intervals = [f'{stem(name)}_interval' for name in names]
+    return {name: row.get(name) for name in [*names, *intervals] if name in names or name in row}
+
 def rows(run: dict) -> list: # Dicts with name, score, and each cost and its interval by name
     "The found network, then the baselines."
     metric, found = metric_name(run), []
     if run['result']:
-        mine = (run['result'].get('costs') or {}) | _again(run)
-        found.append(dict(name='found', score=last_metrics(run).get(metric)) | _known_entries(run, mine))
+        found.append(dict(name='found', score=last_metrics(run).get(metric)) | _known_entries(run, _spent(run)))
     others = [row for row in run['baselines'] if row.get('name') != 'found']
     return found + [dict(name=row.get('name'), score=row.get(metric)) | _known_entries(run, row) for row in others]
 
