@@ -1,12 +1,12 @@
 """What a person hands to a public function, and cannot be, is refused in one line before anything is computed: budgets,
 architectures, numbers and files, from Python; tests/test_fuzz.py does the same for the commands."""
 
-import copy, math
+import copy, importlib, inspect, math, pkgutil
 from functools import cache
 
 import numpy as np, pytest, torch
 from test_fuzz import nothing_long  # noqa: F401
-from nas_suite import search
+from nas_suite import search, strategies
 from nas_suite.choices import encode, restrict, smallest
 from nas_suite.costs import macs
 from nas_suite.extraction import extract
@@ -14,11 +14,14 @@ from nas_suite.latency import read_table
 from nas_suite.networks import build, describe
 from nas_suite.report import read
 from nas_suite.spaces.mobile import proxyless
+from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.regularized import Regularized
-from nas_suite.strategies.supernet import Supernet, sandwich
+from nas_suite.strategies.supernet import Stage, Supernet, sandwich
 from nas_suite.tasks.classification import classification
+from nas_suite.tasks.segmentation import segmentation
+from nas_suite.tasks.speaker import speaker
 from nas_suite.training import fit, load_checkpoint
 
 
@@ -131,6 +134,48 @@ COUNTED = {
 @pytest.mark.parametrize('name', COUNTED)
 def test_numbers(name, value, nothing_long):  # noqa: F811
     refused(lambda: COUNTED[name](value))
+
+
+def kinds(kind=Strategy):
+    "All strategies of the package, found by looking."
+    if kind is Strategy:
+        for module in pkgutil.iter_modules(strategies.__path__):
+            importlib.import_module(f'nas_suite.strategies.{module.name}')
+    found = [each for each in kind.__subclasses__() if each.__module__.startswith('nas_suite.')]
+    return found + [below for each in found for below in kinds(each)]
+
+
+SETTINGS = {(kind.__name__, name): kind for kind in kinds() for name in inspect.signature(kind).parameters}
+
+
+@pytest.mark.parametrize('name', SETTINGS, ids='-'.join)
+def test_every_setting_of_every_strategy_when_it_is_made(name):
+    "No setting waits for a search to be looked at."
+    for wrong in (math.nan, math.inf, -1, -1e9, 'x', object(), 10**400, [3]):
+        refused(lambda: SETTINGS[name](**{name[1]: wrong}))
+
+
+OF_TASKS = {
+    classification: ['valid', 'seed', 'shared', 'mean', 'smoothing', 'shift', 'flip'],
+    segmentation: ['valid', 'seed', 'shared', 'weighted', 'shift', 'flip', 'batch_size'],
+    speaker: ['valid', 'seed', 'seconds', 'held', 'bands', 'disturb', 'noise', 'embedding', 'margin', 'scale', 'ramp'],
+}
+
+
+@pytest.mark.parametrize('task, name', [(task, name) for task, names in OF_TASKS.items() for name in names])
+def test_settings_of_tasks(task, name):
+    "Before data are read."
+    for value in (math.nan, -1, 'x'):
+        if (name, value) not in (('noise', 'x'),):
+            refused(lambda: task('no such data', **{name: value}), name)
+    refused(lambda: task('no such data', shfit=1), "no setting 'shfit'")
+
+
+def test_stages_of_a_supernet():
+    refused(lambda: Supernet([3]), 'stages is a list of')
+    refused(lambda: Supernet('sandwich'), 'stages is a list of')
+    refused(lambda: Stage('a', ['zero'], 1), 'to is a dict')
+    refused(lambda: Stage('a', {}, 1, sort='yes'), 'sort is True or False')
 
 
 WORDS = ['', 'x', 'Cpu ', 'cuda:99', 3, [], 'meta']

@@ -502,7 +502,7 @@ def test_bad_files_are_known_before_training(tmp_path):
     (root / 't.txt').write_text('1 voice000/00.wav voice000/01.wav\n0 voice000/01.wav voice001/00.wav\n')
     with pytest.raises(ValueError, match='1 of 3 recordings of the trials.*silent.*00.wav'):
         speaker(root, root / 't.txt')
-    with pytest.raises(ValueError, match='p_target is between 0 and 1'):
+    with pytest.raises(ValueError, match='p_target is out of range: 2.0; it is a number, above 0, below 1'):
         tiny_task(p_target=2.0)
     with pytest.raises(ValueError, match='of which 1 count'):
         as_norm(torch.zeros(1), torch.ones(1, 4), torch.ones(1, 4), torch.randn(5, 4), top=1)

@@ -9,12 +9,18 @@ __all__ = ['LatencyAwareLoss', 'ascend']
 import math, torch
 from fastcore.basics import patch
 from torch import nn, Tensor
+from ..arguments import among, given, number, positive, whole
 from .models import CostModel, feasible
 
 # %% ../../nbs/costs/07_loss.ipynb #6f13283e
 class LatencyAwareLoss(nn.Module):
     "Adds to a task's loss what the expected cost is worth against a budget. ValueError where no architecture meets it."
     forms = dict(constrained=100., hinge=1., linear=.1, power=.6, log=.3) # and the default strength of each
+    @classmethod
+    def checked(cls, form: str, strength: float = None, name: str = 'strength') -> tuple:
+        "A form and its strength, None for the default; `name`: what the strength is called. ValueError for others."
+        return among(form, cls.forms, 'form of the loss', 'forms'), given(number, name, strength, least=0)
+
     def __init__(self,
         cost: CostModel, budget, # The most it may cost: a number or a string such as '50M'
         form: str = 'constrained',
@@ -23,13 +29,12 @@ class LatencyAwareLoss(nn.Module):
         steps: int = 1000 # Of the architecture in a search: what the rate of the price of `constrained` suits
     ):
         super().__init__()
-        if form not in self.forms:
-            raise ValueError(f"there is no form {form!r} of the loss; the forms are {', '.join(self.forms)}")
-        self.cost, self.budget, self.form, self.scale = cost, feasible(cost, budget), form, scale
+        self.form, strength = self.checked(form, strength)
+        self.cost, self.budget, self.scale = cost, feasible(cost, budget), positive('scale', scale)
         self.strength = self.forms[form] if strength is None else strength
         if form == 'log' and (low := min(cost.cheapest()[0], self.budget)) <= 1:
             raise ValueError(f"the log form needs costs above 1; found {low:g}: choose another unit or form")
-        self.steps = steps
+        self.steps = whole('steps', steps, 1)
         for name in ('multiplier', 'before', 'unit'):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
     def extra_repr(self): return f"{self.cost.name} <= {self.budget:g}, form={self.form!r}, strength={self.strength}"

@@ -98,6 +98,8 @@ class Gated(Strategy):
         self.warmup = number('warmup', self.warmup, 0, below=1)
         self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
         self.entropy_left = number('entropy_left', self.entropy_left, above=0, most=1)
+        self.weight_decay = number('weight_decay', self.weight_decay, 0)
+        self.form, self.strength = LatencyAwareLoss.checked(self.form, self.strength)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
         "The most probable architecture at the budget, within all limits; ValueError if there is none."

@@ -10,7 +10,7 @@ import math, torch, warnings
 from fastcore.basics import patch
 from scipy.stats import rankdata
 from torch import nn
-from ..arguments import number, whole
+from ..arguments import number, switch, whole
 from ..choices import decode, encode, structure
 from ..costs import CostModel, Fit, Ranking, TooLarge, every_pair, regression
 from .black_box import BlackBox
@@ -31,7 +31,8 @@ class IntegerProgram(BlackBox):
         supernet=None # How weights are trained otherwise: a `Supernet`, or its settings
     ):
         super().__init__(epochs, evaluations, batch, supernet)
-        self.start, self.pairs, self.ridge = whole('start', start, 2), bool(pairs), number('ridge', ridge, above=0)
+        self.start, self.pairs = whole('start', start, 2), switch('pairs', pairs)
+        self.ridge = number('ridge', ridge, above=0)
 
 @patch
 def begin(self: IntegerProgram, space: nn.Module, limits: list, seed: int):

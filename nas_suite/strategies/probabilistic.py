@@ -9,7 +9,7 @@ __all__ = ['Probabilistic', 'noted']
 import math, torch
 from fastcore.basics import patch
 from torch import nn, Tensor
-from ..arguments import among, given, number, positive, whole
+from ..arguments import given, number, positive, whole
 from ..choices import selecting, structure
 from ..costs import LatencyAwareLoss
 from ..relaxation import entropy, probabilities
@@ -44,8 +44,7 @@ class Probabilistic(BlackBox):
         self.alpha_lr, self.rate = given(positive, 'alpha_lr', alpha_lr), positive('rate', rate)
         self.temperature = given(positive, 'temperature', temperature)
         self.weight_decay = number('weight_decay', weight_decay, 0)
-        self.form = among(form, LatencyAwareLoss.forms, 'form', 'forms')
-        self.strength = given(positive, 'strength', strength)
+        self.form, self.strength = LatencyAwareLoss.checked(form, strength)
 
 @patch
 def config(self: Probabilistic) -> dict:

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn, Tensor
-from ..arguments import given, number, positive, whole
+from ..arguments import given, number, positive, switch, whole
 from ..choices import Structure, active, alphas, choices, encode, restrict, roles, structure, weights
 from ..costs import LatencyAwareLoss, ascend
 from ..relaxation import (entropies, entropy, normalisations, probabilities, reachable, regularization,
@@ -163,9 +163,11 @@ class Regularized(Strategy):
     budget_strength: float = None
 
     def __post_init__(self):
-        self.strength = dict(self.strength or {})
         self._check_words()
         self._check_numbers()
+        self.held = switch('held', self.held)
+        decided = LatencyAwareLoss.checked(self.budget_form, self.budget_strength, 'budget_strength')
+        self.budget_form, self.budget_strength = decided
 
     def _check_numbers(self):
         self.epochs, self.shrinks = whole('epochs', self.epochs, 1), whole('shrinks', self.shrinks)
@@ -173,7 +175,9 @@ class Regularized(Strategy):
         self.threshold, self.onset = number('threshold', self.threshold, 0, below=1), number('onset', self.onset, 0, 1)
         self.warmup = number('warmup', self.warmup, 0, below=1)
         self.force = number('force', self.force, above=self.warmup, most=1)
-        self.alpha_lr = given(positive, 'alpha_lr', self.alpha_lr)
+        self.alpha_lr, self.clip = given(positive, 'alpha_lr', self.alpha_lr), positive('clip', self.clip)
+        self.weight_decay = number('weight_decay', self.weight_decay, 0)
+        self.alpha_decay = number('alpha_decay', self.alpha_decay, 0)
 
     def derive(self, space: nn.Module, limits: list) -> dict:
         """The network that is left; where it is not within the limits, or leaves them unused, the likeliest one that
@@ -190,8 +194,13 @@ class Regularized(Strategy):
 def _check_words(self: Regularized):
     roles = [role for level in levels for role in level]
     words = [('regularizer', self.regularizer, regularizers), ('weights', self.weights, normalisations)]
+    if not isinstance(self.strength, dict | None):
+        raise ValueError(f"strength is a dict of roles and the weight of the regularizer; found {self.strength!r}")
+    self.strength = self.strength or {}
     for what,word,known in words + [('role', role, roles) for role in self.strength]:
-        if word not in known: raise ValueError(f"there is no {what} {word!r}; they are {', '.join(known)}")
+        if not isinstance(word, str) or word not in known:
+            raise ValueError(f"there is no {what} {word!r}; they are {', '.join(known)}")
+    self.strength = {role: number(f'the strength of {role}', by, 0) for role,by in self.strength.items()}
 
 # %% ../../nbs/strategies/05_regularized.ipynb #97a14257
 @dataclass

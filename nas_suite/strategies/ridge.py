@@ -11,7 +11,7 @@ import numpy as np
 from fastcore.basics import patch
 from scipy.stats import rankdata
 from torch import nn, Tensor
-from ..arguments import among, number, whole
+from ..arguments import among, number, switch, whole
 from ..choices import Structure, active, decode, encode, structure
 from .black_box import BlackBox
 from .filling import Supply
@@ -125,7 +125,7 @@ class Ridge(BlackBox):
     ):
         super().__init__(epochs, evaluations, batch, supernet)
         self.features = among(features, ('options', 'pairs'), 'kind of features', 'kinds of features')
-        self.ranks, self.penalty = bool(ranks), number('penalty', penalty, above=0)
+        self.ranks, self.penalty = switch('ranks', ranks), number('penalty', penalty, above=0)
         self.start, self.used = whole('start', start, 1), number('used', used, least=0, most=1)
 
     def begin(self, space: nn.Module, limits: list, seed: int):

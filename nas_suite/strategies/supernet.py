@@ -17,7 +17,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
-from ..arguments import number, positive, whole
+from ..arguments import among, number, positive, switch, whole
 from ..choices import (
     Gates, Structure, canonical, choices, decode, largest, restrict, roles, sample, selected, smallest, structure)
 from ..extraction import extract
@@ -41,6 +41,9 @@ class Stage:
     def __post_init__(self):
         self.epochs, self.lr = positive('epochs', self.epochs), positive('lr', self.lr)
         self.subnets, self.warmup = whole('subnets', self.subnets), number('warmup', self.warmup, 0, 1)
+        self.sort = switch('sort', self.sort)
+        if not isinstance(self.to, dict):
+            raise ValueError(f"to is a dict of choices and the options that are alive; found {self.to!r}")
 
 # %% ../../nbs/strategies/03_supernet.ipynb #941702ac
 _shrinking = dict(kernel='kernel', dilation='kernel', depth='depth', width='width') # role -> the stage that lets it in
@@ -171,10 +174,11 @@ class Supernet:
             raise ValueError(f"there is no distillation {distill!r}; it is in-place, teacher or none")
         if distill == 'in-place' and rule != 'sandwich':
             raise ValueError("in-place distillation needs the sandwich rule, which trains the largest in each step")
-        if loss not in distillation:
-            raise ValueError(f"there is no distillation by {loss!r}; it is by {' or '.join(distillation)}")
+        among(loss, distillation, 'distillation by', 'distillations')
         optimizer_named(optimizer)
         stages = sandwich(epochs) if stages is None else stages
+        if not isinstance(stages, (list, tuple)) or not all(isinstance(stage, (Stage, dict)) for stage in stages):
+            raise ValueError(f"stages is a list of `Stage`, or of their settings; found {stages!r}")
         self.stages = [stage if isinstance(stage, Stage) else Stage(**stage) for stage in stages]
         if not self.stages: raise ValueError("training needs at least one stage; found none")
         self.rule, self.distill, self.loss = rule, distill, loss

@@ -7,7 +7,7 @@ __all__ = ['Metric', 'Task', 'joined', 'kind_of', 'Use', 'seeded_weights', 'labe
            'parted', 'windows']
 
 # %% ../../nbs/tasks/00_base.ipynb #b8ce0d69
-import importlib, math, re, sys, torch
+import importlib, inspect, math, re, sys, torch
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from torch import nn, Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from .. import training
+from ..arguments import as_number
 from ..latency.measuring import evaluating
 
 # %% ../../nbs/tasks/00_base.ipynb #db6fe323
@@ -57,6 +58,7 @@ class Task:
     batch_size = 64     # Of training, where nothing else is said
     recipe = dict(lr=.1, optimizer='sgd') # Of `fit`, where a network is trained from nothing
     of_data = 'train', 'valid'  # Those of its facts that change with the items alone
+    checks = {} # Name of a setting -> what looks at it: function(name, value) -> the value, or a ValueError
 
     @property
     def held(self) -> Dataset:
@@ -72,6 +74,15 @@ class Task:
     def held_back(self) -> float:
         "The share of that which weights never see while a search goes on."
         return len(self.valid) / max(1, len(self.train) + len(self.valid))
+
+# %% ../../nbs/tasks/00_base.ipynb #208cfefb
+@patch(cls_method=True)
+def checked(cls: Task, settings: dict) -> dict:
+    "Settings as they are kept. ValueError, by name, for the first that there is not, or that cannot be."
+    known = inspect.signature(cls).parameters
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(f"there is no setting {unknown[0]!r} of {cls.__name__}; they are {', '.join(known)}")
+    return settings | {name: check(name, settings[name]) for name, check in cls.checks.items() if name in settings}
 
 # %% ../../nbs/tasks/00_base.ipynb #cc4314b8
 def joined(*parts) -> Dataset:
@@ -253,7 +264,7 @@ def halves(dataset, share: float = .5, seed: int = 0,
 # %% ../../nbs/tasks/00_base.ipynb #0c32a898
 def check_share(valid: float):
     "ValueError for a share of the training data that is none; None is left to `parted`."
-    if valid is None or 0 < valid < 1: return
+    if valid is None or 0 < (as_number(valid) or 0) < 1: return
     raise ValueError(f"valid is a share of the training data between 0 and 1; found {valid}")
 
 def parted(dataset,

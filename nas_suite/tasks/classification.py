@@ -8,6 +8,7 @@ __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'cl
 # %% ../../nbs/tasks/01_classification.ipynb #475a4f91
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from einops import rearrange
 from fastcore.basics import patch
@@ -19,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import functional as T
 from data_recipes import cifar10, cluttered_digits, digits, image_folder, pictures
 from data_recipes.files import digest_of
-from ..arguments import of_no_use
+from ..arguments import number, of_no_use, switch, whole
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
 from ..spaces.sizing import Size, chosen
 from .base import (
@@ -78,11 +79,13 @@ class Classification(Task):
     made: dict = field(default_factory=dict)  # What `classification` made it from
     metric = Metric('accuracy')
     of_data = 'train', 'valid', 'files'
+    checks = dict(smoothing=partial(number, least=0, below=1), shift=whole, flip=switch)
 
     def __post_init__(self):
         if self.names is None: self.names = [str(label) for label in range(self.classes)]
         if len(self.names) != self.classes:
             raise ValueError(f"each of the {self.classes} classes has a name; found {', '.join(map(str, self.names))}")
+        vars(self).update(self.checked(vars(self)))
 
 # %% ../../nbs/tasks/01_classification.ipynb #939dba3b
 @patch
@@ -195,6 +198,8 @@ def classification(
 ) -> Classification:
     "An image classification task. ValueError for data that is missing or not of this form."
     check_share(valid)
+    seed, shared, settings = whole('seed', seed), switch('shared', shared), Classification.checked(settings)
+    if (mean is None) != (std is None): raise ValueError("mean and std are what images were normalised by: give both")
     is_folder = isinstance(data, (str, Path)) and data not in comes_with_us
     if not is_folder:
         of_no_use("is what images of a folder are resized to, and these have a size", image_size=image_size)

@@ -8,6 +8,7 @@ __all__ = ['patch_pixels', 'distinct', 'Segmentation', 'alike', 'segmentation']
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #42ee8792
 import json, math, warnings, torch
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from einops import rearrange
 from fastcore.basics import patch
@@ -18,6 +19,7 @@ from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
 from data_recipes.files import digest_of
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored
+from ...arguments import switch, whole
 from ...latency.measuring import evaluating
 from ...spaces.segmenter import small_segmenter, ssr_segmenter
 from ...spaces.sizing import Size, chosen
@@ -54,10 +56,12 @@ class Segmentation(Task):
     metric = Metric('miou')
     recipe = dict(lr=.01, optimizer='adam')  # Better here than SGD: "Which optimizer", in the page on the loop
     of_data = 'train', 'valid', 'tested', 'weights', 'files'
+    checks = dict(shift=whole, flip=switch, batch_size=partial(whole, least=1))
 
     def __post_init__(self):
         if self.weights is None: self.weights = torch.ones(self.classes)
         if self.palette is None: self.palette = distinct(self.classes)
+        vars(self).update(self.checked(vars(self)))
 
     @property
     def classes(self) -> int:
@@ -257,6 +261,8 @@ def segmentation(
 ) -> Segmentation:
     "A segmentation task. ValueError, naming the file, for data that is missing or not of this form."
     check_share(valid)
+    seed, shared, weighted = whole('seed', seed), switch('shared', shared), switch('weighted', weighted)
+    settings = Segmentation.checked(settings)
     found, label = _parts(data, _checked_size(image_size), classes, seed)
     held, names = 'test' if 'test' in found else 'val', found['classes']
     given = None if classes is None else segmentation_folders.class_list(classes)

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 from data_recipes import speaker_folders, synthetic_voices, voxceleb
 from ...spaces.sizing import Size, chosen
 from ...spaces.tdnn import efficient_tdnn, small_tdnn
-from ...arguments import of_no_use
+from ...arguments import as_number, given, number, of_no_use, place, positive, switch, whole
 from ..base import Metric, Task, seeded_weights
 from .audio import Recordings
 from .disturbances import Disturb
 from .embedding import Trials, embeddings
 from .features import LogMel
 from .losses import CosineHead, margin_loss
-from .trials import check_costs, equal_error_rate, interval, min_dcf, outline
+from .trials import equal_error_rate, interval, min_dcf, outline
 
 # %% ../../../nbs/tasks/speaker/06_task.ipynb #7cc41371
 @dataclass
@@ -46,8 +46,13 @@ class Speaker(Task):
     made: dict = field(default_factory=dict)  # What `speaker` made it from
     metric = Metric('eer', larger_is_better=False)
     of_data = 'train', 'valid', 'recordings'
+    checks = dict(
+        embedding=partial(whole, least=1), margin=partial(number, least=0), scale=positive,
+        ramp=partial(number, least=0, most=1), p_target=partial(number, above=0, below=1), c_miss=positive,
+        c_fa=positive)
 
-    def __post_init__(self): check_costs(self.p_target, self.c_miss, self.c_fa)
+    def __post_init__(self):
+        vars(self).update(self.checked(vars(self)))
 
     @property
     def classes(self) -> int:
@@ -159,12 +164,14 @@ def _loaded(data, trials, seed) -> tuple:
     return found, Path(data).name
 
 # %% ../../../nbs/tasks/speaker/06_task.ipynb #58c25ba4
+def _check_valid(valid):
+    "ValueError for validation speakers that are neither a share nor names."
+    if isinstance(valid, (list, tuple, set)) or 0 < (as_number(valid) or 0) < 1: return
+    raise ValueError(f"valid is a share of the training speakers between 0 and 1, or their names; found {valid!r}")
+
 def _chosen(names: list, valid, seed: int) -> set:
     "Validation speakers: a share of the names, drawn, or those that are named."
-    if isinstance(valid, (int, float)):
-        if not 0 < valid < 1:
-            raise ValueError("valid is a share of the training speakers between 0 and 1, or their names; "
-                             f"found {valid}")
+    if as_number(valid) is not None:
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
         return {names[i] for i in order[:min(100, max(2, round(valid*len(names))))]}
     if wrong := set(valid) - set(names):
@@ -224,12 +231,17 @@ def speaker(
     "A speaker verification task. ValueError for data that is missing or not of this form, or a speaker in two parts."
     is_folder = isinstance(data, (str, Path)) and data != 'synthetic voices'
     if not is_folder: of_no_use("is what is judged of a folder, and these data have trials of their own", trials=trials)
+    disturb = switch('disturb', disturb)
     if not disturb: of_no_use("is what crops are disturbed by, and disturb is False", noise=noise, rooms=rooms)
+    seconds, held, seed = positive('seconds', seconds), number('held', held, 0, below=1), whole('seed', seed)
+    settings = Speaker.checked(settings)
+    bands, noise, rooms = whole('bands', bands, 1), given(place, 'noise', noise), given(place, 'rooms', rooms)
+    _check_valid(valid)
     front = LogMel(bands) if front is None else front
     disturbances = Disturb(noise, rooms, rate=front.rate) if disturb else None # folders that are not there, at once
     found, label = _loaded(data, trials, seed)
     made = dict(data=label if isinstance(data, str) and label == data else None, seed=seed, held_share=held,
-                share=valid if isinstance(valid, (int, float)) else sorted(valid))
+                share=sorted(valid) if as_number(valid) is None else valid)
     train, who, waves, pairs = list(found['train']), dict(found['speakers']), found.get('waves'), found.get('valid')
     _check_speakers({speaker for _, speaker in train}, found['trials'], who)
     if pairs is None:
