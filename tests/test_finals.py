@@ -1,7 +1,9 @@
 "The final: candidates fill the budget, its cost is bounded, evidence beats a ranking that is wrong, and it goes on where it was cut off."
 
 import json, math, shutil, warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 import pytest, torch
@@ -24,7 +26,7 @@ from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.training_free import looked_at, untrained, voices
 from nas_suite.tasks.base import Metric
 from nas_suite.tasks.classification import classification
-from nas_suite.training import NotFinite
+from nas_suite.training import Loop, NotFinite
 from test_search import mobile, pair, same_run, shape
 
 # ---------------------------------------------------------------- candidates
@@ -263,6 +265,20 @@ def test_a_run_that_ends_again_and_again_in_its_final_goes_on_bit_for_bit(held, 
     go(folder)
     same_run(held.run_dir, folder)
     assert json.loads((folder / 'finals.json').read_text()) == held.finals
+
+
+def test_workers_train_the_same_candidates(held, tmp_path, unwritten, monkeypatch):
+    "Of the final alone: what is before it is taken over. Here nothing is trained but by workers."
+    folder = tmp_path / 'run'
+    shutil.copytree(held.run_dir, folder, ignore=shutil.ignore_patterns('finals.json', 'cand*', 'inh*', 'ent*', 'scores*'))
+    for name in ('arch', 'result', 'costs', 'metrics'):
+        (folder / f'{name}.json').unlink()
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    steps_here, plain = [], Loop.descend
+    monkeypatch.setattr(Loop, 'descend', lambda self, *of: steps_here.append(1) or plain(self, *of))
+    with ProcessPoolExecutor(2, mp_context=get_context('fork')) as two:
+        found = go(folder, executor=two)
+    assert found.finals == held.finals and not steps_here
 
 
 def test_without_finalists_a_search_hands_out_what_it_derives(tmp_path):

@@ -6,7 +6,7 @@
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
            'fresh', 'settled_weights', 'recipe_of', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #6d3ff617
+# %% ../../nbs/front/05_search.ipynb #3195c37d
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -33,8 +33,8 @@ from ..strategies.base import Strategy, Trained, given_back
 from ..strategies.finals import Final, Hands, Plan, judging, planned, shortest
 from ..strategies.training_free import looked_at, untrained
 from ..tasks.base import Task
-from ..training import (Loop, NotFinite, calibrated, fit, load_checkpoint, log_functions, precisions,
-                                save_checkpoint, seeded)
+from ..training import (Loop, NotFinite, calibrated, executor_given, fit, load_checkpoint, log_functions,
+                                precisions, save_checkpoint, seeded)
 
 # %% ../../nbs/front/05_search.ipynb #b6aa79c3
 def strategy_named(strategy, **settings) -> Strategy:
@@ -75,7 +75,7 @@ def space_given(space) -> nn.Module:
     raise ValueError(f"there is no choice in this {type(space).__name__}: a space has one or more, made by one_of, or "
                      "in elastic layers")
 
-# %% ../../nbs/front/05_search.ipynb #c28ba735
+# %% ../../nbs/front/05_search.ipynb #d7646ef6
 @dataclass
 class How:
     "How a search goes: everything but its space, task, strategy and budget. ValueError, by name, for what cannot be."
@@ -94,6 +94,7 @@ class How:
     loggers: object = ()
     progress: bool = True
     allow_changed_data: bool = False
+    executor: object = None
 
     def __post_init__(self):
         self.seed, self.batch = whole('seed', self.seed), whole('batch', self.batch, 1)
@@ -102,7 +103,7 @@ class How:
         self.threads = given(whole, 'threads', self.threads, 1)
         among(self.precision, precisions, 'precision', 'precisions')
         among(self.backend, backends, 'back end', 'back ends')
-        self.loggers = log_functions(self.loggers)
+        self.loggers, self.executor = log_functions(self.loggers), executor_given(self.executor)
         if not isinstance(self.fixed, dict | None):
             raise ValueError(f"fixed is a dict of choices and their options; found {self.fixed!r}")
         self.supernet = given(place, 'supernet', self.supernet)
@@ -207,7 +208,7 @@ def foresee(self: Search):
     with suppress(OSError, NotFinite): # there is no room for temporary files; weights that learned nothing yet
         tried(extract(self.space, smallest(self.space)), self.shape).warn('the smallest network as ')
 
-# %% ../../nbs/front/05_search.ipynb #9134c7dc
+# %% ../../nbs/front/05_search.ipynb #6b73f475
 @dataclass
 class Spent:
     "What a search took, as search.json says it."
@@ -226,7 +227,8 @@ def _peak(device: str) -> float:
 def search(self: Search, limits: list) -> Trained:
     "Let the strategy train the space; its history, the task's head, and what it took."
     how = self.how
-    loop = Loop(self.seed, self.device, self.run.path('search.pt'), self.precision, how.progress, loggers=how.loggers)
+    loop = Loop(self.seed, self.device, self.run.path('search.pt'), self.precision, how.progress, loggers=how.loggers,
+                executor=how.executor)
     self.compared = None # the weights change
     trained = given_back(self.strategy, self.strategy.search(self.space, self.task, limits, loop))
     trained.history = self.run.once('history', lambda: trained.history)
@@ -257,7 +259,7 @@ def settled_weights(space, arch: dict, task: Task, seed: int, device: str) -> nn
     "The network of an architecture with the supernet's weights, batch norm calibrated on all training data."
     return calibrated(extract(space, arch), task, task.full, seed=seed, device=device)
 
-# %% ../../nbs/front/05_search.ipynb #af2038f3
+# %% ../../nbs/front/05_search.ipynb #a9efd79a
 @patch
 def plan(self: Search) -> Plan | None:
     "What the final does; None where there is none."
@@ -279,21 +281,27 @@ def recipe_of(task: Task, keeps_weights: bool) -> dict:
 @patch
 def fit(self: Search, model: nn.Module, epochs: int, checkpoint: Path, head: dict = None, **more) -> list:
     "Train a network by the recipe of the task, more gently where it keeps its weights; the history."
-    recipe = recipe_of(self.task, self.strategy.keeps_weights)
-    return fit(model.to(self.device), self.task, epochs, **recipe, seed=self.seed, device=self.device, head=head,
-               checkpoint=checkpoint, precision=self.precision, progress=self.how.progress, **more)
+    return fit(model.to(self.device), self.task, epochs, **self.settings(), head=head, checkpoint=checkpoint,
+               progress=self.how.progress, **more)
+
+@patch
+def settings(self: Search) -> dict:
+    "What all trainings of networks share."
+    how = dict(seed=self.seed, device=self.device, precision=self.precision)
+    return recipe_of(self.task, self.strategy.keeps_weights) | how
 
 @patch
 def hands(self: Search, settled: Settled, limits: list, trained: Trained) -> Hands:
     "What a final needs of this search."
+    def head(before): return load_checkpoint(before)['head'] if before else self.head(trained)
     def train(network, passes, checkpoint, before, label):
-        head = load_checkpoint(before)['head'] if before else self.head(trained)
-        self.fit(network, passes, checkpoint, head, data=self.task.train, label=label)
+        self.fit(network, passes, checkpoint, head(before), data=self.task.train, label=label)
     return Hands(network=lambda arch: self.begin_with(arch, self.task.train), train=train,
                  admit=lambda arch: admitted(self.space, arch, limits, settled), once=self.run.once,
                  path=self.run.path, progress=self.how.progress and self.run.leads,
                  untrained=lambda archs: untrained(self.space, self.task, archs, self.device, self.seed),
-                 inherits=self.strategy.trains_space)
+                 inherits=self.strategy.trains_space, executor=self.how.executor, head=head,
+                 settings=self.settings() | dict(data=self.task.train))
 
 @patch
 def head(self: Search, trained: Trained) -> dict | None:
@@ -449,7 +457,7 @@ def take_over(source: Path, run: Run):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #3bbe8dc7
+# %% ../../nbs/front/05_search.ipynb #b1306b53
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
@@ -473,7 +481,8 @@ def run(
     precision: str = '32-true', # Of training; or 'bf16-mixed', '16-mixed'
     loggers=(), # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
     progress: bool = True,
-    allow_changed_data: bool = False # Whether a run goes on though items of its data were taken away or added
+    allow_changed_data: bool = False, # Whether a run goes on though items of its data were taken away or added
+    executor=None # A concurrent.futures.Executor, whose workers judge and train candidates (`training.workers`)
 ) -> Found:
     """Search a space for the most accurate network within a budget.
     ValueError, before anything long, for what cannot be."""
@@ -481,7 +490,7 @@ def run(
         space, task, strategy, amounts(budget), run_dir=run_dir, seed=seed, device=device, fixed=fixed,
         retrain_epochs=retrain_epochs, finalists=finalists, table=table, supernet=supernet, backend=backend,
         threads=threads, batch=batch, precision=precision, loggers=loggers, progress=progress,
-        allow_changed_data=allow_changed_data)
+        allow_changed_data=allow_changed_data, executor=executor)
     if search.run.has('result.json'): return search.found()
     if supernet is not None: same_supernet(search.how.supernet, search.config)
     costs = search.costs()

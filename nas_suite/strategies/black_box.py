@@ -117,7 +117,7 @@ def best(self: Sampler) -> Told | None:
     "The best that was told within the limits; None where there is none."
     return best_of(self.space, self.told, self.limits)
 
-# %% ../../nbs/strategies/08_black_box.ipynb #a5469061
+# %% ../../nbs/strategies/08_black_box.ipynb #d9e110bc
 @patch
 def scored_by(self: BlackBox, space: nn.Module, task, loop: Loop) -> Accuracy:
     "What networks are judged by."
@@ -128,6 +128,7 @@ def judge(self: BlackBox, space: nn.Module, task, loop: Loop):
     "Get ready to evaluate networks of a trained supernet, knowing what was evaluated before."
     self.seed, self.progress, self.searched = loop.seed, loop.progress, []
     self.accuracy = self.scored_by(space, task, loop)
+    self.accuracy.executor = loop.executor
     self.file = None if loop.checkpoint is None else loop.checkpoint.with_name('scores.json')
     if self.file is not None: self.accuracy.load(self.file)
     if loop.rank > 0: self.file = None # the first process writes
@@ -140,8 +141,10 @@ def look(self: BlackBox, space: nn.Module, limits: list, file=None) -> list:
         while n := min(self.batch, self.evaluations - len(at_work.told)):
             archs = at_work.ask(n)[:n]
             if not archs: break
-            at_work.tell(archs, self.accuracy(encode(space, archs)).tolist())
-            if file is not None: self.accuracy.save(file)
+            try: scores = self.accuracy(encode(space, archs)).tolist()
+            finally: # what was judged before an error is not judged again
+                if file is not None: self.accuracy.save(file)
+            at_work.tell(archs, scores)
             bar.update(len(archs))
     self.searched.append((list(limits), at_work.told))
     return at_work.told

@@ -354,7 +354,7 @@ class Evolution(BlackBox):
         "What `evolve` is called with."
         return {name: getattr(self, name) for name in ('population', 'generations', 'parents', 'mutation')}
 
-# %% ../../nbs/strategies/09_evolution.ipynb #512cec0a
+# %% ../../nbs/strategies/09_evolution.ipynb #c565225e
 def _some(s, n: int, seed: int) -> Tensor:
     "Up to `n` different networks, (n, D)."
     rows = sample(s, 4 * n, seeded(seed, 'predictor')).unique(dim=0)
@@ -363,19 +363,19 @@ def _some(s, n: int, seed: int) -> Tensor:
 @patch
 def prepare(self: Evolution, space: nn.Module, task, seed: int = 0, device='cpu',
     known=None, # A file of scores to take over and to write
-    progress: bool = True
+    progress: bool = True,
+    executor=None # Whose workers evaluate them (`training.workers`)
 ):
     "Evaluate random networks of a trained supernet, and fit the predictor to them."
     self.accuracy, self.seed = Accuracy(space, task, device=device, seed=seed), seed
+    self.accuracy.executor = executor
     if known is not None: self.accuracy.load(known)
     if self.score == 'accuracy': return
     rows = _some(structure(space), self.samples, seed)
     if len(rows) < 20:
         raise ValueError("a predictor needs at least 20 networks to learn from; "
                          f"this space has {len(rows)}: use score='accuracy'")
-    for row in tqdm(rows, desc='evaluate', unit='network', disable=not progress): self.accuracy(row[None])
-    if known is not None: self.accuracy.save(known)
-    scores = self.accuracy(rows)
+    scores = self.accuracy.judged(rows, known, progress)
     check_ranked(scores)
     self.predictor = AccuracyPredictor(space)
     self.predictor.fit(rows[scores.isfinite()], scores[scores.isfinite()], seed=seed)
@@ -385,7 +385,7 @@ def search(self: Evolution, space: nn.Module, task, limits: list, loop: Loop) ->
     "Train the supernet and learn to predict."
     trained = self.supernet.train(space, task, loop)
     known = None if loop.checkpoint is None else loop.checkpoint.with_name('scores.json')
-    self.prepare(space, task, loop.seed, loop.device, known, loop.progress)
+    self.prepare(space, task, loop.seed, loop.device, known, loop.progress, loop.executor)
     return trained
 
 # %% ../../nbs/strategies/09_evolution.ipynb #ace251c2

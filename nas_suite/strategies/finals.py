@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['Plan', 'judging', 'shortest', 'planned', 'Hands', 'depth', 'free', 'Final', 'Agreement']
 
-# %% ../../nbs/strategies/20_finals.ipynb #ce680855
-import math, torch
+# %% ../../nbs/strategies/20_finals.ipynb #3a04a0c3
+import math, pickle, tempfile, torch
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
+from functools import partial
 from pathlib import Path
 from torch import nn, Tensor
-from tqdm.auto import tqdm
 from ..choices import encode
 from ..extraction import extract
+from ..files import write
 from .evidence import Weights, by_prior, spearman, weighed
 from .scores import Accuracy, ranked
-from ..training import NotFinite, calibrated
+from ..training import NotFinite, calibrated, fit, packed, spread
 
 # %% ../../nbs/strategies/20_finals.ipynb #cd4f67d8
 @dataclass
@@ -78,7 +79,7 @@ def planned(most: float, # Passes that the final may take
         if plan.passes <= most or finalists is not None: return plan
     return None
 
-# %% ../../nbs/strategies/20_finals.ipynb #6c8425cb
+# %% ../../nbs/strategies/20_finals.ipynb #5711a7af
 @dataclass
 class Hands:
     "What a final needs of the search around it."
@@ -90,6 +91,9 @@ class Hands:
     progress: bool = True
     untrained: object = None # function(archs) -> scores before any training, name -> list; default: there are none
     inherits: bool = True    # Are the weights of the space trained? Else nothing is judged by them
+    executor: object = None  # Whose workers judge and train candidates (`training.workers`); default: this process
+    settings: dict = None    # What these workers train by, of `fit`
+    head: object = None      # function(before) -> what the head of their training begins with, from `before` on
 
 def depth(network: nn.Module) -> int:
     "How many layers with weights a network has."
@@ -106,7 +110,7 @@ def _plain(scores) -> list: return [score if math.isfinite(score) else None for 
 
 def _scores(plain: list) -> Tensor: return ranked([-math.inf if score is None else score for score in plain])
 
-# %% ../../nbs/strategies/20_finals.ipynb #a8b6d802
+# %% ../../nbs/strategies/20_finals.ipynb #8b5e7c59
 class Final:
     "The last stage of a search: candidates are judged, the best few trained for a short while, and one is taken."
     def __init__(self, space: nn.Module, task, plan: Plan, hands: Hands, device='cpu', seed: int = 0):
@@ -138,11 +142,8 @@ def _inherited(self: Final, archs: list) -> list:
     if not self.hands.inherits: return [None] * len(archs)
     accuracy = Accuracy(self.space, self.task, device=self.device, seed=self.seed)
     accuracy.load(file := self.hands.path('inherited.json'))
-    rows, scores = encode(self.space, archs), []
-    for row in tqdm(rows, desc='judge', unit='network', disable=not self.hands.progress):
-        scores += accuracy(row[None]).tolist()
-        accuracy.save(file)
-    return _plain(scores)
+    accuracy.executor = self.hands.executor
+    return _plain(accuracy.judged(encode(self.space, archs), file, self.hands.progress).tolist())
 
 # %% ../../nbs/strategies/20_finals.ipynb #2c7541aa
 @patch
@@ -166,7 +167,7 @@ def enter(self: Final, wave: int, n: int, ranking: list) -> list:
     self.order += said['entered']
     return said['entered']
 
-# %% ../../nbs/strategies/20_finals.ipynb #f53ba5f4
+# %% ../../nbs/strategies/20_finals.ipynb #dcf290c9
 @patch
 def file(self: Final, one: int, round: int) -> Path | None:
     "The checkpoint of a candidate after a round."
@@ -184,6 +185,30 @@ def _train(self: Final, one: int, upto: int) -> nn.Module | None: # upto: number
             return None
     return network
 
+def _checkpoint(task, settings: dict, item: bytes) -> bytes | None:
+    "In a worker: the checkpoint of a network that was trained for some passes; None where it diverged."
+    network, passes, head = pickle.loads(item)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)/'trained.pt'
+        try: fit(network, task, passes, head=head, checkpoint=path, progress=False, **settings)
+        except NotFinite as error:
+            if error.of_data: raise
+            return None
+        return path.read_bytes()
+
+@patch
+def _train_ahead(self: Final, round: int, those: list):
+    "Let workers train candidates for a round, and write their checkpoints, from which `_train` goes on."
+    hands, files = self.hands, [self.file(one, round) for one in those]
+    if hands.executor is None: return
+    left = [place for place, file in enumerate(files) if not file.exists()]
+    def item(one):
+        head = hands.head(self.file(one, round - 1) if round > 1 else None)
+        return packed((self._train(one, round - 1).cpu(), self.plan.rounds[round - 1][1], head))
+    job = partial(_checkpoint, self.task, hands.settings)
+    for place, made in spread(hands.executor, job, [item(those[place]) for place in left]):
+        if made is not None: write(files[left[place]], made)
+
 @patch
 def _score(self: Final, network: nn.Module) -> float:
     "What a network is worth on validation data; -inf for one that diverged."
@@ -198,6 +223,7 @@ def _score(self: Final, network: nn.Module) -> float:
 @patch
 def round(self: Final, name: str, number: int, those: list):
     "Train some candidates for a round, and note what they score."
+    self._train_ahead(number, those)
     networks = [self._train(one, number) for one in those]
     scores = self.hands.once(f'scores-{name}', lambda: _plain(map(self._score, networks)))
     for one, score in zip(those, scores): self.short.setdefault(one, []).append(score)

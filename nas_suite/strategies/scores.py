@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['ranked', 'check_ranked', 'Accuracy', 'AccuracyPredictor']
 
-# %% ../../nbs/strategies/06_scores.ipynb #4720c6c2
-import json, math, torch, warnings
+# %% ../../nbs/strategies/06_scores.ipynb #16a8fcd5
+import copy, json, math, torch, warnings
 from fastcore.basics import patch
 from pathlib import Path
 from scipy.stats import kendalltau
 from torch import nn, Tensor
+from tqdm.auto import tqdm
 from ..choices import active, canonical, decode, encode, structure
 from ..extraction import extract
 from ..files import read_json, write
-from ..training import Calibration, NotFinite, image_format, recalibrate, seeded
+from ..training import Calibration, NotFinite, image_format, recalibrate, seeded, spread
 
 # %% ../../nbs/strategies/06_scores.ipynb #e8a06f8b
 def ranked(scores, n: int = None) -> Tensor: # n: how many there are to be
@@ -30,11 +31,12 @@ def check_ranked(scores: Tensor): # as of `ranked`
     if len(scores) and (scores > -torch.inf).any(): return
     raise ValueError(f"none of the {len(scores)} networks that were judged has a score: all are NaN or infinite")
 
-# %% ../../nbs/strategies/06_scores.ipynb #e20ca670
+# %% ../../nbs/strategies/06_scores.ipynb #4e125ffd
 class Accuracy:
     """The metric of networks with a supernet's weights on validation data, batch norm re-calibrated.
     Called with rows (N, D) it gives scores (N,). Larger is better, whatever the metric.
-    Each architecture is evaluated once."""
+    Each architecture is evaluated once, by the workers of `executor` where there is one."""
+    executor = None # Of processes, as of `training.workers`
     def __init__(self, space: nn.Module, task,
         data=None, # Default: the task's validation data
         calibrate: int = 8, # Batches, at most as many as make up the training data
@@ -50,7 +52,7 @@ class Accuracy:
         self.batches = Calibration(task, seed=seed, device=device, n=calibrate, batch_size=batch_size)
         self.known = {} # row -> score
 
-# %% ../../nbs/strategies/06_scores.ipynb #6cf186cc
+# %% ../../nbs/strategies/06_scores.ipynb #7666755b
 @patch
 def network(self: Accuracy, arch: dict) -> nn.Module:
     "The calibrated network of an architecture."
@@ -70,11 +72,38 @@ def _evaluated(self: Accuracy, row: Tensor) -> float:
 
 @patch
 def __call__(self: Accuracy, rows: Tensor) -> Tensor:
-    rows = canonical(self.space, rows)
-    for row in rows:
-        key = tuple(row.tolist())
-        if key not in self.known: self.known[key] = self._evaluated(row)
-    return torch.tensor([self.known[tuple(row)] for row in rows.tolist()], dtype=torch.float64)
+    return self.judged(rows)
+
+@patch
+def judged(self: Accuracy, rows: Tensor,
+    file=None, # Where what is known is written, network by network
+    progress: bool = False # Is there a bar?
+) -> Tensor:
+    "Scores (N,) of rows (N, D)."
+    keys = list(map(tuple, canonical(self.space, rows).tolist()))
+    left = [key for key in dict.fromkeys(keys) if key not in self.known]
+    scores = self._scores(left)
+    for place, score in tqdm(scores, total=len(left), desc='evaluate', unit='network', disable=not progress):
+        self.known[left[place]] = score
+        if file is not None: self.save(file)
+    return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
+
+@patch
+def _scores(self: Accuracy, left: list):
+    "Pairs (place, score) of rows that are not known yet, as they are ready."
+    if self.executor is not None: return spread(self.executor, self.sent()._of, left)
+    return ((place, self._of(row)) for place, row in enumerate(left))
+
+@patch
+def _of(self: Accuracy, row: tuple) -> float: return self._evaluated(torch.tensor(row))
+
+@patch
+def sent(self: Accuracy) -> Accuracy:
+    "What workers are sent of it: the space on the host, and nothing that they need not know."
+    found = copy.copy(self)
+    found.executor, found.known = None, {}
+    if any(p.device.type != 'cpu' for p in self.space.parameters()): found.space = copy.deepcopy(self.space).cpu()
+    return found
 
 # %% ../../nbs/strategies/06_scores.ipynb #6518198c
 @patch

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['evaluate', 'recalibrate', 'Calibration', 'calibrated']
 
-# %% ../../nbs/training/02_evaluation.ipynb #8f8a727a
+# %% ../../nbs/training/02_evaluation.ipynb #40f59a93
 import math, torch
+from functools import partial
 from itertools import islice
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -89,7 +90,7 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         found.write(m)
     return model
 
-# %% ../../nbs/training/02_evaluation.ipynb #15369f5e
+# %% ../../nbs/training/02_evaluation.ipynb #59afd441
 class Calibration:
     """The first `n` batches of `data` (default: the task's training data) as networks see them, or all that there are.
     They are the same each time one goes over them, and kept where they are small."""
@@ -99,7 +100,7 @@ class Calibration:
         data = task.train if data is None else data
         batch_size = min(batch_size, 4 * task.batch_size) # without gradients so many fit
         self.n, self.room, self.kept = min(n, -(-len(data) // batch_size)), keep, None
-        self.begin = lambda: batches(data, batch_size, seed, augment=task.prepare, device=device)
+        self.begin = partial(batches, data, batch_size, seed, augment=task.prepare, device=device)
     def __len__(self) -> int: return self.n
     def __iter__(self):
         if self.kept is not None:

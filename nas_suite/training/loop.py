@@ -6,7 +6,7 @@
 __all__ = ['optimizers', 'precisions', 'sgd', 'adam', 'optimizer_named', 'cosine', 'set_rate', 'save_checkpoint',
            'load_checkpoint', 'launched', 'averaged', 'log_functions', 'Loop', 'head_of', 'fit']
 
-# %% ../../nbs/training/01_loop.ipynb #1f82fc10
+# %% ../../nbs/training/01_loop.ipynb #3197453a
 import math, os, time, torch, zipfile
 from fastcore.basics import patch
 from lightning_fabric import Fabric
@@ -19,6 +19,7 @@ from ..choices import Choice, selecting, selection
 from ..files import writing
 from .data import Stream, image_format, seed_of
 from .finite import NotFinite, not_finite
+from .workers import executor_given
 
 # %% ../../nbs/training/01_loop.ipynb #a398e7c5
 def _groups(model, weight_decay) -> list:
@@ -102,7 +103,7 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     parts = fabric.all_reduce(flat, reduce_op='mean').split([t.numel() for t in tensors])
     return [new.view_as(t).to(t) for t,new in zip(tensors, parts)]
 
-# %% ../../nbs/training/01_loop.ipynb #01c95cb2
+# %% ../../nbs/training/01_loop.ipynb #076fe296
 precisions = '32-true', 'bf16-mixed', '16-mixed'
 
 def log_functions(loggers) -> list:
@@ -123,14 +124,17 @@ class Loop:
         progress: bool = True, # Is there a progress bar?
         save_s: float = 10., # Seconds between checkpoints
         on_step=None, # on_step(n) is called after each step, of which n are done then
-        loggers=() # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
+        loggers=(), # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
+        executor=None # A concurrent.futures.Executor, whose workers judge networks (`training.workers`)
     ):
         among(precision, precisions, 'precision', 'precisions')
         self.seed, self.precision, self.progress = seed, precision, progress
         self.checkpoint, self.save_s, self.on_step = checkpoint and Path(checkpoint), save_s, on_step
-        self.loggers = log_functions(loggers)
+        self.loggers, self.executor = log_functions(loggers), executor_given(executor)
         self.fabric = launched(device, precision)
         self.device, self.rank, self.world = self.fabric.device, self.fabric.global_rank, self.fabric.world_size
+        if executor is not None and self.world > 1:
+            raise ValueError("an executor beside torchrun: all of its processes would ask for the same; take one of both")
         halves = precision == '16-mixed' and self.device.type == 'cuda' # small gradients vanish in them
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=halves)
         self.step, self.total, self.history, self.spent = 0, 1, [], dict(seconds=0., cpu_seconds=0.)
