@@ -103,7 +103,7 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     parts = fabric.all_reduce(flat, reduce_op='mean').split([t.numel() for t in tensors])
     return [new.view_as(t).to(t) for t,new in zip(tensors, parts)]
 
-# %% ../../nbs/training/01_loop.ipynb #076fe296
+# %% ../../nbs/training/01_loop.ipynb #a2e44318
 precisions = '32-true', 'bf16-mixed', '16-mixed'
 
 def log_functions(loggers) -> list:
@@ -134,7 +134,7 @@ class Loop:
         self.fabric = launched(device, precision)
         self.device, self.rank, self.world = self.fabric.device, self.fabric.global_rank, self.fabric.world_size
         if executor is not None and self.world > 1:
-            raise ValueError("an executor beside torchrun: all of its processes would ask for the same; take one of both")
+            raise ValueError("an executor beside torchrun: each process would ask for the same; take one of the two")
         halves = precision == '16-mixed' and self.device.type == 'cuda' # small gradients vanish in them
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=halves)
         self.step, self.total, self.history, self.spent = 0, 1, [], dict(seconds=0., cpu_seconds=0.)
