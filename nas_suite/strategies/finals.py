@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Plan', 'judging', 'shortest', 'planned', 'Hands', 'depth', 'free', 'Final', 'Agreement']
 
-# %% ../../nbs/strategies/20_finals.ipynb #3a04a0c3
-import math, pickle, tempfile, torch
+# %% ../../nbs/strategies/20_finals.ipynb #33bd56bb
+import math, tempfile, torch
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
 from functools import partial
@@ -17,7 +17,7 @@ from ..extraction import extract
 from ..files import write
 from .evidence import Weights, by_prior, spearman, weighed
 from .scores import Accuracy, ranked
-from ..training import NotFinite, calibrated, fit, packed, spread
+from ..training import NotFinite, calibrated, fit, packed, spread, unpacked
 
 # %% ../../nbs/strategies/20_finals.ipynb #cd4f67d8
 @dataclass
@@ -167,7 +167,7 @@ def enter(self: Final, wave: int, n: int, ranking: list) -> list:
     self.order += said['entered']
     return said['entered']
 
-# %% ../../nbs/strategies/20_finals.ipynb #dcf290c9
+# %% ../../nbs/strategies/20_finals.ipynb #82f151e5
 @patch
 def file(self: Final, one: int, round: int) -> Path | None:
     "The checkpoint of a candidate after a round."
@@ -187,7 +187,7 @@ def _train(self: Final, one: int, upto: int) -> nn.Module | None: # upto: number
 
 def _checkpoint(task, settings: dict, item: bytes) -> bytes | None:
     "In a worker: the checkpoint of a network that was trained for some passes; None where it diverged."
-    network, passes, head = pickle.loads(item)
+    network, passes, head = unpacked(item)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)/'trained.pt'
         try: fit(network, task, passes, head=head, checkpoint=path, progress=False, **settings)

@@ -5,10 +5,10 @@ from .finite import NotFinite, check_data, finite, first_layer, not_finite
 from .loop import (Loop, adam, averaged, cosine, fit, head_of, launched, load_checkpoint, log_functions,
     optimizer_named, optimizers, precisions, save_checkpoint, set_rate, sgd)
 from .untrained import anew, as_it_begins, degree, gradient_norm, jacobian_covariance, synflow, untrained_scores
-from .workers import LostWorker, executor_given, packed, spread
+from .workers import LostWorker, executor_given, packed, spread, unpacked
 
 __all__ = ['Calibration', 'Loop', 'LostWorker', 'NotFinite', 'Stream', 'adam', 'anew', 'as_it_begins', 'averaged',
     'batches', 'calibrated', 'check_data', 'cosine', 'degree', 'evaluate', 'executor_given', 'finite', 'first_layer',
     'fit', 'gradient_norm', 'head_of', 'image_format', 'jacobian_covariance', 'launched', 'load_checkpoint',
     'log_functions', 'not_finite', 'optimizer_named', 'optimizers', 'packed', 'precisions', 'recalibrate',
-    'save_checkpoint', 'seed_of', 'seeded', 'set_rate', 'sgd', 'spread', 'synflow', 'untrained_scores']
+    'save_checkpoint', 'seed_of', 'seeded', 'set_rate', 'sgd', 'spread', 'synflow', 'unpacked', 'untrained_scores']
