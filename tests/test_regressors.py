@@ -1,23 +1,26 @@
 "Latencies as sums over options: devices of NAS-Bench-201, exact expectations, and budgets of every kind of search."
 
-import sys
+import json, math, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from scipy.stats import spearmanr
-from nas_suite import testing
+from nas_suite import extraction, search, testing
 from nas_suite.choices import choices, encode, restrict, sample
 from nas_suite.costs import every_pair, macs, neighbours, regression
 from nas_suite.front import budgets
-from nas_suite.latency import LatencyRegressor, device_cost
+from nas_suite.latency import LatencyRegressor, device_cost, given, load_regressor, opened, regressors, saved_cost
+from nas_suite.spaces.mobile import proxyless
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
 from nas_suite.strategies.integer_program import IntegerProgram
 from nas_suite.strategies.probabilistic import Probabilistic
 from nas_suite.strategies.regularized import Regularized
+from nas_suite.tasks.classification import classification
 from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tables
+from few_digits import third
 from test_supernet import Net, task_for
 
 DEVICES = {  # mean, R2 of options and of pairs, median relative error in % of either, rank correlation of options
@@ -138,3 +141,75 @@ def test_the_door_takes_a_regressor_for_a_table():
     cost = device_cost(regressor, space, space.input_shape)
     reading = cost.predicted(cost.cheapest()[1])
     assert reading.low < reading.value < cost.cheapest()[0] and budgets.reachable(cost, 10 * cost.cheapest()[0])
+
+
+# ---------------------------------------------------------------- in a file
+
+
+def tiny():
+    sizes = dict(stem=8, first=0, widths=(8,), depths=(2,), last=16, kernels=(3,), expands=(1, 2))
+    return proxyless(classes=10, image_size=8, in_channels=1, **sizes)
+
+
+def test_a_regressor_comes_back_from_its_file(tmp_path):
+    space = Net()
+    regressor = timed(space, space.input_shape, neighbours(space))
+    cost = device_cost(regressor, space, space.input_shape)
+    assert cost.save(tmp_path) == saved_cost(tmp_path) == tmp_path / 'regressor.npz'
+    other = Net()  # of the same choices and sizes, other weights
+    for given in (tmp_path, tmp_path / 'regressor.npz', opened(tmp_path)):
+        again = device_cost(given, other, other.input_shape)
+        rows = sample(space, 50, torch.Generator().manual_seed(3))
+        assert torch.equal(again.batch(rows), cost.batch(rows)) and again.identity() == cost.identity()
+        assert again.predicted(again.cheapest()[1]) == cost.predicted(cost.cheapest()[1])
+    again = load_regressor(tmp_path / 'regressor.npz', space)
+    assert again.report == regressor.report and repr(again) == repr(regressor)
+    with pytest.raises(ValueError, match='of another space'):
+        load_regressor(tmp_path / 'regressor.npz', tiny())
+    with pytest.raises(ValueError, match='call fit first'):
+        LatencyRegressor(space).save(tmp_path / 'x.npz')
+    with pytest.raises(ValueError, match='ends in .npz'):
+        regressor.save(tmp_path / 'x.json')
+
+
+def test_a_damaged_regressor_is_refused_in_a_line(tmp_path):
+    space = Net()
+    regressor = timed(space, space.input_shape, neighbours(space)[:2])
+    regressor.save(path := tmp_path / 'good.npz')
+    with np.load(path) as stored:
+        values, about = stored['values'], json.loads(str(stored['about']))
+    facts = [about | {name: wrong} for name in about if name != 'format' for wrong in (None, [], {}, 'x', -1.0, [['a']])]
+    facts += [about | dict(fit=about['fit'] | dict(offset=math.nan)), about | dict(more=1), about | dict(pairs=[['a', 'b']])]
+    bad = [dict(about=np.array(json.dumps(fact)), values=values) for fact in facts]
+    bad += [dict(about=np.array(json.dumps(about)), values=wrong) for wrong in (values[:-1], values * math.nan, values > 0)]
+    for content in bad:
+        np.savez(tmp_path / 'bad.npz', **content)
+        with pytest.raises(ValueError) as e:
+            device_cost(tmp_path / 'bad.npz', space, space.input_shape)
+        assert '\n' not in str(e.value) and len(str(e.value)) < 400
+    (tmp_path / 'bad.npz').write_bytes(path.read_bytes()[:99])
+    with pytest.raises(ValueError, match='bad.npz is not a'):
+        opened(tmp_path / 'bad.npz')
+
+
+# ---------------------------------------------------------------- through the front door
+
+
+def test_a_search_reads_its_table_once_and_goes_on(tmp_path, monkeypatch):
+    "The file of a regressor as table=, also by a door, which asks spaces of all sizes for their latencies."
+    task, space = classification(third()), tiny()
+    regressor = timed(space, space.input_shape, least=1.0)
+    path, reads, compared = regressor.save(tmp_path / 'phone.npz'), [], []
+    monkeypatch.setattr(given, 'read_regressor', lambda path: reads.append(path) or regressors.read_regressor(path))
+    plain = extraction._compared
+    monkeypatch.setattr(extraction, '_compared', lambda *args: compared.append(1) or plain(*args))
+    cost = device_cost(regressor, space, space.input_shape)
+    budget = dict(latency_ms=(cost.cheapest()[0] + 1e9) / 2)
+    how = dict(run_dir=tmp_path / 'run', retrain_epochs=1, finalists=0, progress=False)
+    gated = Gated(epochs=1, batch_size=99)
+    found = search.classification(task, strategy=gated, space=space, budget=budget, table=path, **how)
+    assert reads == [path] and found.costs['latency_ms'] == pytest.approx(cost.middle(found.arch))
+    assert (tmp_path / 'run' / 'regressor.npz').exists()
+    compared.clear()
+    again = search.load(tmp_path / 'run', space)
+    assert again.arch == found.arch and not compared

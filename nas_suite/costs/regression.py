@@ -98,6 +98,7 @@ class Fit:
     r2: float        # The part of the examples' variance that it explains
     deviation: float # Of the examples from it, the root of the mean square
     n: int           # Examples
+    parts: dict      # What options, and pairs of them, add: as `sum_of` takes it
 
 def regression(space: nn.Module,
     archs, # Architectures, or rows of option indices (N, D)
@@ -117,8 +118,10 @@ def regression(space: nn.Module,
     x = _design(s, groups, rows)
     weights = _coefficients(x, y - y.mean(), ridge)
     sizes = [tuple(len(s.choices[d]) for d in columns) for columns in groups]
-    parts = torch.from_numpy(weights).split([math.prod(size) for size in sizes])
-    terms = [_spread(s, columns, part.view(size)) for columns,part,size in zip(groups, parts, sizes)]
-    model = CostModel(s, s.column, terms, name, float(y.mean() - x.mean(0) @ weights), unit=unit)
+    each = torch.from_numpy(weights).split([math.prod(size) for size in sizes])
+    keys = [*s.names, *map(tuple, pairs)]
+    parts = {key: part.view(size) for key,part,size in zip(keys, each, sizes)}
+    model = sum_of(s, parts, name, float(y.mean() - x.mean(0) @ weights), unit)
     off = y - model.offset - x @ weights
-    return Fit(model, float(1 - (off**2).mean() / max(y.var(), 1e-300)), float((off**2).mean()**.5), len(y))
+    r2, deviation = float(1 - (off**2).mean() / max(y.var(), 1e-300)), float((off**2).mean()**.5)
+    return Fit(model, r2, deviation, len(y), parts)

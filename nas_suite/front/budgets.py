@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['latency', 'always', 'Limit', 'known_cost', 'name_of', 'joined', 'amounts', 'made', 'by_name', 'said_of',
-           'computing_device', 'target', 'check_table', 'identity', 'reachable', 'Tried', 'Settled', 'settle',
-           'bounded', 'admitted', 'stem', 'described']
+           'computing_device', 'target', 'identity', 'reachable', 'Tried', 'Settled', 'settle', 'bounded', 'admitted',
+           'stem', 'described']
 
 # %% ../../nbs/front/02_budgets.ipynb #85ee83dc
-import hashlib, os, torch
+import os, torch
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fastcore.basics import patch
 
 from ..costs import CostModel, Reading, amount, feasible, named
-from ..latency import check_file
+from ..latency import opened
 
 # %% ../../nbs/front/02_budgets.ipynb #9476da10
 latency = 'latency_ms'  # the cost that depends on a device
@@ -124,11 +124,12 @@ def _tells_latency(table) -> bool:
 
 
 def target(device='auto', table=None) -> tuple:
-    "The device to compute on, and the table, file or predictor of what the network is for (None: this machine)."
+    """The device to compute on, and the table or predictor of what the network is for (None: this machine); a file is
+    read. ValueError for what is none, and for a file that is not there or damaged."""
     if _is_device(device):
         if table is not None and not _tells_latency(table):
             raise ValueError(f"a table is a latency table, its file, or a predictor; found {table!r}")
-        return computing_device(device), table
+        return computing_device(device), None if table is None else opened(table)
     if table is not None:
         raise ValueError("the table is given twice, as device and as table")
     if not _tells_latency(device):
@@ -137,22 +138,14 @@ def target(device='auto', table=None) -> tuple:
         )
     if isinstance(device, str) and not Path(device).is_file():
         raise ValueError(f"there is no latency table {device!r}, and no device of this name")
-    return computing_device(), device
+    return computing_device(), opened(device)
 
 # %% ../../nbs/front/02_budgets.ipynb #e1c3d712
-def check_table(table):
-    "ValueError for the file of a table that is not there, or damaged."
-    identity(table)
-    if isinstance(table, (str, os.PathLike)): check_file(table)
-
-def identity(table) -> dict:
-    "What tells the device of a table from others, for a configuration. ValueError for a file that is not there."
+def identity(table) -> dict: # table: as `target` gives it
+    "What tells the device of a table from others, for a configuration."
     if table is None: return {}
-    if not isinstance(table, (str, os.PathLike)):
-        said = getattr(table, 'identity', None) # a predictor of somebody else's may say nothing of itself
-        return said() if said else dict(table=type(table).__name__)
-    if not Path(table).is_file(): raise ValueError(f"there is no latency table {table}")
-    return dict(table=hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16])
+    said = getattr(table, 'identity', None) # a predictor of somebody else's may say nothing of itself
+    return said() if said else dict(table=type(table).__name__)
 
 # %% ../../nbs/front/02_budgets.ipynb #4749bcd8
 def reachable(cost: CostModel, most) -> float:

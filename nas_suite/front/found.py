@@ -99,13 +99,13 @@ def rebuilt(
     space: nn.Module = None # Default: the one that the folder describes
 ) -> nn.Module:
     "The network of a folder, on the CPU and in eval mode. ValueError where the space is to be given."
-    network = _from_folder(run, arch) if space is None else extract(space, arch)
+    network = _from_folder(run, arch) if space is None else extract(space, arch, compare=False)
     return weighted(network.cpu(), run.path('model.safetensors'))
 
 def _from_folder(run: Run, arch: dict) -> nn.Module:
     "The network that a folder describes, without its weights: from the space, or from the network as data."
     config = run.read('config', dict) if run.has('config.json') else dict(space=run.read('space'))
-    try: return extract(space_of(config['space'], config.get('fixed')), arch)
+    try: return extract(space_of(config['space'], config.get('fixed')), arch, compare=False)
     except ValueError:
         if not run.has('network.json'): raise
     return build(run.read('network'))

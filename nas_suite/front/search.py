@@ -22,7 +22,7 @@ from ..choices import Option, Space, choices, random_input, restrict, roles, sma
 from ..costs import named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, admitted, amounts, bounded, by_name,
-                                     check_table, identity, latency, made, reachable, said_of, settle, target)
+                                     identity, latency, made, reachable, said_of, settle, target)
 from .export import Written, export, tried
 from .found import Found, load
 from .origins import space_facts, strategies, strategy_facts
@@ -109,7 +109,6 @@ class How:
         self.supernet = given(place, 'supernet', self.supernet)
         self.run = Run(self.run_dir)
         self.device, self.table = target(self.device, self.table)
-        check_table(self.table)
 
     @property
     def measuring(self) -> dict:

@@ -16,7 +16,7 @@ from ..arguments import given, positive, whole
 from ..choices import ByHand, Space
 from ..costs import CostModel, named
 from ..extraction import extract
-from .budgets import (Limit, amounts, by_name, check_table, joined, known_cost, latency, made,
+from .budgets import (Limit, amounts, by_name, joined, known_cost, latency, made,
                                      reachable, said_of, settle, target)
 from .found import Found, load
 from .origins import same_space, space_of, strategy_of, task_of
@@ -210,7 +210,6 @@ def specialize(
     ValueError if a budget is out of reach."""
     device, table = _targets(device, table)
     wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
-    for _, one in wanted: check_table(one)
     supernet = opened(run_dir, space, task, device, allow_changed_data)
     costs, found, rows = _Costs(supernet), [], []
     for budget, table in wanted:

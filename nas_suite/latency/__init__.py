@@ -2,6 +2,6 @@ from .measuring import *
 from .formats import *
 from .tables import *
 from .remote import *
-from .fewshot import (Extrapolates, FewShotPredictor, PredictedCost, Predictor, check_file, device_cost, load_cost,
-    load_predictor, opened, saved_cost)
-from .regressors import LatencyRegressor
+from .fewshot import Extrapolates, FewShotPredictor, PredictedCost, Predictor, load_predictor
+from .regressors import LatencyRegressor, load_regressor
+from .given import Opened, device_cost, opened, saved_cost

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['marked', 'is_unit', 'plain', 'signature', 'Unit', 'Units', 'units', 'takes_indices', 'LatencyTable', 'measure_archs',
-           'measure_pairs', 'calibrated_table', 'table', 'save_table', 'read_table', 'load_table', 'published_table',
-           'merge', 'compare']
+           'measure_pairs', 'calibrated_table', 'table', 'save_table', 'read_table', 'load_table', 'table_of',
+           'published_table', 'merge', 'compare']
 
 # %% ../../nbs/latency/01_tables.ipynb #9a40a247
 import hashlib, inspect, json, math, operator, random, re, torch
@@ -744,7 +744,16 @@ def load_table(
     environment:dict=None, # of a published file: what is known of its device, such as its name as `device`; its `batch`
 )->LatencyTable:
     "The latency table of a file, ours or a published one, for a space; ValueError listing the units it does not have"
-    found = read_table(path, column)
+    return table_of(read_table(path, column), path, space, input_shape, environment)
+
+def table_of(
+    found, # what `read_table` gave
+    path, # where it was read
+    space:nn.Module,
+    input_shape:tuple, # one sample
+    environment:dict=None, # as of `load_table`
+)->LatencyTable:
+    "The latency table of what was read, for a space; ValueError listing the units it does not have"
     if isinstance(found, dict): return _from_facts(found, path, space, input_shape)
     first = path[0] if isinstance(path, (list, tuple)) else path
     where = dict(device=Path(first).stem) | (environment or {})

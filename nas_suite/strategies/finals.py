@@ -104,7 +104,7 @@ def free(space: nn.Module, archs: list, costs: dict) -> dict: # costs: name -> c
     rows = encode(space, archs)
     found = dict(strategy=[-float(place) for place in range(len(archs))])
     found |= {name: costs[name].batch(rows).double().tolist() for name in ('params', 'macs') if name in costs}
-    return found | dict(depth=[float(depth(extract(space, arch))) for arch in archs])
+    return found | dict(depth=[float(depth(extract(space, arch, compare=False))) for arch in archs])
 
 def _plain(scores) -> list: return [score if math.isfinite(score) else None for score in map(float, scores)]
 

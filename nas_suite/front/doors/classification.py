@@ -27,6 +27,7 @@ def classification(
     "Search an image classifier within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
     seed = wish.how.seed
     task = data if isinstance(data, Task) else classification_task(data, seed=seed, shared=wish.shares_weights)
     return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)

@@ -31,6 +31,7 @@ def segmentation(
     "Search a network for semantic segmentation within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
     seed, task = wish.how.seed, data
     if isinstance(data, Task): of_no_use("is of data, and a task has them", image_size=image_size, classes=classes)
     else:

@@ -32,6 +32,7 @@ def speaker(
     "Search a speaker-embedding network within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
+    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
     seed, shared = wish.how.seed, wish.shares_weights
     if isinstance(data, Task): of_no_use("is of data, and a task has them", trials=trials)
     task = data if isinstance(data, Task) else speaker_task(data, trials, seed=seed, held=0. if shared else .3)
