@@ -31,9 +31,10 @@ if (root / 'docs' / '_static' / 'mathjax').exists():
 html_theme = os.environ.get('THEME', 'pydata_sphinx_theme')
 html_title = project
 html_static_path = [str(root / 'docs' / '_static')]
-exclude_patterns = ['_build', '**.ipynb_checkpoints']
+html_css_files = ['site.css']
+exclude_patterns = ['_build', '**.ipynb_checkpoints', 'notebooks']  # those are for downloading
 html_show_sourcelink = False
-html_sidebars = {'index': []}
+html_sidebars = {page: [] for page in ('index', 'how_to', 'results')}
 if html_theme == 'pydata_sphinx_theme':
     html_theme_options = dict(
         show_toc_level=2,
@@ -88,7 +89,7 @@ def patched_source(app, modname):
     return an.code, tags
 
 
-suppress_warnings = ['myst.header'] # a page without sections has its entries right below the title
+suppress_warnings = ['myst.header']  # a page without sections has its entries right below the title
 default_role = 'py:obj'
 
 

@@ -7,6 +7,8 @@ import yaml
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 
+from extras import FRONT, Site
+
 TAGS = {
     ('echo', 'false'): 'remove-input',
     ('hide_input', 'true'): 'remove-input',
@@ -112,7 +114,7 @@ def convert(p, folder, names, own):
     nb['cells'] = cells
     # without it myst-nb takes cell n to begin at line 10000 n, and each API entry is parsed behind so many empty lines: gigabytes in all
     nb['metadata'] = dict(
-        kernelspec=dict(name='python3', display_name='Python 3', language='python'), source_map=list(range(len(cells) + 1))
+        kernelspec=dict(name='python3', display_name='Python 3', language='python'), source_map=list(range(len(cells)))
     )
     return out, nb
 
@@ -140,6 +142,15 @@ def readme(p, names):
                 if txt:
                     out.append('```\n' + txt.strip('\n') + '\n```')
     return '\n\n'.join(md(s, names, plain=True) for s in out).replace('](images/', '](nbs/images/') + '\n'
+
+
+def add(notebook, text, after=None):
+    "Put a markdown cell into a page: after a cell, or at the end."
+    nb = json.loads(notebook.read_text(encoding='utf-8'))
+    place = len(nb['cells']) if after is None else after + 1
+    nb['cells'].insert(place, dict(cell_type='markdown', id=f'added-{place}', metadata={}, source=text))
+    nb['metadata']['source_map'] = list(range(len(nb['cells'])))
+    notebook.write_text(json.dumps(nb, indent=1), encoding='utf-8')
 
 
 def main(dest):
@@ -170,22 +181,25 @@ def main(dest):
         f.write_text(txt, encoding='utf-8')
     if (images := Path(cfg.nbs_path) / 'images').exists():
         shutil.copytree(images, dest / 'images', dirs_exist_ok=True)
+    site = Site(Path(cfg.nbs_path), dest, ren)
+    for page, new in site.pages.items():
+        if page.startswith('tutorials/'):
+            add(dest / f'{new}.ipynb', site.download(page), after=0)
+    for name, text in dict(results=site.results(), how_to=site.questions()).items():
+        (dest / f'{name}.md').write_text(text, encoding='utf-8')
     here = {s: t for s, t in SECTIONS.items() if any(a.parts[0] == s for a in ren)}
     for s, t in here.items():
         pages = [b.relative_to(s).with_suffix('').as_posix() for a, b in sorted(ren.items()) if a.parts[0] == s]
         (dest / s).mkdir(exist_ok=True)
-        (dest / s / 'index.md').write_text(f'# {t}\n\n```{{toctree}}\n:maxdepth: 2\n\n' + '\n'.join(pages) + '\n```\n')
-    i = dest / 'index.ipynb'
-    nb = json.loads(i.read_text(encoding='utf-8'))
-    nb['cells'].append(
-        dict(
-            cell_type='markdown',
-            id='toctree',
-            metadata={},
-            source='```{toctree}\n:hidden:\n\n' + '\n'.join(f'{s}/index' for s in here) + '\n```\n',
-        )
+        cards, hidden = (site.gallery(s), ':hidden:') if s == 'tutorials' else ('', ':maxdepth: 2')
+        text = f'# {t}\n\n{cards}\n```{{toctree}}\n{hidden}\n\n' + '\n'.join(pages) + '\n```\n'
+        (dest / s / 'index.md').write_text(text, encoding='utf-8')
+    add(dest / 'index.ipynb', site.grid(FRONT), after=1)
+    first, *others = [f'{s}/index' for s in here]
+    add(
+        dest / 'index.ipynb',
+        '```{toctree}\n:hidden:\n\n' + '\n'.join([first, 'how_to', 'results', *others]) + '\n```\n',
     )
-    i.write_text(json.dumps(nb, indent=1), encoding='utf-8')
     new = readme(proc / cfg.get('readme_nb', 'index.ipynb'), names)
     r = Path(cfg.config_path) / 'README.md'
     if not r.exists() or r.read_text(encoding='utf-8') != new:

@@ -7,7 +7,7 @@ __all__ = ['ink', 'faint', 'accent', 'alarm', 'hues', 'is_known', 'amount', 'qua
            'style', 'Picture', 'figure']
 
 # %% ../nbs/core/06_drawing.ipynb #c5712eb4
-import base64, io, math
+import base64, io, math, sys
 from dataclasses import dataclass
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -120,6 +120,7 @@ class Picture(Figure):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         FigureCanvasAgg(self)
+        self._is_shown = False
 
     def _repr_png_(self):
         whole, small = io.BytesIO(), io.BytesIO()
@@ -128,7 +129,18 @@ class Picture(Figure):
         few.save(small, 'png', optimize=True)
         return small.getvalue()
 
+    def shown(self):
+        "Itself, shown at once in a notebook, where the value of a line that ends with `;` is not."
+        shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
+        if getattr(shell, 'kernel', None) is not None:
+            self._ipython_display_()
+            self._is_shown = True
+        return self
+
     def _ipython_display_(self): # else pyplot's own way comes first, with twice the pixels
+        if self._is_shown: # as the value of the line that showed it
+            self._is_shown = False
+            return
         from IPython.display import display
         display({'image/png': base64.b64encode(self._repr_png_()).decode(), 'text/plain': repr(self)}, raw=True)
 

@@ -363,6 +363,23 @@ def test_what_a_search_returned_will_do(run):
         report(Loose())
 
 
+def test_a_plot_shows_itself_once_whatever_a_line_ends_with(run, monkeypatch):
+    import IPython
+
+    seen = []
+    monkeypatch.setattr('IPython.display.display', lambda *found, **how: seen.append(found))
+    silent = plot(run)
+    assert seen == []  # no notebook
+    monkeypatch.setattr(IPython, 'get_ipython', lambda: type('Shell', (), dict(kernel=True)))
+    picture = plot(run)
+    assert len(seen) == 1
+    picture._ipython_display_()  # as the value of that line
+    assert len(seen) == 1
+    picture._ipython_display_()  # and again, by its name
+    silent._ipython_display_()
+    assert len(seen) == 3
+
+
 def test_drawing_changes_no_global_state(run):
     import matplotlib
     import matplotlib.pyplot as plt

@@ -437,4 +437,4 @@ def plot(
         if n: draw_arch(halves[0].subplots(), run)
         if draws:
             for ax, draw in zip(halves[-1].subplots(1, len(draws), squeeze=False)[0], draws): draw(ax, run)
-    return fig
+    return fig.shown()

@@ -616,9 +616,11 @@ def plot(self:Measured,
     axes=None, # two matplotlib axes; None: new ones
 ): # the figure
     "Samples of each round as measured (left), medians with intervals after drift correction (right)"
-    import matplotlib.pyplot as plt
     if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained")
+        from nas_suite.drawing import figure
+        fig = figure(8, 2.6)
+        self.plot(fig.subplots(1, 2))
+        return fig.shown()
     self._plot_rounds(axes[0])
     self._plot_medians(axes[1])
     return axes[0].figure

@@ -847,10 +847,12 @@ def plot(self:LatencyTable,
     ax=None, # matplotlib axes; None: new ones
 ): # the figure
     "What the calibration said of networks left out, against what was measured; or the units of two tables"
-    import matplotlib.pyplot as plt
     if other is None and 'loo_ms' not in self.calibration: raise ValueError("this table has no calibration to draw")
     if ax is None:
-        _, ax = plt.subplots(figsize=(3.2, 3), layout='constrained')
+        from nas_suite.drawing import figure
+        fig = figure(3.2, 3)
+        self.plot(other, fig.subplots())
+        return fig.shown()
     if other is not None:
         both = [s for s in self.entries if s in other.entries]
         ax.loglog([self.entries[s] for s in both], [other.entries[s] for s in both], '.', ms=4)

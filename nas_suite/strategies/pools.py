@@ -110,4 +110,4 @@ def plot(self: Pool) -> Picture:
     with style():
         fig = figure(4.2, 2.8)
         draw_pool(fig.subplots(), self)
-    return fig
+    return fig.shown()
