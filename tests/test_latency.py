@@ -1,6 +1,7 @@
 """Measuring latency: statistics on a made-up clock, back ends by running, the cache under two processes. No test judges a real time."""
 
 import json, multiprocessing, os, subprocess, sys, warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -440,13 +441,82 @@ def test_every_module_is_compiled_however_many_share_a_class():
     assert counter.frame_count == 12
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_on_a_gpu():
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no card here")
+@pytest.mark.parametrize("backend", ["eager", "cuda-graph"])
+def test_on_a_gpu(backend):
     net = nn.Conv2d(3, 8, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BusyMachine)
-        m = measure(net, torch.randn(1, 3, 32, 32), device="cuda", rounds=6)
+        m = measure(net, torch.randn(1, 3, 32, 32), device="cuda", rounds=6, backend=backend, energy_s=0.2)
     assert (m.samples > 0).all() and m.environment["kind"] == "cuda" and net.weight.device.type == "cpu"
+    assert set(m.environment["libraries"]["tf32"]) == {"matrices", "convolutions"} and m.memory_mb["Conv2d"] > 0
+    assert m.environment["energy"] != "NVML" or m.energy_mj["Conv2d"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no card here")
+@pytest.mark.parametrize("backend", ["cuda-graph", "onnxruntime-tensorrt"])
+def test_a_graph_gives_what_the_network_gives(backend):
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval().cuda(), torch.randn(1, 3, 16, 16).cuda()
+    with torch.inference_mode():
+        try:
+            run = backends[backend].prepare(net, (x,))
+        except ImportError as e:
+            pytest.skip(str(e))
+        for _ in range(2):
+            out = run()
+            out = torch.from_numpy(out.copy_outputs_to_cpu()[0]).cuda() if backend != "cuda-graph" else out
+            torch.testing.assert_close(out, net(x), atol=1e-2, rtol=1e-2)  # TF32 in one of them
+
+
+@pytest.mark.parametrize("backend", ["cuda-graph", "onnxruntime-tensorrt"])
+def test_back_ends_of_cards_refuse_the_processor_in_a_line(backend):
+    with pytest.raises(ValueError, match=f"the back end {backend} measures on a card .*not on cpu") as said:
+        measure(nn.ReLU(), torch.zeros(1, 4), backend=backend)
+    assert "\n" not in str(said.value)
+
+
+def test_a_graph_is_captured_after_a_warm_up_on_the_same_side_stream(monkeypatch):
+    "On a card that only notes what it is asked for."
+    log = []
+
+    class Stream:
+        def __init__(self, name="side"):
+            self.name = name
+
+        def wait_stream(self, other):
+            log.append(f"{self.name} waits for {other.name}")
+
+    def entered(what):
+        @contextmanager
+        def inside(*of, **more):
+            log.append(f"{what} {' '.join(s.name for s in (*of, *more.values()) if isinstance(s, Stream))}".strip())
+            yield
+            log.append(f"end of {what}")
+
+        return inside
+
+    for name, fake in dict(
+        Stream=lambda device: Stream(), CUDAGraph=lambda: "graph", current_stream=lambda device: Stream("main"),
+        stream=entered("on"), graph=entered("capture"), device=entered("device"),
+    ).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    found = measuring.captured(lambda: log.append("run") or len(log), torch.device("cuda"), calls=2)
+    assert log == [
+        *("device", "side waits for main", "on side", "run", "run", "end of on", "main waits for side"),
+        *("capture side", "run", "end of capture", "end of device"),
+    ]
+    assert found == ("graph", 9)
+
+
+def test_a_warning_of_a_busy_machine_is_one_line_that_counts():
+    "Names of networks are whatever they are, units of a table too: whole layers are not printed."
+    unit = str(nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(9)))) + " ((1, 8, 32, 32))"
+    for name in ("small", "x" * 300, unit, f"{nn.Linear(3, 2)}\n" * 9, "[[1, 2]]" * 40, "Conv2d(" * 50):
+        said, = measuring.doubts(spreads={name: 0.31, "b": 0.06, "c": 0.01, "d": 0.02})
+        assert "\n" not in said and len(said) < 220 and "for 2 of 4 networks, " in said and "(31%), b (6%)" in said
+    assert "Sequential, Conv2d on ((1, 8, 32, 32))" in measuring.doubts(spreads={unit: 0.3})[0]
 
 
 def test_a_back_end_of_ones_own(monkeypatch):
