@@ -339,7 +339,7 @@ def executorch(
     handle.notes = dict(portable_operators=left)
     return handle
 
-# %% ../../nbs/latency/00_measuring.ipynb #85668c5e
+# %% ../../nbs/latency/00_measuring.ipynb #ec7e3344
 def _compile(mode): return lambda module, example: compiled(module, example, mode)
 
 backends.update({
@@ -349,9 +349,9 @@ backends.update({
     "compile-max-autotune": Backend(_compile("max-autotune")),
     "cuda-graph": Backend(cuda_graph),
     "onnxruntime": Backend(onnx_runtime, meta=lambda: _versions("onnxruntime")),
+    "executorch": Backend(executorch, meta=lambda: _versions("executorch")),
     "onnxruntime-tensorrt": Backend(tensorrt, sync=lambda: torch.cuda.synchronize(),
-                                    meta=lambda: _versions("onnxruntime-gpu", "tensorrt")),
-    "executorch": Backend(executorch, meta=lambda: _versions("executorch"))})
+                                    meta=lambda: _versions("onnxruntime-gpu", "tensorrt"))})
 
 def backend_named(
     name:str, # one of `backends`
