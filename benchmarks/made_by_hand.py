@@ -6,6 +6,7 @@ import torch
 from functools import partial
 from torch import nn
 from torch.nn import functional as F
+from nas_suite.choices import choices
 from nas_suite.extraction import extract
 from nas_suite.spaces.mobile import proxyless
 from nas_suite.spaces.segmenter import ssr_segmenter
@@ -32,6 +33,19 @@ def mobilenets_v2(space) -> dict:  # of `proxyless`, whose stages and strides th
     widths = (0.25, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5)
     sizes = [(width, depth) for depth in range(1, max(space.config['depths']) + 1) for width in widths]
     return {f'width {width}, depth {depth}': partial(_mobilenet, space, width, depth) for width, depth in sizes}
+
+
+def _plain_chain(space, width: float, depth: int) -> nn.Module:
+    fixed = dict(width=width, depths=[depth] * len(space.config['depths']), kernels=[3], expands=[3], fused=[(3, 1)])
+    chain = proxyless(**space.config | fixed)
+    return extract(chain, dict.fromkeys(choices(chain), 'fused1_k3'))
+
+
+def plain_chains(space) -> dict:  # of `proxyless`, whose stages and strides they have
+    "Plain convolutions of kernel 3 with shortcuts where shapes allow, so many a stage."
+    widths = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+    sizes = [(width, depth) for depth in (1, 2, 3) for width in widths]
+    return {f'width {width}, depth {depth}': partial(_plain_chain, space, width, depth) for width, depth in sizes}
 
 
 # ---------------------------------------------------------------- segmentation

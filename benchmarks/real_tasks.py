@@ -29,7 +29,7 @@ from scipy.stats import beta, spearmanr
 from torch import nn
 from torch.utils.data import TensorDataset
 from machine import machine
-from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_segmenters
+from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_chains, plain_segmenters
 from data_recipes import camvid, jpeg_npz
 from nas_suite.choices import decode, largest
 from nas_suite.costs import cost_of, count_macs, count_params
@@ -67,6 +67,12 @@ def cifar():
 def cifar_space(task):
     sizes = dict(stem=16, widths=(16, 24, 40), depths=(3, 3, 3), last=160, stem_stride=2, strides=(2, 2, 1))
     return proxyless(classes=10, image_size=32, bn_eps=1e-5, **sizes)
+
+
+def cifar_fused_space(task):
+    "Plain and fused convolutions beside depthwise ones, in stages that are wider and less deep."
+    sizes = dict(stem=16, widths=(16, 32, 64), depths=(2, 2, 2), last=256, stem_stride=2, strides=(2, 2, 1))
+    return proxyless(classes=10, image_size=32, bn_eps=1e-5, kernels=(3, 5), fused=[(3, 1), (3, 3)], **sizes)
 
 
 def in_memory(dataset) -> TensorDataset:
@@ -127,6 +133,9 @@ def evolution(space):
     return Evolution(Supernet(five_stages(space, 6), rule='uniform', distill='none'), samples=60)
 
 
+formers = 2  # Random networks of a former space
+
+
 @dataclass
 class Protocol:
     "How the networks of a task are found and trained."
@@ -139,6 +148,14 @@ class Protocol:
     random: int = 20  # Networks that fill the budget
     place: float = 0.6  # Of the budget: 0 at the latency of the fastest network, 1 at the largest's
     timed: tuple = None  # Shape of the input that latencies are of; default: that of training
+    former: Callable = None  # task -> another space, of which random networks that fill the budget are trained too
+    searches: int = 3  # Of each strategy
+
+
+    def names(self) -> list:
+        "The networks that are compared."
+        former = formers if self.former else 0
+        return names_of(self.strategies, self.by_hand, self.searches, self.random, former)
 
 
 protocols = dict(
@@ -157,6 +174,19 @@ protocols = dict(
         strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(3, 8)),
         by_hand={'MobileNetV2-like': lambda task, space: mobilenets_v2(space)},
         random=10,
+    ),
+    cifar_fused=Protocol(
+        cifar,
+        cifar_fused_space,
+        epochs=12,
+        strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(4, 10)),
+        by_hand={
+            'plain': lambda task, space: plain_chains(space),
+            'MobileNetV2-like': lambda task, space: mobilenets_v2(cifar_space(task)),
+        },
+        random=10,
+        former=cifar_space,
+        searches=2,
     ),
     camvid=Protocol(
         scenes,
@@ -185,10 +215,10 @@ class Job:
     training_seed: int
 
 
-def names_of(strategies, by_hand, searches: int, random: int) -> list:
+def names_of(strategies, by_hand, searches: int, random: int, former: int = 0) -> list:
     "The networks of a task, those first that tell most."
     drawn = [f'random {number}' for number in range(random)]
-    names, taken = [*drawn[:4], *by_hand], 4
+    names, taken = [*drawn[:4], *by_hand, *(f'former {number}' for number in range(former))], 4
     for seed in range(searches):
         names += [f'{strategy} {seed}' for strategy in strategies]
         names += drawn[taken : taken + 5]
@@ -196,14 +226,9 @@ def names_of(strategies, by_hand, searches: int, random: int) -> list:
     return names + drawn[taken:]
 
 
-def jobs_of(tasks: dict, searches: int = 3, seeds: int = 2) -> list:
-    "All trainings, in order; `tasks`: name -> (names of strategies, names of hand-designed networks, how many random)."
-    return [
-        Job(task, name, seed)
-        for task, (strategies, by_hand, random) in tasks.items()
-        for name in names_of(strategies, by_hand, searches, random)
-        for seed in range(seeds)
-    ]
+def jobs_of(networks: dict, seeds: int = 2) -> list:
+    "All trainings, in order; `networks`: name of a task -> names of its networks."
+    return [Job(task, name, seed) for task, names in networks.items() for name in names for seed in range(seeds)]
 
 
 def left(jobs: list, rows: list) -> list:
@@ -342,7 +367,8 @@ def processor_ms(network, shapes, least_ms: float = 2.0, samples: int = 7) -> fl
     with torch.inference_mode():
         block(2)
         times = max(1, round(least_ms / block(2)))
-        return statistics.median(block(times) for _ in range(samples))
+        # the lower quartile, as what else runs on the machine only adds
+        return statistics.quantiles([block(times) for _ in range(samples)])[0]
 
 
 class Clock:
@@ -386,22 +412,23 @@ class Bench:
         self.latency = self.clock.cost(self.space, self.shape)
         fastest, slowest = self.latency.cheapest()[0], self.latency(largest(self.space))
         self.budget = round(fastest + self.protocol.place * (slowest - fastest), 4)
-        self.random = once(self.kept / 'random.json', self._filling)
+        self.random = once(self.kept / 'random.json', lambda: self._filling(self.space, self.protocol.random))
+        self.former = self.protocol.former and self.space_from(0, self.protocol.former)
         mine = [row for row in kept(results) if row['task'] == name]
         found = [row for row in mine if kind_of(row['name']) in self.protocol.strategies]
         self.archs = {row['name']: json.loads(row['arch']) for row in found}
 
-    def space_from(self, seed: int):
-        "The space, with weights drawn from a seed."
+    def space_from(self, seed: int, make: Callable = None):
+        "The space, or another one, with weights drawn from a seed."
         with seeded_weights(seed):
-            return self.protocol.space(self.task)
+            return (make or self.protocol.space)(self.task)
 
-    def _filling(self) -> list:
+    def _filling(self, space, n: int) -> list:
         "Random architectures that fill the budget, those that take most alike as measured."
-        n, limits = self.protocol.random, [(self.latency, self.budget)]
+        limits = [(self.clock.cost(space, self.shape), self.budget)]
         # searches draw from seeds of their own, 0 and up
-        archs = decode(self.space, filling(self.space, limits, 3 * n, seed=1000, used=0.97))
-        took = [self.measured(extract(self.space, arch)) for arch in archs]
+        archs = decode(space, filling(space, limits, 3 * n, seed=1000, used=0.97))
+        took = [self.measured(extract(space, arch)) for arch in archs]
         middle = statistics.median(took)
         nearest = sorted(range(len(archs)), key=lambda i: abs(took[i] - middle))[:n]
         return [archs[i] for i in sorted(nearest)]
@@ -435,11 +462,18 @@ class Bench:
         size, took = once(self.kept / f'{name}.json', lambda: self._fitted(makers))
         return makers[size](), took * self.budget, size
 
+    def of_former(self, number: int) -> tuple:
+        "A random network of the former space, its latency and its architecture."
+        archs = once(self.kept / 'former.json', lambda: self._filling(self.former, formers))
+        return extract(self.former, archs[number]), self.clock.cost(self.former, self.shape)(archs[number]), archs[number]
+
     def network(self, name: str) -> tuple | None:
         "The network of a name, its latency and what it is; None where there is none."
         if (kind := kind_of(name)) == name:
             return self.by_hand(name)
         number = int(name.split()[1])
+        if kind == 'former':
+            return self.of_former(number)
         if kind == 'random' and number >= len(self.random):
             return None
         if name not in self.archs:
@@ -475,7 +509,7 @@ class Bench:
 def planned(names: list) -> list:
     "The jobs of some tasks."
     known = {name: protocols[name] for name in names}
-    return jobs_of({name: (list(each.strategies), list(each.by_hand), each.random) for name, each in known.items()})
+    return jobs_of({name: protocol.names() for name, protocol in known.items()})
 
 
 def say(found: dict):

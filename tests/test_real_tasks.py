@@ -12,7 +12,7 @@ from nas_suite.tasks.speaker.features import LogMel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 import real_tasks as bench
-from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_segmenters
+from made_by_hand import ecapas, enets, fitting, mobilenets_v2, plain_chains, plain_segmenters
 
 
 def small_mobile():
@@ -28,7 +28,7 @@ def rows_of(scores):
 
 
 def test_jobs_go_network_by_network():
-    jobs = bench.jobs_of(dict(a=(('one', 'two'), ('hand',), 20)), searches=3, seeds=2)
+    jobs = bench.jobs_of(dict(a=bench.names_of(('one', 'two'), ('hand',), 3, 20)), seeds=2)
     assert len(jobs) == len(set(jobs)) == 2 * (6 + 1 + 20)
     names = [job.name for job in jobs[::2]]
     assert names[:8] == ['random 0', 'random 1', 'random 2', 'random 3', 'hand', 'one 0', 'two 0', 'random 4']
@@ -36,6 +36,8 @@ def test_jobs_go_network_by_network():
     assert all(a.name == b.name for a, b in zip(jobs[::2], jobs[1::2]))
     few = bench.names_of(['one'], ['hand'], searches=1, random=2)
     assert few == ['random 0', 'random 1', 'hand', 'one 0']
+    more = bench.names_of(['one'], ['hand'], 1, 1, former=2)
+    assert more == ['random 0', 'hand', 'former 0', 'former 1', 'one 0']
 
 
 def test_every_task_has_its_jobs():
@@ -43,13 +45,15 @@ def test_every_task_has_its_jobs():
     assert {job.task for job in jobs} == set(bench.protocols)
     for name, protocol in bench.protocols.items():
         names = {job.name for job in jobs if job.task == name}
-        kinds = {bench.kind_of(each) for each in names}
-        assert kinds == {'random', *protocol.strategies, *protocol.by_hand}
-        assert len(names) == 3 * len(protocol.strategies) + len(protocol.by_hand) + protocol.random
+        kinds, former = {bench.kind_of(each) for each in names}, ['former'] if protocol.former else []
+        assert kinds == {'random', *protocol.strategies, *protocol.by_hand, *former}
+        found = protocol.searches * len(protocol.strategies)
+        assert len(names) == found + len(protocol.by_hand) + protocol.random + bench.formers * len(former)
 
 
 def test_it_goes_on_after_each_training(tmp_path):
-    jobs, path, done = bench.jobs_of(dict(a=(['one'], ['by hand'], 2)), searches=1), tmp_path / 'rows.csv', []
+    jobs = bench.jobs_of(dict(a=bench.names_of(['one'], ['by hand'], 1, 2)))
+    path, done = tmp_path / 'rows.csv', []
 
     def do(job):
         if job.name == 'by hand':
@@ -117,6 +121,7 @@ def test_hand_designed_networks_grow_with_their_size():
         (plain_segmenters(5, (48, 64), (18, 24)), x, (2, 5, 48, 64)),
         (ecapas(40, 16, 50, (8, 16)), bands, (2, 16)),
         (mobilenets_v2(small_mobile()), torch.randn(2, 3, 16, 16), (2, 4)),
+        (plain_chains(small_mobile()), torch.randn(2, 3, 16, 16), (2, 4)),
     ):
         first, *_, last = (make() for make in makers.values())
         assert first.eval()(inputs).shape == last.eval()(inputs).shape == shape
