@@ -133,9 +133,6 @@ def evolution(space):
     return Evolution(Supernet(five_stages(space, 6), rule='uniform', distill='none'), samples=60)
 
 
-formers = 2  # Random networks of a former space
-
-
 @dataclass
 class Protocol:
     "How the networks of a task are found and trained."
@@ -148,14 +145,12 @@ class Protocol:
     random: int = 20  # Networks that fill the budget
     place: float = 0.6  # Of the budget: 0 at the latency of the fastest network, 1 at the largest's
     timed: tuple = None  # Shape of the input that latencies are of; default: that of training
-    former: Callable = None  # task -> another space, of which random networks that fill the budget are trained too
     searches: int = 3  # Of each strategy
 
 
     def names(self) -> list:
         "The networks that are compared."
-        former = formers if self.former else 0
-        return names_of(self.strategies, self.by_hand, self.searches, self.random, former)
+        return names_of(self.strategies, self.by_hand, self.searches, self.random)
 
 
 protocols = dict(
@@ -172,7 +167,10 @@ protocols = dict(
         cifar_space,
         epochs=8,
         strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(3, 8)),
-        by_hand={'MobileNetV2-like': lambda task, space: mobilenets_v2(space)},
+        by_hand={
+            'MobileNetV2-like': lambda task, space: mobilenets_v2(space),
+            'plain': lambda task, space: plain_chains(space),
+        },
         random=10,
     ),
     cifar_fused=Protocol(
@@ -185,7 +183,6 @@ protocols = dict(
             'MobileNetV2-like': lambda task, space: mobilenets_v2(cifar_space(task)),
         },
         random=10,
-        former=cifar_space,
         searches=2,
     ),
     camvid=Protocol(
@@ -215,10 +212,10 @@ class Job:
     training_seed: int
 
 
-def names_of(strategies, by_hand, searches: int, random: int, former: int = 0) -> list:
+def names_of(strategies, by_hand, searches: int, random: int) -> list:
     "The networks of a task, those first that tell most."
     drawn = [f'random {number}' for number in range(random)]
-    names, taken = [*drawn[:4], *by_hand, *(f'former {number}' for number in range(former))], 4
+    names, taken = [*drawn[:4], *by_hand], 4
     for seed in range(searches):
         names += [f'{strategy} {seed}' for strategy in strategies]
         names += drawn[taken : taken + 5]
@@ -412,23 +409,22 @@ class Bench:
         self.latency = self.clock.cost(self.space, self.shape)
         fastest, slowest = self.latency.cheapest()[0], self.latency(largest(self.space))
         self.budget = round(fastest + self.protocol.place * (slowest - fastest), 4)
-        self.random = once(self.kept / 'random.json', lambda: self._filling(self.space, self.protocol.random))
-        self.former = self.protocol.former and self.space_from(0, self.protocol.former)
+        self.random = once(self.kept / 'random.json', self._filling)
         mine = [row for row in kept(results) if row['task'] == name]
         found = [row for row in mine if kind_of(row['name']) in self.protocol.strategies]
         self.archs = {row['name']: json.loads(row['arch']) for row in found}
 
-    def space_from(self, seed: int, make: Callable = None):
-        "The space, or another one, with weights drawn from a seed."
+    def space_from(self, seed: int):
+        "The space, with weights drawn from a seed."
         with seeded_weights(seed):
-            return (make or self.protocol.space)(self.task)
+            return self.protocol.space(self.task)
 
-    def _filling(self, space, n: int) -> list:
+    def _filling(self) -> list:
         "Random architectures that fill the budget, those that take most alike as measured."
-        limits = [(self.clock.cost(space, self.shape), self.budget)]
+        n, limits = self.protocol.random, [(self.latency, self.budget)]
         # searches draw from seeds of their own, 0 and up
-        archs = decode(space, filling(space, limits, 3 * n, seed=1000, used=0.97))
-        took = [self.measured(extract(space, arch)) for arch in archs]
+        archs = decode(self.space, filling(self.space, limits, 3 * n, seed=1000, used=0.97))
+        took = [self.measured(extract(self.space, arch)) for arch in archs]
         middle = statistics.median(took)
         nearest = sorted(range(len(archs)), key=lambda i: abs(took[i] - middle))[:n]
         return [archs[i] for i in sorted(nearest)]
@@ -462,18 +458,11 @@ class Bench:
         size, took = once(self.kept / f'{name}.json', lambda: self._fitted(makers))
         return makers[size](), took * self.budget, size
 
-    def of_former(self, number: int) -> tuple:
-        "A random network of the former space, its latency and its architecture."
-        archs = once(self.kept / 'former.json', lambda: self._filling(self.former, formers))
-        return extract(self.former, archs[number]), self.clock.cost(self.former, self.shape)(archs[number]), archs[number]
-
     def network(self, name: str) -> tuple | None:
         "The network of a name, its latency and what it is; None where there is none."
         if (kind := kind_of(name)) == name:
             return self.by_hand(name)
         number = int(name.split()[1])
-        if kind == 'former':
-            return self.of_former(number)
         if kind == 'random' and number >= len(self.random):
             return None
         if name not in self.archs:

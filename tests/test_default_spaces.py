@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np, pytest, torch
 from torch.utils.data import TensorDataset
 from nas_suite import search
-from nas_suite.choices import largest, sample, smallest
+from nas_suite.choices import choices, largest, sample, smallest
 from nas_suite.costs import cost_of, macs
 from nas_suite.extraction import check, extract
 from nas_suite.front.doors.base import space_for
@@ -85,6 +85,8 @@ def test_spaces_for_large_images_have_few_widths_where_they_are_timed():
 chains = [
     *(pytest.param(task, (shared,), id=f'{name}-{shared}') for task, name in ((photos, 'photos'), (digits, 'digits'))
       for shared in (False, True)),
+    pytest.param(photos, (False, True), id='photos-plain'),
+    pytest.param(digits, (False, True), id='digits-plain'),
     pytest.param(pictures, (False,), id='scenes'),
     pytest.param(voices, (), id='voices'),
 ]
@@ -165,7 +167,37 @@ def test_latency_on_this_machine_is_timed_quickly(monkeypatch, tmp_path):
     monkeypatch.setenv('NAS_SUITE_CACHE', str(tmp_path))
     space = search.default_space(digits, budget=dict(latency_ms=.5), device='cpu', threads=1)
     low, high = space.chosen['reach']['latency_ms']
-    assert 0 < low < high
+    assert 0 < low < high and operators(space) >= {'fused1_k3', 'fused3_k3', 'mb3_k3', 'mb6_k5'}
+
+
+def operators(space):
+    "The operators of all choices of a space."
+    return {str(option) for choice in choices(space).values() for option in choice.options}
+
+
+@pytest.mark.parametrize(
+    'task, budget, shared, plain',
+    [
+        (digits, dict(latency_ms=1), False, [True]),
+        (photos, dict(latency_ms=1, params='1M'), False, [True]),
+        (photos, Wanted(dict(latency_ms=1), table='a file'), False, [True, False]),
+        (digits, dict(latency_ms=1), True, [False]),
+        (digits, dict(macs='500k', params='50k'), False, [False]),
+        (digits, {}, False, [False]),
+        (images(10, 3, 96), dict(latency_ms=1), False, [False, False, False]),
+    ],
+)
+def test_plain_convolutions_are_offered_where_time_counts(task, budget, shared, plain):
+    "In small images, where weights are not shared; a MAC is dearer in them, so other budgets do without."
+    found = [{'fused' in size.settings for size in chain} for chain in task._candidates(budget, shared)]
+    assert found == [{each} for each in plain]
+
+
+def test_the_fastest_network_of_a_space_is_plain():
+    size = digits._sizes(False, plain=True)[0][6]
+    ends = Ends(size)
+    assert set(ends.archs[0].values()) == {'zero', 'fused1_k3'} and set(ends.archs[1].values()) == {'fused3_k3'}
+    assert Ends(digits._sizes(False)[0][6]).archs[0] == smallest(digits._sizes(False)[0][6].make())
 
 
 def test_halving():
@@ -243,6 +275,16 @@ def test_a_predictor_serves_spaces_like_its_own_and_refuses_others(family, width
         found = chosen([sizes], sizes[0], Wanted(dict(latency_ms=most), table=device), 10**9)
     assert found.size is sizes[1] and found.facts['reach']['latency_ms'][1] == pytest.approx(high)
     assert 'knows the networks of few spaces' in found.facts['note']
+
+
+def test_a_predictor_of_depthwise_convolutions_alone_serves_still():
+    "Plain ones are too far from what it learned: the space without them is taken."
+    size = mobile(48)
+    plain = Size(proxyless, size.settings | dict(fused=((3, 1), (3, 3))))
+    (space, p) = phone(mobile, 48)
+    most = float(ms(space_features(space)([largest(space)]))[0])
+    found = chosen([[plain], [size]], size, Wanted(dict(latency_ms=most), table=p), 10**9)
+    assert found.size is size and 'knows the networks of few spaces' in found.facts['note']
 
 
 def test_a_predictor_of_features_alone_serves_any_space():

@@ -36,8 +36,6 @@ def test_jobs_go_network_by_network():
     assert all(a.name == b.name for a, b in zip(jobs[::2], jobs[1::2]))
     few = bench.names_of(['one'], ['hand'], searches=1, random=2)
     assert few == ['random 0', 'random 1', 'hand', 'one 0']
-    more = bench.names_of(['one'], ['hand'], 1, 1, former=2)
-    assert more == ['random 0', 'hand', 'former 0', 'former 1', 'one 0']
 
 
 def test_every_task_has_its_jobs():
@@ -45,10 +43,10 @@ def test_every_task_has_its_jobs():
     assert {job.task for job in jobs} == set(bench.protocols)
     for name, protocol in bench.protocols.items():
         names = {job.name for job in jobs if job.task == name}
-        kinds, former = {bench.kind_of(each) for each in names}, ['former'] if protocol.former else []
-        assert kinds == {'random', *protocol.strategies, *protocol.by_hand, *former}
+        kinds = {bench.kind_of(each) for each in names}
+        assert kinds == {'random', *protocol.strategies, *protocol.by_hand}
         found = protocol.searches * len(protocol.strategies)
-        assert len(names) == found + len(protocol.by_hand) + protocol.random + bench.formers * len(former)
+        assert len(names) == found + len(protocol.by_hand) + protocol.random
 
 
 def test_it_goes_on_after_each_training(tmp_path):

@@ -19,12 +19,13 @@ from ..costs import CostModel, amount, count_macs, count_params, macs, named
 from ..extraction import extract
 from ..latency import BusyMachine, Cache, Extrapolates, device_cost, environment, measure, opened, signature
 
-# %% ../../nbs/spaces/06_sizing.ipynb #8535c040
+# %% ../../nbs/spaces/06_sizing.ipynb #eee98de7
 @dataclass(frozen=True)
 class Size:
     "A space that may be searched: the function that makes it, and its settings."
     function: Callable
     settings: dict
+    small: Callable = smallest # function(space) -> the architecture that costs least, or nearly so
 
     def make(self) -> nn.Module:
         "The space, with new weights."
@@ -46,7 +47,7 @@ def wanted(budget: dict = None) -> Wanted:
     "A budget, as a task is given it, with how its costs are found."
     return budget if isinstance(budget, Wanted) else Wanted(budget or {})
 
-# %% ../../nbs/spaces/06_sizing.ipynb #52e8ce19
+# %% ../../nbs/spaces/06_sizing.ipynb #d1f57801
 @dataclass
 class Reach:
     "Between what the smallest and the largest network of a space cost."
@@ -75,7 +76,7 @@ class Ends:
     @cached_property
     def archs(self) -> tuple:
         "The smallest and the largest architecture."
-        return smallest(self.space), largest(self.space)
+        return self.size.small(self.space), largest(self.space)
 
     @cached_property
     def networks(self) -> list:

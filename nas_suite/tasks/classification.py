@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #475a4f91
+# %% ../../nbs/tasks/01_classification.ipynb #2705a384
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,8 +21,9 @@ from torchvision.transforms import functional as T
 from data_recipes import cifar10, cluttered_digits, digits, image_folder, pictures
 from data_recipes.files import digest_of
 from ..arguments import number, of_no_use, switch, whole
+from ..choices import smallest
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
-from ..spaces.sizing import Size, chosen
+from ..spaces.sizing import Size, chosen, wanted
 from .base import (
     Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, windows) # noqa: F401
 from ..training import check_data
@@ -61,7 +62,7 @@ def __call__(self: Preparation, source) -> Tensor:
     if isinstance(image, Image.Image): image = T.to_tensor(image)
     return T.normalize(image, self.mean, self.std)
 
-# %% ../../nbs/tasks/01_classification.ipynb #5c187531
+# %% ../../nbs/tasks/01_classification.ipynb #d41b161c
 @dataclass
 class Classification(Task):
     "Image classification: data sets of (float image (C, H, W), label), loss and metric."
@@ -185,7 +186,7 @@ def _parted(train, origins: Tensor | None, valid, shared, seed) -> tuple:
     parts = parted(each, valid, shared, seed)
     return tuple(part_of(train, torch.isin(origins, part.tensors[0]).nonzero().flatten()) for part in parts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #2934453c
+# %% ../../nbs/tasks/01_classification.ipynb #e19f62a2
 def classification(
     data,  # "digits", "cluttered_digits", "cifar10", a folder of class folders, or a (train, test) pair of data sets
     valid: float = None,    # Share of the training data that networks are chosen by; default: as of `parted`
@@ -273,7 +274,7 @@ def use(cls: Classification, model, facts: dict) -> Classifier:
     "The network for a person with photos."
     return Classifier(model, facts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #7aeee0dc
+# %% ../../nbs/tasks/01_classification.ipynb #f2491270
 def _small(channels, blocks: int, shared: bool, size: int) -> dict:
     "Settings of a space of a stem and three stages, for images of a few pixels."
     stem, *widths = channels
@@ -287,7 +288,8 @@ def _size(self: Classification, shared: bool, **settings) -> Size:
     "A space of this task with such settings."
     channels, size, _ = self.input_shape
     same = dict(classes=self.classes, image_size=size, in_channels=channels)
-    return Size(ofa_mobilenet_v3 if shared else proxyless, same | settings)
+    small = _smallest_plain if 'fused' in settings else smallest
+    return Size(ofa_mobilenet_v3 if shared else proxyless, same | settings, small)
 
 @patch
 def _usual(self: Classification, shared: bool) -> Size:
@@ -306,7 +308,21 @@ _stages = (  # channels of the stem and of three stages, and blocks of each stag
     ((64, 64, 112, 192), 5), ((72, 72, 128, 224), 6), ((88, 88, 152, 264), 6), ((104, 104, 184, 320), 6))
 _widths = .25, .3, .35, .42, .5, .6, .7, .85, 1., 1.2, 1.4, 1.7, 2., 2.4
 
-# %% ../../nbs/tasks/01_classification.ipynb #8af9b58f
+# %% ../../nbs/tasks/01_classification.ipynb #31ea9b99
+def _smallest_plain(space) -> dict:
+    "The smallest network, of plain convolutions: the fastest one where depthwise convolutions are slow."
+    arch = smallest(space)
+    return arch | {name: 'fused1_k3' for name, option in arch.items() if option == 'mb3_k3'}
+
+_plain = dict(kernels=(3, 5), fused=((3, 1), (3, 3)))
+_wide_stages = (  # as `_stages`
+    ((8, 8, 8, 16), 2), ((8, 8, 16, 16), 2), ((8, 8, 16, 24), 2), ((8, 8, 16, 32), 2), ((8, 16, 24, 32), 2),
+    ((16, 16, 24, 40), 2), ((16, 16, 32, 48), 2), ((16, 16, 32, 64), 2), ((16, 24, 40, 72), 2), ((16, 24, 48, 88), 2),
+    ((16, 24, 48, 88), 3), ((24, 32, 56, 104), 3), ((24, 32, 64, 128), 3), ((32, 40, 80, 152), 3),
+    ((32, 48, 96, 176), 3), ((40, 56, 112, 208), 3), ((40, 64, 128, 240), 3), ((40, 64, 128, 240), 4),
+    ((48, 72, 144, 280), 4), ((56, 88, 168, 328), 4), ((64, 96, 192, 384), 5), ((80, 120, 232, 456), 5))
+
+# %% ../../nbs/tasks/01_classification.ipynb #f6eebfdc
 def image_sizes(size: int, stride: int) -> list: # stride: of the whole network
     "Pairs of sizes of the image that spaces choose between, the largest first; none for images of a few pixels."
     sizes = [size]
@@ -314,19 +330,28 @@ def image_sizes(size: int, stride: int) -> list: # stride: of the whole network
     return [(small, large) for large, small in zip(sizes, sizes[1:]) if large >= max(32, size / 2)]
 
 @patch
-def _sizes(self: Classification, shared: bool) -> list:
+def _sizes(self: Classification, shared: bool, plain: bool = False) -> list:  # plain: with plain convolutions too
     "Lists of the spaces that suit the images, each from small to large at its sizes of the image."
     _, size, width = self.input_shape
-    if size < 96: settings = [_small(*stages, shared, size) for stages in _stages]
-    else: settings = [dict(width=width) for width in _widths]
+    if size >= 96: settings = [dict(width=width) for width in _widths]
+    elif plain: settings = [_small(*stages, shared, size) | _plain for stages in _wide_stages]
+    else: settings = [_small(*stages, shared, size) for stages in _stages]
     stem, strides = stage_strides(size, 3 if size < 96 else 5 if shared else 6)
     pairs = image_sizes(size, stem * math.prod(strides)) if size == width else []
     return [[self._size(shared, **setting, **resolutions) for setting in settings]
             for resolutions in ([dict(resolutions=pair) for pair in pairs] or [{}])]
 
-# %% ../../nbs/tasks/01_classification.ipynb #c0fa2cd9
+# %% ../../nbs/tasks/01_classification.ipynb #dd358024
+@patch
+def _candidates(self: Classification, budget: dict, shared: bool) -> list:
+    "Lists of the spaces that a budget may pick from."
+    budget = wanted(budget)
+    if shared or self.input_shape[1] >= 96 or 'latency_ms' not in budget: return self._sizes(shared)
+    return self._sizes(shared, plain=True) + ([] if budget.table is None else self._sizes(shared))
+
 @patch
 def default_space(self: Classification, budget: dict = None, shared: bool = False, seed: int = 0):
     "ProxylessNAS's space, or Once-for-All's where `shared`, in a size that suits the images and lies around a budget."
-    picked = chosen(self._sizes(shared), self._usual(shared), budget, len(self.train) + len(self.valid))
+    items = len(self.train) + len(self.valid)
+    picked = chosen(self._candidates(budget, shared), self._usual(shared), budget, items)
     with seeded_weights(seed): return picked.make()
