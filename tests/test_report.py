@@ -357,6 +357,7 @@ def test_what_a_search_returned_will_do(run):
         costs = dict(macs=1e6)
         metrics = dict(retrained=dict(accuracy=0.5))
         history = []
+        facts = {}
 
     plot(Loose())
     with pytest.raises(ValueError, match='no folder'):

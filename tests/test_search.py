@@ -191,6 +191,7 @@ FILES = {
     'costs.json',
     'figures.json',
     'network.json',
+    'metadata.json',
     'model.safetensors',
     'model.pt2',
     'model.onnx',

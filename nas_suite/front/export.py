@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['leaves', 'example', 'exported', 'lengths', 'NotWritten', 'Written', 'reason', 'write_onnx', 'parity',
-           'write_description', 'export', 'tried']
+           'write_description', 'read_metadata', 'export', 'tried']
 
-# %% ../../nbs/front/01_export.ipynb #5cdb83e3
-import io, json, re, tempfile, warnings
+# %% ../../nbs/front/01_export.ipynb #cdee2fa8
+import io, json, re, tempfile, warnings, zipfile
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from ..choices import random_input
-from ..files import write, writing
+from ..files import parse_json, write, write_json, writing
 from ..latency.measuring import onnx_program
 from ..networks import describe
 from ..training import finite, not_finite
@@ -103,7 +103,7 @@ def reason(error: Exception) -> str:
     first = re.sub(r'^\[ONNXRuntimeError\] : \d+ : (\w+ : )(Load model from .* failed:)?', r'ONNX Runtime: \1', first)
     return ' '.join(first.split())[:200]
 
-# %% ../../nbs/front/01_export.ipynb #2303a6e7
+# %% ../../nbs/front/01_export.ipynb #dc8909d7
 class _Leaves(nn.Module):
     "A network that gives its tensors in a row, each a tensor of its own."
     def __init__(self, model):
@@ -117,29 +117,41 @@ def _in_a_row(model: nn.Module, x: Tensor) -> nn.Module:
     different = len({id(leaf) for leaf in (x, *found)}) == len(found) + 1
     return model if different and all(isinstance(leaf, Tensor) for leaf in found) else _Leaves(model)
 
-def _name_outputs(graph, names: list):
-    "Give the outputs of an ONNX graph their names; what else has such a name gets another."
+def _name_ends(graph, input: str, outputs: list):
+    "Give the input and the outputs of an ONNX graph their names; what else has such a name gets another."
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
-        if value.name in names: value.name += '_inside'
-    for value, name in zip(graph.outputs, names, strict=True):
+        if value.name in (input, *outputs): value.name += '_inside'
+    graph.inputs[0].name = input
+    for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = name
 
-# %% ../../nbs/front/01_export.ipynb #0eb58671
+def _name_axes(graph):
+    "Give the free dimensions of the input of an ONNX graph their names, wherever they stand: batch, time, time_2, ..."
+    first, *others = graph.input[0].type.tensor_type.shape.dim or [None]
+    free = dict.fromkeys(size.dim_param for size in others if size.dim_param)
+    names = {old: f'time_{i}' if i > 1 else 'time' for i, old in enumerate(free, 1)}
+    if first is not None and first.dim_param: names[first.dim_param] = 'batch'
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param: size.dim_param = re.sub(r'\w+', lambda word: names.get(word[0], word[0]), size.dim_param)
+
+# %% ../../nbs/front/01_export.ipynb #d8c6dec9
 def write_onnx(
     program: torch.export.ExportedProgram, path, # The file to write
     names: list, # Of the outputs, one a leaf
-    metadata: dict = None # name -> text
+    metadata: dict = None # name -> text; `input` is what the input is called
 ):
     "Write a program as ONNX."
     import onnx
+    metadata = metadata or {}
     with writing(path) as draft:
         written = onnx_program(program)
-        _name_outputs(written.model.graph, names)
+        _name_ends(written.model.graph, metadata.get('input', 'input'), names)
         written.save(str(draft))
-        if metadata:
-            graph = onnx.load(draft)
-            onnx.helper.set_model_props(graph, {key: str(value) for key, value in metadata.items()})
-            onnx.save(graph, draft)
+        model = onnx.load(draft)
+        _name_axes(model.graph)
+        if metadata: onnx.helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
+        onnx.save(model, draft)
 
 # %% ../../nbs/front/01_export.ipynb #8d924b76
 def _other_sizes(x: Tensor, free: dict) -> list:
@@ -175,13 +187,17 @@ def parity(
             found.setdefault(leaf, []).append(_off(ours, torch.from_numpy(other)))
     return {leaf: float(torch.tensor(each, dtype=torch.float64).max()) for leaf, each in found.items()}
 
-# %% ../../nbs/front/01_export.ipynb #2bd6dbcd
+# %% ../../nbs/front/01_export.ipynb #1b77b2a7
+def _names(outputs: dict, metadata: dict) -> list:
+    "What outputs are called in a file: a single one as the metadata say, several by their leaves."
+    return [(metadata or {}).get('output', 'output')] if list(outputs) == ['output'] else list(outputs)
+
 def _onnx(model: nn.Module, x: Tensor, path: Path, metadata: dict, program=None) -> float:
     "Write a network as ONNX, and how far ONNX Runtime's outputs are from PyTorch's. ValueError if that is too far."
     with torch.no_grad(): outputs = leaves(model(x))
     row = _in_a_row(model, x)
     if program is None or row is not model: program = exported(row, x)
-    write_onnx(program, path, list(outputs), metadata)
+    write_onnx(program, path, _names(outputs, metadata), metadata)
     others = [other for other in _other_sizes(x, lengths(program)) if _runs(model, other)] # positions may be limited
     worst = parity(model, path, [x, *others])
     for leaf, value in worst.items():
@@ -210,7 +226,28 @@ def write_description(model: nn.Module, path) -> bool:
     write(path, json.dumps(description))
     return True
 
-# %% ../../nbs/front/01_export.ipynb #eb7e059d
+# %% ../../nbs/front/01_export.ipynb #d01a1be4
+_extra = 'metadata.json'
+
+def _inside(path: Path) -> dict:
+    "The metadata in a .pt2 archive."
+    with zipfile.ZipFile(path) as archive:
+        name = next((name for name in archive.namelist() if name.endswith(f'/extra/{_extra}')), None)
+        return {} if name is None else parse_json(archive.read(name))
+
+def read_metadata(
+    path # An .onnx or a .pt2 file
+) -> dict: # name -> text; empty where the file carries none
+    "What the user of an exported network must know, from its file; nothing in it is executed. ValueError if damaged."
+    path = Path(path)
+    if not path.is_file(): raise FileNotFoundError(f"there is no file {path}")
+    try:
+        if path.suffix == '.pt2': return _inside(path)
+        import onnx
+        return {known.key: known.value for known in onnx.load(path, load_external_data=False).metadata_props}
+    except Exception as error: raise ValueError(f"{path} is no exported network: {reason(error)}") from None
+
+# %% ../../nbs/front/01_export.ipynb #7207f9a4
 def _program(model: nn.Module, x: Tensor) -> tuple:
     "The program of a network, and the input that it was made for: of any batch size or, where that cannot be, of one."
     try: return exported(model, x), x
@@ -218,9 +255,10 @@ def _program(model: nn.Module, x: Tensor) -> tuple:
         with suppress(Exception): return exported(model, x[:1]), x[:1]
         raise error
 
-def _write_pt2(model: nn.Module, x: Tensor, path: Path) -> tuple: # The program and its input
+def _write_pt2(model: nn.Module, x: Tensor, path: Path, metadata: dict) -> tuple: # The program and its input
     program, x = _program(model, x)
-    torch.export.save(program, file := io.BytesIO()) # a full disk is then no error of PyTorch's
+    file, more = io.BytesIO(), {_extra: json.dumps(metadata or {}, indent=1)}
+    torch.export.save(program, file, extra_files=more) # into memory: a full disk is then no error of PyTorch's
     write(path, file.getvalue())
     return program, x
 
@@ -238,24 +276,25 @@ def _out_of_place(model: nn.Module):
     for layer in model.modules():
         if getattr(layer, 'inplace', False): layer.inplace = False
 
-# %% ../../nbs/front/01_export.ipynb #70e0bde7
+# %% ../../nbs/front/01_export.ipynb #1d15a150
 def export(
     model: nn.Module, # Plain PyTorch
     input_shape: tuple, # Of one sample
     folder, # To write to
-    metadata: dict = None # For the ONNX file: name -> text
+    metadata: dict = None # What a user must know: name -> text; `input` and `output` are what these are called
 ) -> Written:
     """Write a network in all formats that it can be written in, and say what became of the others.
     NotFinite for a network that gives no numbers."""
     folder, model, written = Path(folder), deepcopy(model).cpu().eval(), Written()
     write_description(model, folder/'network.json')
+    if metadata: write_json(folder/_extra, metadata)
     with writing(folder/'model.safetensors') as draft:
         save_model(model, str(draft))
     x, notes, pt2, onnx = example(model, input_shape), written.notes, folder/'model.pt2', folder/'model.onnx'
     with torch.no_grad():
         if not finite(model(x)): raise not_finite('the network gives numbers that are NaN or infinite', x, model)
     _out_of_place(model)
-    program, x = _attempt(lambda: _write_pt2(model, x, pt2), pt2, notes) or (None, x)
+    program, x = _attempt(lambda: _write_pt2(model, x, pt2, metadata), pt2, notes) or (None, x)
     if len(x) == 1:
         notes |= dict.fromkeys(('pt2', 'onnx'), 'takes one sample at a time: it is made for one size of the batch')
     found = _attempt(lambda: _in_some_type(model, x, onnx, metadata, program), onnx, notes)

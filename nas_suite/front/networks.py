@@ -6,8 +6,8 @@
 __all__ = ['TaskFile', 'network_files', 'formats', 'predict', 'specialize', 'measure', 'space_of', 'extract_command', 'export',
            'report_command', 'spaces', 'spaces_command']
 
-# %% ../../nbs/front/34_networks.ipynb #c9a5c5b7
-import json, shutil, warnings
+# %% ../../nbs/front/34_networks.ipynb #b5b79687
+import shutil, warnings
 from collections import Counter
 from pathlib import Path
 from typing import Optional
@@ -17,9 +17,9 @@ from ..files import filling, parse_json, read_json, writing, write_json
 from .launch import app, note
 from .options import (Changed, Device, Others, Own, Quiet, budget_of, doors, option, pair_of,
                                      value_of, word)
-from .using import answers, jsonable, listed, run_folder, task_facts, task_is_here, using
+from .using import Printed, answers, forms, listed, run_folder, task_facts, task_is_here, using
 
-# %% ../../nbs/front/34_networks.ipynb #2e091fcb
+# %% ../../nbs/front/34_networks.ipynb #1be23835
 TaskFile = option(Optional[str], 'File, .py, with the class of the task, where it is one of your own.', '--task',
                   metavar='FILE')
 
@@ -28,38 +28,42 @@ def predict(
     run: word(Path, 'Folder of a finished run, or of one saved network.', 'RUN'),
     places: word(list[Path], 'What the network is for: photos, recordings; and folders of them.', 'FILES'),
     out: option(Optional[Path], 'Folder to write answers to as files; it must not exist yet.', '--out', '-o') = None,
-    as_json: option(bool, 'A line of JSON for each file.', '--json') = False,
+    form: option(str, 'table (lines for people), json (a document a line), or csv.', '--format', '-f',
+                 show_default=True) = 'table',
+    as_json: option(bool, 'The same as --format json.', '--json') = False,
     task: TaskFile = None,
     device: Device = 'auto'
 ):
     """Say what a network makes of photos, recordings, or whatever its task is about.
 
-    A file that cannot be used is named and left out.
+    Of a folder the files are taken that are of a kind for the task. One that cannot be used is named
+    and left out.
 
     \b
     Examples:
       nas-suite predict runs/digits photo.png
       nas-suite predict runs/streets photos/ --out masks
-      nas-suite predict runs/digits photos/ --json
+      nas-suite predict runs/digits photos/ --format csv > answers.csv
       nas-suite predict runs/keywords yes.wav --task keyword_task.py
     """
     given(unused, '--out', out)
-    files, use = listed(places), using(run, device, task=task)
+    form = 'json' if as_json else among(form, forms, 'form for --format', 'forms')
+    task_facts(run)
+    listed(places) # whether there are files, before the network is read
+    use = using(run, device, task=task)
+    files = listed(places, use.suffixes)
+    printed = Printed(use, form, files.values())
     def told(write=None):
         for name, answer in answers(use, files):
             if write is not None: write(answer, name)
-            print(
-                json.dumps(dict(file=str(files[name]), answer=jsonable(answer)))
-                if as_json
-                else f'{files[name]}  {use.say(answer)}'
-            )
+            printed(files[name], answer)
     if out is None: return told()
     with filling(out) as draft:
         def write(answer, name):
             (draft/name).parent.mkdir(parents=True, exist_ok=True)
             use.write(answer, draft/name)
         told(write)
-    print(f"\nfiles   {out}: {sum(path.is_file() for path in out.rglob('*'))}")
+    if form == 'table': print(f"\nfiles   {out}: {sum(path.is_file() for path in out.rglob('*'))}")
 
 # %% ../../nbs/front/34_networks.ipynb #619444cd
 def _each(values): return None if not values else list(values) if len(values) > 1 else values[0]
@@ -190,8 +194,9 @@ def measure(
         print(timed({name: network}, example, rounds=rounds, backend=needed or backend or 'eager', threads=threads,
                     energy_s=.5 if energy else 0., progress=not quiet))
 
-# %% ../../nbs/front/34_networks.ipynb #6247dd7f
-network_files = ('arch.json', 'model.pt2', 'model.onnx', 'model.onnx.data', 'model.safetensors')
+# %% ../../nbs/front/34_networks.ipynb #15dec491
+network_files = ('arch.json', 'model.pt2', 'model.onnx', 'model.onnx.data', 'model.safetensors', 'metadata.json',
+                 'deploy.onnx', 'use.py')
 
 def _copy_network(run: Path, folder: Path):
     "Copy the files of the network that was found."
@@ -220,6 +225,7 @@ def _extract_other(run: Path, path: Path, folder: Path):
     from nas_suite import search
     from nas_suite.choices import encode
     from nas_suite.extraction import extract
+    from nas_suite.front.deploy import deploy
     from nas_suite.front.export import export
     from nas_suite.tasks.base import kind_of
     from nas_suite.training import calibrated
@@ -235,7 +241,9 @@ def _extract_other(run: Path, path: Path, folder: Path):
     else: calibrated(network, task, task.full, seed=config['seed'])
     try: metadata = kind_of(facts).metadata(facts)
     except ValueError: metadata = {} # of a task that is not here
-    export(network, tuple(facts['input_shape']), folder, metadata).warn()
+    written = export(network, tuple(facts['input_shape']), folder, metadata)
+    written.warn()
+    if metadata: deploy(network.cpu().eval(), kind_of(facts), facts, folder, written)
     write_json(folder/'arch.json', arch)
 
 # %% ../../nbs/front/34_networks.ipynb #5cc8fc1d
@@ -271,8 +279,8 @@ def extract_command(
         else: _extract_other(run, arch, draft)
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
-# %% ../../nbs/front/34_networks.ipynb #e9097547
-formats = ('onnx', 'pt2', 'safetensors')
+# %% ../../nbs/front/34_networks.ipynb #9a5e1cc7
+formats = dict(deploy='deploy.onnx', onnx='model.onnx', pt2='model.pt2', safetensors='model.safetensors')
 
 def _write_file(source: Path, draft: Path):
     "Copy a network; the weights that lie beside an ONNX graph are put inside."
@@ -290,19 +298,21 @@ def _why_missing(run: Path, format: str) -> str:
 @app.command()
 def export(
     run: word(Path, 'Folder of a finished run.', 'RUN'),
-    format: option(str, 'onnx, pt2 or safetensors.', '--format', '-f'),
+    format: option(str, 'deploy (ONNX: raw input in, answers out), onnx (the bare network), pt2 or safetensors.',
+                   '--format', '-f'),
     out: option(Path, 'File to write; an existing one is replaced.', '--out', '-o')
 ):
     """Write the network of a run as one file.
 
     \b
     Examples:
+      nas-suite export runs/first --format deploy --out classifier.onnx
       nas-suite export runs/first --format onnx --out network.onnx
       nas-suite export runs/first --format safetensors --out weights.safetensors
     """
     if format not in formats: raise ValueError(f"there is no format {format!r}; the formats are {', '.join(formats)}")
     writable('--out', out)
-    source = run_folder(run)/f'model.{format}'
+    source = run_folder(run)/formats[format]
     if not source.exists():
         raise FileNotFoundError(f"{run} holds no {source.name}: {_why_missing(run, format)}")
     if out.is_dir(): raise ValueError(f"{out} is a folder; --out names a file")

@@ -8,7 +8,7 @@ __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'fac
            'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table', 'uses',
            'search_facts', 'why_this_space', 'space_table', 'space_html', 'configuration', 'page', 'report']
 
-# %% ../../nbs/front/24_page.ipynb #bffb6dc3
+# %% ../../nbs/front/24_page.ipynb #75d51ddb
 import html, io, json, math, re
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from nas_suite.front.record import (
     cost_names,
     cost_of,
     costs,
+    file_of,
     label_of,
     last_metrics,
     metric_of,
@@ -355,23 +356,54 @@ def watched_table(run: dict):
 
 def _maybe(table) -> str: return '' if table is None else table_html(table)
 
-# %% ../../nbs/front/24_page.ipynb #2ee47b5f
+# %% ../../nbs/front/24_page.ipynb #44d943ef
+def _deployment(run: dict):
+    "What goes before and after the network; None where nobody has said, or the task is not here."
+    from nas_suite.tasks.base import kind_of
+    facts = run['config'].get('task') or {}
+    try: return kind_of(facts).deployment(facts)
+    except ValueError: return None
+
+def _on_raw_input(folder: Path, deployment) -> dict: # title -> code
+    "How to use the file that takes raw input, and the network of the run, on such."
+    if deployment is None: return {}
+    made = f'import numpy as np\nx = {deployment.sample()}  # {deployment.raw}'
+    found = {'Raw input, with nas_suite': '\n'.join([made, 'from nas_suite import search',
+                                                     f'found = search.load({str(folder)!r})', 'found.predict(x[0])'])}
+    if not (path := folder/'deploy.onnx').exists(): return found
+    net = f"net = onnxruntime.InferenceSession({str(path)!r}, providers=['CPUExecutionProvider'])"
+    lines = [made, 'import onnxruntime', net, 'names = [out.name for out in net.get_outputs()]',
+             'dict(zip(names, net.run(names, {net.get_inputs()[0].name: x})))']
+    return found | {'Raw input, with ONNX Runtime alone (see use.py)': '\n'.join(lines)}
+
+def _input_code(run: dict) -> str:
+    "An array that a network takes: of numbers, or of whole ones where its ONNX file says so."
+    shape = (1, *((run['config'].get('task') or {}).get('input_shape') or []))
+    return f'import numpy as np\nx = np.zeros({shape}, {_input_type(run["folder"]/"model.onnx")!r})'
+
+def _input_type(path: Path) -> str:
+    "The type of the input of an ONNX file; float32 where that is not known."
+    import onnx
+    try: model = onnx.load(path, load_external_data=False)
+    except Exception: return 'float32' # there is no file, or none that can be read
+    return onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type).name
+
 def uses(run: dict) -> dict: # Title -> code
-    "How to use the files of a run."
-    folder, shape = run['folder'], (run['config'].get('task') or {}).get('input_shape') or []
-    x = f"torch.randn({', '.join(map(str, [1, *shape]))})"
+    "How to use the files of a run, each as lines that run when they are pasted."
+    folder, found = run['folder'].resolve(), _on_raw_input(run['folder'].resolve(), _deployment(run))
+    x = _input_code(run)
     load = f'import torch\nfrom nas_suite import search\nfound = search.load({str(folder)!r})'
-    found = {'With nas_suite': f'{load}\nfound.model({x})'}
+    found['The network, with nas_suite'] = f'{x}\n{load}\nfound.model(torch.from_numpy(x))'
     if all((folder/name).exists() for name in ('network.json', 'model.safetensors')):
         built = f"net = build(read_json({str(folder/'network.json')!r}))"
         loaded = f"load_model(net, {str(folder/'model.safetensors')!r})"
-        lines = ['import torch', 'from safetensors.torch import load_model', 'from nas_suite.files import read_json',
-                 'from nas_suite.networks import build', built, loaded, f'net.eval()({x})']
-        found['As plain PyTorch'] = '\n'.join(lines)
+        lines = [x, 'import torch', 'from safetensors.torch import load_model', 'from nas_suite.files import read_json',
+                 'from nas_suite.networks import build', built, loaded, 'net.eval()(torch.from_numpy(x))']
+        found['The network, as plain PyTorch'] = '\n'.join(lines)
     if (path := folder/'model.onnx').exists():
-        run_it = f'net.run(None, {{net.get_inputs()[0].name: x}})  # x: float32 array {tuple([1, *shape])}'
-        load = f'import onnxruntime\nnet = onnxruntime.InferenceSession({str(path)!r})'
-        found['With ONNX Runtime'] = f'{load}\n{run_it}'
+        net = f"net = onnxruntime.InferenceSession({str(path)!r}, providers=['CPUExecutionProvider'])"
+        lines = [x, 'import onnxruntime', net, 'net.run(None, {net.get_inputs()[0].name: x})']
+        found['The network, with ONNX Runtime'] = '\n'.join(lines)
     return found
 
 def _code(run: dict) -> str:
@@ -389,7 +421,7 @@ def search_facts(run: dict) -> dict:
     if history and 'forced' in history[-1]: facts['choices decided by force'] = len(history[-1]['forced'])
     facts |= {name.replace('_', ' '): value for name, value in (result.get('figures') or {}).items() if is_known(value)}
     if is_known(off := (result.get('onnx') or {}).get('difference')): facts['ONNX, largest difference'] = f'{off:.1e}'
-    facts |= {f'model.{format}': text for format, text in (result.get('formats') or {}).items()}
+    facts |= {file_of(format): text for format, text in (result.get('formats') or {}).items()}
     for cost in costs(run):
         if is_known(cost.table):
             facts[f'{cost.label} predicted by the table'] = quantity(cost.table, cost.unit, cost.predicted)

@@ -6,7 +6,7 @@
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
            'fresh', 'settled_weights', 'recipe_of', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #3195c37d
+# %% ../../nbs/front/05_search.ipynb #3daf7d7a
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -23,6 +23,7 @@ from ..costs import named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, admitted, amounts, bounded, by_name,
                                      identity, latency, made, reachable, said_of, settle, target)
+from .deploy import deploy
 from .export import Written, export, tried
 from .found import Found, load
 from .origins import space_facts, strategies, strategy_facts
@@ -387,15 +388,16 @@ def _say_gap(self: Search, metrics: dict):
                   f"{metric.show(scores['retrained'])}; with the supernet's weights it was "
                   f"{metric.show(scores['extracted'])}: a longer training may help", Gap, stacklevel=4)
 
-# %% ../../nbs/front/05_search.ipynb #56f37119
+# %% ../../nbs/front/05_search.ipynb #ea3b6790
 @patch
 def export(self: Search, model: nn.Module) -> Written:
     "Write the network in all formats that it can be written in, and the task's own figures."
     if not self.run.leads: return Written()
     decision = self.task.decision(model, self.device)
-    metadata = self.task.metadata(self.task.facts() | decision)
+    metadata = self.task.metadata(facts := self.task.facts() | decision)
     written = export(model, self.shape, self.run.folder, metadata)
     written.warn()
+    deploy(deepcopy(model).cpu().eval(), type(self.task), facts, self.run.folder, written)
     self.run.once('figures', lambda: decision | self.task.after(model, self.run))
     return written
 

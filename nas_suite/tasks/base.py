@@ -46,7 +46,7 @@ def worth(self: Metric, value: float) -> float:
     "What is to be large: the value, or minus it where less is better. Its own inverse."
     return value if self.larger_is_better else -value
 
-# %% ../../nbs/tasks/00_base.ipynb #9cd8fa88
+# %% ../../nbs/tasks/00_base.ipynb #5ebe3497
 class Task:
     "What is to be learned and how it is judged; the base class of all tasks."
     name: str
@@ -59,6 +59,7 @@ class Task:
     recipe = dict(lr=.1, optimizer='sgd') # Of `fit`, where a network is trained from nothing
     of_data = 'train', 'valid'  # Those of its facts that change with the items alone
     checks = {} # Name of a setting -> what looks at it: function(name, value) -> the value, or a ValueError
+    takes, gives = 'input', 'output'  # What the two ends of a network are called in its files
 
     @property
     def held(self) -> Dataset:
@@ -164,15 +165,17 @@ def kind_of(facts: dict) -> type:
     if isinstance(found, type) and issubclass(found, Task): return found
     raise ValueError(f"the task of this run is of a kind that is not here ({kind}): give the task")
 
-# %% ../../nbs/tasks/00_base.ipynb #842d4a08
+# %% ../../nbs/tasks/00_base.ipynb #5f1f6a5f
 @patch(cls_method=True)
 def metadata(cls: Task, facts: dict) -> dict:
     "What the user of an exported network must know: texts by name, for the file of the network."
-    return dict(task=facts['name'], metric=facts['metric']['name'])
+    return dict(task=facts['name'], metric=facts['metric']['name'], input=cls.takes, output=cls.gives)
 
-# %% ../../nbs/tasks/00_base.ipynb #b44e4a3f
+# %% ../../nbs/tasks/00_base.ipynb #a38d1d52
 class Use:
     "A network with what a person needs to use it: raw input in, an answer out."
+    suffixes = ()  # Of the files that count in a folder, such as ('.jpg', '.png'); none: all do
+
     def __init__(self, model: nn.Module, facts: dict):  # facts: of the task, with the decision of the network
         self.model, self.facts = model, facts
 
@@ -191,6 +194,10 @@ class Use:
         "An answer in one line."
         return ', '.join(f'{name} {value}' for name, value in answer.items())
 
+    def row(self, answer: dict) -> dict:
+        "An answer as a row of a table: numbers and words by name, the same names for each. By default what is such."
+        return {name: value for name, value in answer.items() if isinstance(value, (bool, int, float, str))}
+
     def write(self, answer: dict, stem) -> list:  # stem: a path without suffix
         "Write the files of an answer; their paths. By default there are none."
         return []
@@ -205,6 +212,11 @@ def use(cls: Task, model: nn.Module, facts: dict) -> Use:
 def decision(self: Task, model: nn.Module, device='cpu') -> dict:
     "What goes with one network to decide by, learned from validation data. By default nothing does."
     return {}
+
+# %% ../../nbs/tasks/00_base.ipynb #c142b03a
+@patch(cls_method=True)
+def deployment(cls: Task, facts: dict): # facts: as of `use`
+    "What goes before and after the network in a file that takes raw input, a `tasks.deployment.Deployment`, or None."
 
 # %% ../../nbs/tasks/00_base.ipynb #2de65a93
 @patch

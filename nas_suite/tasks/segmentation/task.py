@@ -33,7 +33,7 @@ def distinct(n: int) -> list:
     def colour(i): return .35 + .65*((i*.382) % 1), (i*.618 + .3) % 1, (i*.755 + .6) % 1
     return [tuple(round(255 * value) for value in colour(i)) for i in range(n)]
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #f77f72a6
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #70f0b44f
 @dataclass
 class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -54,6 +54,7 @@ class Segmentation(Task):
     tested_on: str = 'test' # What the data calls the part that is tested on
     made: dict = field(default_factory=dict)  # What `segmentation` made it from
     metric = Metric('miou')
+    takes, gives = 'image', 'logits'
     recipe = dict(lr=.01, optimizer='adam')  # Better here than SGD: "Which optimizer", in the page on the loop
     of_data = 'train', 'valid', 'tested', 'weights', 'files'
     checks = dict(shift=whole, flip=switch, batch_size=partial(whole, least=1))
@@ -282,7 +283,7 @@ def segmentation(
     first, second = _parted(found['train'], valid, shared, seed)
     return Segmentation(name or label, first, second, found[held], names, shape, **known | settings)
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #7bef87a3
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #15dff029
 @patch
 def facts(self: Segmentation) -> dict:
     "The task as JSON: sizes, settings, names and colours of the classes, what images were normalised by."
@@ -306,8 +307,10 @@ def from_facts(cls: Segmentation, facts: dict, data=None, **settings) -> Segment
 @patch(cls_method=True)
 def metadata(cls: Segmentation, facts: dict) -> dict:
     "Names and colours of the classes, and what images are normalised by, for the file of an exported network."
-    known = {name: json.dumps(facts[name]) for name in ('names', 'palette', 'mean', 'std')}
-    return dict(task='semantic segmentation', **known)
+    said = super(Segmentation, cls).metadata(facts) | dict(task='semantic segmentation', data=facts['name'])
+    said |= {name: json.dumps(facts[name]) for name in ('names', 'palette', 'mean', 'std')}
+    said |= dict(size=json.dumps(facts['input_shape'][1:]), channels='3', colours='red, green, blue')
+    return said | dict(resize='bilinear, antialiased, to the size', crop='none')
 
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #c2d13e64
 @patch

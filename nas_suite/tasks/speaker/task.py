@@ -25,7 +25,7 @@ from .features import LogMel
 from .losses import CosineHead, margin_loss
 from .trials import equal_error_rate, interval, min_dcf, outline
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #7cc41371
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #75e2b33e
 @dataclass
 class Speaker(Task):
     "Speaker verification: training speakers, trials of others, features, loss and metrics."
@@ -45,6 +45,7 @@ class Speaker(Task):
     spare: Recordings = None  # Other recordings of the training speakers, for architecture parameters
     made: dict = field(default_factory=dict)  # What `speaker` made it from
     metric = Metric('eer', larger_is_better=False)
+    takes, gives = 'features', 'embedding'
     of_data = 'train', 'valid', 'recordings'
     checks = dict(
         embedding=partial(whole, least=1), margin=partial(number, least=0), scale=positive,
@@ -286,7 +287,7 @@ def facts(self: Speaker) -> dict:
     settings = {name: getattr(self, name) for name in _settings} | dict(disturb=_of_disturb(self.disturb))
     return Task.facts(self) | what | settings | dict(recordings=self.recordings) | self.made
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #f8eb4cf5
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #03f3cb45
 @patch(cls_method=True)
 def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:  # settings: of `speaker`, such as trials
     "The task that a folder's facts describe. ValueError where its data must be given."
@@ -299,11 +300,12 @@ def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:  # 
 
 @patch(cls_method=True)
 def metadata(cls: Speaker, facts: dict) -> dict:
-    "What features the network takes and what it gives, for the file of an exported network."
-    front = facts['front']
+    "What features the network takes, what it gives, and its threshold, for the file of an exported network."
+    front, said = facts['front'], super(Speaker, cls).metadata(facts)
+    said |= dict(task='speaker verification', data=facts['name'], normalize_output='False', features=json.dumps(front))
     sizes = dict(sample_rate=front['rate'], feature_dim=front['bands'], output_dim=facts['embedding'])
-    said = {name: str(size) for name, size in sizes.items()}
-    return dict(task='speaker verification', normalize_output='False', features=json.dumps(front), **said)
+    said |= {name: str(size) for name, size in sizes.items()} | dict(channels='1', samples='from -1 to 1')
+    return said | {name: str(facts[name]) for name in ('threshold',) if name in facts}
 
 # %% ../../../nbs/tasks/speaker/06_task.ipynb #a05cf358
 _small_widths, _large_widths = (24, 32, 40, 48, 64, 80, 96, 128), (128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
