@@ -6,9 +6,10 @@
 __all__ = ['optimizers', 'precisions', 'sgd', 'adam', 'optimizer_named', 'cosine', 'set_rate', 'save_checkpoint',
            'load_checkpoint', 'launched', 'averaged', 'log_functions', 'Loop', 'head_of', 'fit']
 
-# %% ../../nbs/training/01_loop.ipynb #3197453a
+# %% ../../nbs/training/01_loop.ipynb #f99a12bb
 import math, os, time, torch, zipfile
 from fastcore.basics import patch
+from functools import partial
 from lightning_fabric import Fabric
 from pathlib import Path
 from torch import nn, Tensor
@@ -19,6 +20,7 @@ from ..choices import Choice, selecting, selection
 from ..files import writing
 from .data import Stream, image_format, seed_of
 from .finite import NotFinite, not_finite
+from .graphs import graphed
 from .workers import executor_given
 
 # %% ../../nbs/training/01_loop.ipynb #a398e7c5
@@ -103,7 +105,7 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     parts = fabric.all_reduce(flat, reduce_op='mean').split([t.numel() for t in tensors])
     return [new.view_as(t).to(t) for t,new in zip(tensors, parts)]
 
-# %% ../../nbs/training/01_loop.ipynb #a2e44318
+# %% ../../nbs/training/01_loop.ipynb #c2dd1628
 precisions = '32-true', 'bf16-mixed', '16-mixed'
 
 def log_functions(loggers) -> list:
@@ -140,6 +142,7 @@ class Loop:
         self.step, self.total, self.history, self.spent = 0, 1, [], dict(seconds=0., cpu_seconds=0.)
         self.network, self.streams, self.parts, self.values = None, [], {}, {}
         self.ran, self.unread = None, [] # What ran last, and losses that were not looked at, with their steps
+        self.graphs = {} # Network -> what runs in its place
 
     def __repr__(self): return f"Loop(seed={self.seed}, {self.device}, {self.precision}, {self.step} steps done)"
     @property
@@ -162,7 +165,7 @@ def stream(self: Loop, dataset, batch_size: int, augment=None, # As of `batches`
     self.streams.append(found)
     return found
 
-# %% ../../nbs/training/01_loop.ipynb #606f9f89
+# %% ../../nbs/training/01_loop.ipynb #09d8a3fb
 _halves = torch.bfloat16, torch.float16
 
 def _single(t): return t.float() if isinstance(t, Tensor) and t.dtype in _halves else t
@@ -173,8 +176,21 @@ def run(self: Loop, x, *modules):
     self.ran = x, modules, selection()
     with self.fabric.autocast():
         for m in modules:
-            x = m(x)
+            x = self.graphs.get(m, m)(x)
     return x if self.precision == '32-true' else tree_map(_single, x)
+
+# %% ../../nbs/training/01_loop.ipynb #484a8cb7
+@patch
+def fixed(self: Loop, network: nn.Module, x):
+    "Run a network, which is the same in all steps on batches of one shape, as a graph where a card waits for launches."
+    if self.device.type == 'cuda' and network not in self.graphs:
+        self.graphs[network] = graphed(network, x, partial(torch.autocast, 'cuda', **self._casts()))
+
+@patch
+def _casts(self: Loop) -> dict:
+    "How `autocast` is entered for the loop's precision, where casts are captured and must not be kept."
+    dtype = torch.float16 if self.precision == '16-mixed' else torch.bfloat16
+    return dict(dtype=dtype, enabled=self.precision != '32-true', cache_enabled=False)
 
 # %% ../../nbs/training/01_loop.ipynb #d0959a15
 @patch
@@ -322,7 +338,7 @@ def _random_states():
             torch.cuda.set_rng_state_all(gpu)
     return restore
 
-# %% ../../nbs/training/01_loop.ipynb #7c052b96
+# %% ../../nbs/training/01_loop.ipynb #77d6b02f
 @patch
 def steps(self: Loop, total: int, label: str = 'search'):
     "The numbers of the steps that are left of `total`. A checkpoint is written every `save_s` seconds, and at the end."
@@ -343,7 +359,7 @@ def steps(self: Loop, total: int, label: str = 'search'):
             if self.on_step is not None:
                 self.on_step(self.step)
     restore()
-    self.ran = None # what it held may be freed
+    self.ran, self.graphs = None, {} # what they held may be freed
     if self.network is not None:
         self.network.to(memory_format=torch.contiguous_format)
 
@@ -363,7 +379,7 @@ def head_of(task, seed: int = 0, device='cpu', state: dict = None) -> nn.Module:
         head.load_state_dict(state)
     return head.to(device).train()
 
-# %% ../../nbs/training/01_loop.ipynb #4b5d9cf0
+# %% ../../nbs/training/01_loop.ipynb #5649f93a
 def fit(model: nn.Module, task,
     epochs: int = 10, lr: float = .1, batch_size: int = None, # Default: the task's
     weight_decay: float = 4e-5, warmup: float = .05, # Part of the steps
@@ -390,6 +406,7 @@ def fit(model: nn.Module, task,
     for step in loop.steps(steps, label):
         set_rate(opt, cosine(step, steps, lr, int(warmup * steps)))
         x, y = next(train)
+        loop.fixed(model, x)
         loss = task.loss_at(loop.share)(loop.run(x, model, top), y)
         loop.descend(loss, opt)
         if (step + 1) % max(1, steps // 100) == 0 or step + 1 == steps:
