@@ -8,10 +8,11 @@ Left out, with one warning that lists all: images that cannot be read, classes w
 other formats. Where all images are more than 1 GiB they are not read beforehand; one that turns out to be damaged later
 is warned of, and another of its class takes its place.
 Checks: at least two classes, the same classes in both parts."""
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 from .files import (
     faults, files_below, first_usable, folders_in, left_out, noted_transparency, other_files)
 from .pictures import opened, suffixes
@@ -36,18 +37,29 @@ class Images(Dataset):
 
     def __len__(self): return len(self.files)
 
-    def image(self, i) -> torch.Tensor:
-        "One image. ValueError that names one that cannot be read."
+    def ready(self, picture) -> torch.Tensor:
+        "A PIL image as an input."
         from torchvision.transforms import functional as T
-        return T.normalize(T.to_tensor(cut(opened(self.files[i]), [self.image_size]*2)), mean, std)
+        return T.normalize(T.to_tensor(cut(picture, [self.image_size]*2)), mean, std)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i): return self.through(i, self.ready)
+
+    def through(self, i, ready) -> tuple:
+        "An item whose image is made by `ready`, a function of a PIL image."
         label = self.labels[i]
         others = (j for j, other in enumerate(self.labels) if other == label)
-        image = first_usable((j for both in ([i], others) for j in both), self.image, self.bad,
-                             "another image of its class takes its place")
+        image = first_usable((j for both in ([i], others) for j in both), lambda j: ready(opened(self.files[j])),
+                             self.bad, "another image of its class takes its place")
         if image is not None: return image, label
         raise ValueError(f"no image of the class {self.classes[label]} can be read, e.g. {self.files[i]}")
+
+def picture_through(dataset, i: int, ready):
+    "Item `i` of a data set of files, or of parts of some, its image made by `ready` of the picture; None of others."
+    if isinstance(dataset, Subset): return picture_through(dataset.dataset, dataset.indices[i], ready)
+    if isinstance(dataset, ConcatDataset):
+        part = bisect_right(dataset.cumulative_sizes, i)
+        return picture_through(dataset.datasets[part], i - (0, *dataset.cumulative_sizes)[part], ready)
+    return dataset.through(i, ready) if isinstance(dataset, Images) else None
 
 # ---------------------------------------------------------------- what is in a folder
 

@@ -188,6 +188,7 @@ FILES = {
     'search.json',
     'retrain.pt',
     'metrics.json',
+    'kept.json',
     'costs.json',
     'figures.json',
     'network.json',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['depths', 'widths', 'peers', 'scaled_by_hand', 'compare']
 
-# %% ../../nbs/front/07_compare.ipynb #7d5659e2
+# %% ../../nbs/front/07_compare.ipynb #558c42ed
 import torch, warnings
 
 from dataclasses import asdict, dataclass, field
@@ -19,14 +19,14 @@ from .budgets import Limit, Settled, bounded, by_name, latency, made
 from .found import Found
 from .origins import strategy_of
 from .page import report
-from .record import percentile
+from .record import last_metrics, percentile, read
 from .runs import Run
 from .search import fresh, recipe_of, settled_weights
 from ..latency import device_cost, measure_pairs, saved_cost
 from ..strategies.filling import filling
 from ..strategies.fronts import spent
 from ..tasks.base import Task, seeded_weights
-from ..training import fit, load_checkpoint
+from ..training import fit, load_checkpoint, recipe_given
 
 # %% ../../nbs/front/07_compare.ipynb #77533472
 def _filled(space, limits: list, n: int, seed: int, used: float = .97) -> list:
@@ -155,7 +155,7 @@ def _rivals(found: Found, prices: _Prices, random: int, seed: int) -> dict:
         warnings.warn(f"{len(drawn)} of {random} random networks: so few others of this space fill the budget")
     return rivals | {name: ByHand(name, space, arch) for i, arch in enumerate(drawn) for name in [f'random {i+1}']}
 
-# %% ../../nbs/front/07_compare.ipynb #59efcab5
+# %% ../../nbs/front/07_compare.ipynb #2d926303
 class _Trainer:
     "Trains the rivals of a run as its network was trained."
     def __init__(self, run: Run, space, task: Task, device: str, progress: bool):
@@ -184,9 +184,10 @@ class _Trainer:
         "The metric of a rival on test data, after training it where the network found was trained."
         alone = self.alone(rival)
         if epochs := alone or self.epochs:
-            how = self.task.recipe if alone else recipe_of(self.task, self.strategy.keeps_weights)
+            given = recipe_given(self.config.get('recipe'))
+            how = recipe_of(self.task, self.strategy.keeps_weights and not alone, given)
             file = self.run.path(f"{rival.name.replace(' ', '-')}.pt")
-            fit(network, self.task, epochs, **how, seed=self.config['seed'], head=None if alone else self.head(),
+            fit(network, self.task, epochs, recipe=how, seed=self.config['seed'], head=None if alone else self.head(),
                 progress=self.progress, device=self.device, precision=self.config['precision'], checkpoint=file)
         return self.task.evaluate(network, self.task.test, self.device)[self.task.metric.name]
 
@@ -199,7 +200,7 @@ class _Trainer:
         alone = dict(trained_alone=epochs) if (epochs := self.alone(rival)) else {}
         return dict(name=rival.name, arch=rival.arch, **took, **counted, **{self.task.metric.name: score}, **alone)
 
-# %% ../../nbs/front/07_compare.ipynb #b8df757c
+# %% ../../nbs/front/07_compare.ipynb #06c7f7f1
 def _with_percentile(rows: list, metric) -> list:
     "Rows, the first of which says how many of the random networks it is better than."
     worth = {row['name']: metric.worth(row[metric.name]) for row in rows}
@@ -224,7 +225,7 @@ def compare(
     run = Run(found.run_dir)
     device = str(next(found.model.parameters()).device)
     trainer = _Trainer(run, space, task, device, progress)
-    best = found.metrics.get('retrained', found.metrics['extracted'])[task.metric.name]
+    best = last_metrics(read(run.folder))[task.metric.name]
     def rows():
         prices = _Prices(run, space, trainer.shape, budget or found.budget, table)
         rivals = _rivals(found, prices, random, seed)

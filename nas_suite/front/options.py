@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['doors', 'strategy_names', 'Device', 'Quiet', 'Changed', 'Seed', 'Others', 'Own', 'pair_of', 'value_of', 'option_of',
-           'imported', 'own_cost', 'NamedCost', 'budget_of', 'name_of', 'folder_for', 'option', 'word', 'Asked',
-           'search_command', 'searched']
+           'imported', 'own_cost', 'NamedCost', 'budget_of', 'name_of', 'folder_for', 'recipe_of', 'option', 'word',
+           'Asked', 'search_command', 'searched']
 
 # %% ../../nbs/front/31_options.ipynb #4631da43
 import importlib, importlib.util, inspect, re, sys
@@ -139,7 +139,20 @@ def folder_for(data, strategy: str, budget: dict, seed: int = 0) -> Path:
     words += [shown(cost, value) for cost, value in budget.items() if value is not None]
     return Path('runs')/'-'.join(re.sub(r'[^\w.-]+', '_', word) for word in words + [f'seed{seed}']*bool(seed))
 
-# %% ../../nbs/front/31_options.ipynb #b87245e3
+# %% ../../nbs/front/31_options.ipynb #574b2dec
+def _field(text: str) -> tuple:
+    "A field of a recipe and its value; several numbers with commas between them are a list."
+    name, value = pair_of(text, '--recipe', 'a name, or FIELD=VALUE')
+    return name, [value_of(part) for part in value.split(',')] if ',' in value else value_of(value)
+
+def recipe_of(texts: list) -> dict:
+    "A recipe in words as the fields of one, and the name of the preset beside them. ValueError for two names."
+    names = [text for text in texts if '=' not in text]
+    if len(names) > 1: raise ValueError(f"--recipe takes one name; found {' and '.join(names)}")
+    fields = dict(map(_field, (text for text in texts if '=' in text)))
+    return dict(preset=names[0], **fields) if names else fields
+
+# %% ../../nbs/front/31_options.ipynb #a067a35f
 def _innermost(kind) -> type:
     "float of Optional[list[float]]."
     while inner := [part for part in get_args(kind) if part is not type(None)]: kind = inner[0]
@@ -196,6 +209,10 @@ class Asked:
         Optional[int], 'Candidates that are trained for a short while at the end; 0: hand out what the search derives.'
     ) = None
     precision: option(Optional[str], 'Of training: 32-true, bf16-mixed, 16-mixed.') = None
+    recipe: option(
+        Optional[list[str]],
+        'How the network found is trained: small, standard, long, or a field of a recipe, such as ema=.999; may be '
+        'repeated.', metavar='NAME|FIELD=VALUE') = None
     seed: Seed = 0
     device: Device = 'auto'
     threads: option(Optional[int], 'Threads of one operation when latency is measured.') = None
@@ -228,6 +245,7 @@ class Asked:
         if budget: found['budget'] = budget
         if self.allow_changed_data: found['allow_changed_data'] = True
         if self.fixed: found['fixed'] = dict(map(option_of, self.fixed))
+        if self.recipe: found['recipe'] = recipe_of(self.recipe)
         folder = self.run_dir or folder_for(
             data, self.strategy, {**{d: found.get(d) for d in doors}, **budget}, self.seed
         )

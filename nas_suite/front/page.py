@@ -259,7 +259,7 @@ def of_the_task(run: dict) -> str:
     for i, (title, body) in enumerate(found): titled.setdefault(title, []).append(body_html(body, f'task{i}', title))
     return ''.join(section(title, *bodies) for title, bodies in titled.items())
 
-# %% ../../nbs/front/24_page.ipynb #c6b5b40e
+# %% ../../nbs/front/24_page.ipynb #d9757986
 def stages_table(run: dict):
     "What the network scored: as the supernet had it, extracted, in the final, retrained; None where nothing is known."
     found = {stage: known for stage in stages if (known := (run['result'].get('metrics') or {}).get(stage))}
@@ -268,8 +268,15 @@ def stages_table(run: dict):
     columns = [name for name, value in every.items() if not isinstance(value, (list, dict))]
     def shown(name, value): return metric.show(value) if name == metric.name else flat(value)
     body = [[stage, *(shown(name, known.get(name)) for name in columns)] for stage, known in found.items()]
-    note = ' '.join(filter(None, ['On test data, which no network has seen.', _gap(found, metric)]))
+    note = ' '.join(filter(None, ['On test data, which no network has seen.', _kept(run) or _gap(found, metric)]))
     return Table(['the found architecture', *columns], body, note=note) if found else None
+
+def _kept(run: dict) -> str:
+    "What to say where the weights that are handed out are not the last; else ''."
+    kept, found = run['result'].get('kept'), run['result'].get('metrics') or {}
+    if kept in (None, 'retrained') or 'retrained' not in found: return ''
+    return (f'The {kept} network is handed out: training it further made it worse on validation data. A longer '
+            'training may help.')
 
 def _gap(found: dict, metric) -> str:
     "What to say where the network that is handed out is worse than it was with the supernet's weights; else ''."

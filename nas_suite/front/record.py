@@ -50,7 +50,7 @@ def read(
     found['arch'] = found['result'].get('arch') or found['arch']
     return found | dict(folder=folder)
 
-# %% ../../nbs/front/21_record.ipynb #9c758803
+# %% ../../nbs/front/21_record.ipynb #05430c1c
 def file_of(format: str) -> str:
     "The file of a format, by the name that `formats` of result.json has for it."
     return 'deploy.onnx' if format == 'deploy' else f'model.{format}'
@@ -58,8 +58,9 @@ def file_of(format: str) -> str:
 stages = ('supernet', 'extracted', 'short', 'retrained') # short: as the final trained it
 
 def last_metrics(run: dict) -> dict:
-    "Metrics of the last stage that was reached."
-    metrics = run['result'].get('metrics') or {}
+    "Metrics of the network that is handed out: of the stage that was kept, or else of the last that was reached."
+    metrics, kept = run['result'].get('metrics') or {}, run['result'].get('kept')
+    if metrics.get(kept): return metrics[kept]
     return next((metrics[stage] for stage in reversed(stages) if metrics.get(stage)), {})
 
 def metric_of(run: dict):

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
-           'fresh', 'settled_weights', 'recipe_of', 'Gap', 'Result', 'same_supernet', 'take_over', 'run']
+           'fresh', 'settled_weights', 'recipe_of', 'Kept', 'KeptEarlier', 'Gap', 'Result', 'same_supernet',
+           'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #3daf7d7a
+# %% ../../nbs/front/05_search.ipynb #912207cb
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -34,8 +35,10 @@ from ..strategies.base import Strategy, Trained, given_back
 from ..strategies.finals import Final, Hands, Plan, judging, planned, shortest
 from ..strategies.training_free import looked_at, untrained
 from ..tasks.base import Task
-from ..training import (Loop, NotFinite, calibrated, executor_given, fit, load_checkpoint, log_functions,
-                                precisions, save_checkpoint, seeded)
+from nas_suite.training import (
+    Loop, NotFinite, Recipe, asked_of_inputs, calibrated, executor_given, fit, labelled, load_checkpoint,
+    log_functions, passes, precisions, recipe_given, save_checkpoint, seeded, settled as settled_recipe,
+    trained_weights)
 
 # %% ../../nbs/front/05_search.ipynb #b6aa79c3
 def strategy_named(strategy, **settings) -> Strategy:
@@ -76,7 +79,7 @@ def space_given(space) -> nn.Module:
     raise ValueError(f"there is no choice in this {type(space).__name__}: a space has one or more, made by one_of, or "
                      "in elastic layers")
 
-# %% ../../nbs/front/05_search.ipynb #d7646ef6
+# %% ../../nbs/front/05_search.ipynb #4bbb7868
 @dataclass
 class How:
     "How a search goes: everything but its space, task, strategy and budget. ValueError, by name, for what cannot be."
@@ -96,6 +99,7 @@ class How:
     progress: bool = True
     allow_changed_data: bool = False
     executor: object = None
+    recipe: object = None
 
     def __post_init__(self):
         self.seed, self.batch = whole('seed', self.seed), whole('batch', self.batch, 1)
@@ -110,13 +114,14 @@ class How:
         self.supernet = given(place, 'supernet', self.supernet)
         self.run = Run(self.run_dir)
         self.device, self.table = target(self.device, self.table)
+        recipe_given(self.recipe)
 
     @property
     def measuring(self) -> dict:
         "How latency is measured."
         return {name: getattr(self, name) for name in ('backend', 'device', 'threads', 'batch')}
 
-# %% ../../nbs/front/05_search.ipynb #ff5b09e9
+# %% ../../nbs/front/05_search.ipynb #42fd41b4
 class Search:
     "One search: what was asked for, and the folder that its steps leave their files in."
     def __init__(self,
@@ -131,7 +136,8 @@ class Search:
         self.compared = None # an architecture and its network, once that was compared with the space
         if self.strategy.keeps_weights and not self.run.has('config.json'): note_held_back(self.task)
         self.measuring, self.precision, self.retrain_epochs = how.measuring, how.precision, how.retrain_epochs
-        if self.retrain_epochs is None: self.retrain_epochs = 0 if self.strategy.keeps_weights else 60
+        self.recipe = self._recipe()
+        if self.retrain_epochs is None: self.retrain_epochs = self._passes()
         self.space = restrict(space_given(space), how.fixed) if how.fixed else space_given(space)
         self.shape = tuple(task.input_shape)
         self.own = made(budget, self.space, self.shape)
@@ -140,13 +146,26 @@ class Search:
         if self.run.has('config.json'): self._settle_data(self.run.read('config'))
         self.run.compare(self.config)
 
+    def _recipe(self) -> Recipe | None:
+        "How the network found is trained; None: as the task says. ValueError for what this task cannot do."
+        recipe = recipe_given(self.how.recipe, self.task.recipes)
+        if recipe is not None and asked_of_inputs(recipe): self.task.under(recipe)
+        return recipe
+
+    def _passes(self) -> int:
+        "For how long the network found is trained, where nothing else is said."
+        if self.recipe is not None and self.recipe.epochs is not None:
+            recipe = settled_recipe(self.recipe, self.task)
+            return passes(recipe, max(1, len(self.task.full) // recipe.batch_size))
+        return 0 if self.strategy.keeps_weights else 60
+
     def _configuration(self) -> dict:
         "Everything that decides what the search does."
         return plain(dict(
             task=self.task.facts(), space=space_facts(self.space), strategy=strategy_facts(self.strategy),
             budget=self.budget, seed=self.seed, fixed=self.how.fixed or {}, retrain_epochs=self.retrain_epochs,
             finalists=self.how.finalists, latency=self.measuring | identity(self.table), precision=self.precision,
-            version=nas_suite.__version__))
+            recipe=self.recipe and self.recipe.facts(), version=nas_suite.__version__))
 
 # %% ../../nbs/front/05_search.ipynb #c36a6996
 class ChangedData(UserWarning):
@@ -208,7 +227,7 @@ def foresee(self: Search):
     with suppress(OSError, NotFinite): # there is no room for temporary files; weights that learned nothing yet
         tried(extract(self.space, smallest(self.space)), self.shape).warn('the smallest network as ')
 
-# %% ../../nbs/front/05_search.ipynb #6b73f475
+# %% ../../nbs/front/05_search.ipynb #2230a740
 @dataclass
 class Spent:
     "What a search took, as search.json says it."
@@ -228,7 +247,7 @@ def search(self: Search, limits: list) -> Trained:
     "Let the strategy train the space; its history, the task's head, and what it took."
     how = self.how
     loop = Loop(self.seed, self.device, self.run.path('search.pt'), self.precision, how.progress, loggers=how.loggers,
-                executor=how.executor)
+                executor=how.executor, workers=self.recipe.workers if self.recipe else 0)
     self.compared = None # the weights change
     trained = given_back(self.strategy, self.strategy.search(self.space, self.task, limits, loop))
     trained.history = self.run.once('history', lambda: trained.history)
@@ -259,7 +278,7 @@ def settled_weights(space, arch: dict, task: Task, seed: int, device: str) -> nn
     "The network of an architecture with the supernet's weights, batch norm calibrated on all training data."
     return calibrated(extract(space, arch), task, task.full, seed=seed, device=device)
 
-# %% ../../nbs/front/05_search.ipynb #a9efd79a
+# %% ../../nbs/front/05_search.ipynb #e2d9daf3
 @patch
 def plan(self: Search) -> Plan | None:
     "What the final does; None where there is none."
@@ -274,21 +293,25 @@ def begin_with(self: Search, arch: dict, data) -> nn.Module:
     if not self.strategy.keeps_weights: return fresh(self.space, self.run, arch)
     return calibrated(self.network(arch), self.task, data, seed=self.seed, device=self.device)
 
-def recipe_of(task: Task, keeps_weights: bool) -> dict:
-    "The recipe of a task, ten times as gentle where a network goes on from the weights of a search."
-    return task.recipe | (dict(lr=task.recipe['lr'] / 10) if keeps_weights else {})
+def recipe_of(task: Task, keeps_weights: bool, recipe: Recipe = None) -> Recipe:
+    "A recipe, by default the task's, ten times as gentle where a network goes on from the weights of a search."
+    recipe = settled_recipe(recipe, task)
+    return replace(recipe, lr=recipe.lr / 10) if keeps_weights else recipe
 
 @patch
 def fit(self: Search, model: nn.Module, epochs: int, checkpoint: Path, head: dict = None, **more) -> list:
     "Train a network by the recipe of the task, more gently where it keeps its weights; the history."
-    return fit(model.to(self.device), self.task, epochs, **self.settings(), head=head, checkpoint=checkpoint,
-               progress=self.how.progress, **more)
+    loggers = labelled(self.how.loggers, more.setdefault('label', 'train'))
+    how = self.settings(by_others='data' in more) | more
+    return fit(model.to(self.device), self.task, epochs, head=head, checkpoint=checkpoint, loggers=loggers,
+               progress=self.how.progress, **how)
 
 @patch
-def settings(self: Search) -> dict:
+def settings(self: Search, by_others: bool = False) -> dict: # by_others: does somebody else judge when it is over?
     "What all trainings of networks share."
-    how = dict(seed=self.seed, device=self.device, precision=self.precision)
-    return recipe_of(self.task, self.strategy.keeps_weights) | how
+    recipe = recipe_of(self.task, self.strategy.keeps_weights, self.recipe)
+    if by_others: recipe = replace(recipe, patience=None)
+    return dict(recipe=recipe, seed=self.seed, device=self.device, precision=self.precision)
 
 @patch
 def hands(self: Search, settled: Settled, limits: list, trained: Trained) -> Hands:
@@ -301,7 +324,7 @@ def hands(self: Search, settled: Settled, limits: list, trained: Trained) -> Han
                  path=self.run.path, progress=self.how.progress and self.run.leads,
                  untrained=lambda archs: untrained(self.space, self.task, archs, self.device, self.seed),
                  inherits=self.strategy.trains_space, executor=self.how.executor, head=head,
-                 settings=self.settings() | dict(data=self.task.train))
+                 settings=self.settings(by_others=True) | dict(data=self.task.train))
 
 @patch
 def head(self: Search, trained: Trained) -> dict | None:
@@ -345,9 +368,65 @@ def train(self: Search, arch: dict, trained: Trained) -> tuple:
     if not self.retrain_epochs: return model, []
     return model, self.fit(model, self.retrain_epochs, self.run.path('retrain.pt'), self.head(trained))
 
-# %% ../../nbs/front/05_search.ipynb #51939ae8
+# %% ../../nbs/front/05_search.ipynb #b8db1fc9
+@dataclass
+class Kept:
+    "Which weights a run hands out."
+    stage: str    # 'extracted', 'short' (as the final trained it), or 'retrained'
+    scores: dict  # Of each stage the metric on validation data
+
+class KeptEarlier(UserWarning):
+    "Training made the network worse than it was before, and that is handed out."
+
 @patch
-def judge(self: Search, arch: dict, model: nn.Module) -> dict:
+def _short(self: Search, arch: dict) -> nn.Module | None:
+    "The network that won the final, as it was at the end of that; None where there was none, or nothing was trained."
+    if not self.run.has('finals.json'): return None
+    found = self.run.read('finals')
+    path = self.run.path(f"final-{found['winner']}-{len(found['plan']['rounds'])}.pt")
+    if not path.exists(): return None
+    network = self.begin_with(arch, self.task.train).to(self.device)
+    network.load_state_dict(trained_weights(path))
+    return network
+
+@patch
+def keep(self: Search, arch: dict, model: nn.Module) -> tuple: # the network, and a `Kept`
+    "The network with the best of the weights that it had, by validation data; with a warning if they are not the last."
+    if not self.retrain_epochs: return self._untrained(arch, model), Kept('extracted', {})
+    found, metric = dict(retrained=model), self.task.metric
+    if self.strategy.trains_space:
+        found['extracted'] = calibrated(self.network(arch), self.task, seed=self.seed, device=self.device)
+    if (short := self._short(arch)) is not None: found['short'] = short
+    def look():
+        scores = {stage: self._on_validation(network) for stage, network in found.items()}
+        return Kept(max(scores, key=lambda stage: metric.worth(scores[stage])), scores)
+    kept = self.run.once('kept', look, Kept)
+    if kept.stage != 'retrained': self._say_kept(kept)
+    return found[kept.stage], kept
+
+@patch
+def _untrained(self: Search, arch: dict, model: nn.Module) -> nn.Module:
+    "The network where none is trained: not as it begins, where the space was trained."
+    if self.strategy.keeps_weights or not self.strategy.trains_space: return model
+    return calibrated(self.network(arch), self.task, self.task.full, seed=self.seed, device=self.device)
+
+@patch
+def _on_validation(self: Search, network: nn.Module) -> float:
+    "The metric of a network on validation data."
+    return self.task.evaluate(network, self.task.valid, self.device)[self.task.metric.name]
+
+@patch
+def _say_kept(self: Search, kept: Kept):
+    "A warning that the network is handed out as it was before it was trained."
+    metric, words = self.task.metric, dict(extracted='of the search', short='of the final')
+    had, has = (metric.show(kept.scores[stage]) for stage in ('retrained', kept.stage))
+    warnings.warn(f"after {self.retrain_epochs} passes of training the network's {metric.name} on validation data is "
+                  f"{had}, with the weights {words[kept.stage]} it is {has}: these are handed out; a longer training "
+                  "(retrain_epochs, or a recipe) may help", KeptEarlier, stacklevel=4)
+
+# %% ../../nbs/front/05_search.ipynb #9939bd25
+@patch
+def judge(self: Search, arch: dict, model: nn.Module, kept: Kept = None) -> dict: # model: that was trained
     "What the network scores on test data: with the supernet's weights, re-calibrated, in the final, and retrained."
     def score(network): return self.task.evaluate(network, self.task.test, self.device)
     def all_stages():
@@ -358,21 +437,8 @@ def judge(self: Search, arch: dict, model: nn.Module) -> dict:
         if self.retrain_epochs: found['retrained'] = score(model)
         return found
     metrics = self.run.once('metrics', all_stages)
-    if self.run.leads:
-        for path in self.run.folder.glob('final-*.pt'): path.unlink()
-    self._say_gap(metrics)
+    if kept is None or kept.stage == 'retrained': self._say_gap(metrics)
     return metrics
-
-@patch
-def _short(self: Search, arch: dict) -> nn.Module | None:
-    "The network that won the final, as it was at the end of that; None where there was none, or nothing was trained."
-    if not self.run.has('finals.json'): return None
-    found = self.run.read('finals')
-    path = self.run.path(f"final-{found['winner']}-{len(found['plan']['rounds'])}.pt")
-    if not path.exists(): return None
-    network = self.begin_with(arch, self.task.train).to(self.device)
-    network.load_state_dict(load_checkpoint(path)['model'])
-    return network
 
 class Gap(UserWarning):
     "The network that is handed out scores less on test data, which none has seen, than with the supernet's weights."
@@ -401,7 +467,7 @@ def export(self: Search, model: nn.Module) -> Written:
     self.run.once('figures', lambda: decision | self.task.after(model, self.run))
     return written
 
-# %% ../../nbs/front/05_search.ipynb #dd9e1a8b
+# %% ../../nbs/front/05_search.ipynb #2a8d89cd
 @dataclass
 class Result:
     "What a run found, as result.json says it."
@@ -413,15 +479,18 @@ class Result:
     costs: dict            # Cost -> what it is, and of what lies in an interval that
     units: dict            # Of each cost: 'ms', ...
     parts: dict            # Of each cost: the part of each unit of the network
-    metrics: dict          # On test data: supernet, extracted, retrained
+    metrics: dict          # On test data: supernet, extracted, short, retrained
     figures: dict          # The task's own
     search: dict           # What it took, as `Spent`
     retrain_history: list  # Of the training of the network found
     onnx: dict             # difference: of ONNX Runtime's outputs from PyTorch's; None where there is no ONNX file
     formats: dict          # Of those with something to say: why it could not be written, or in what it differs
+    kept: str = None       # The stage whose weights are handed out; None: the last one
 
 @patch
-def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: list, written: Written) -> Result:
+def _result(
+    self: Search, arch: dict, costs: dict, metrics: dict, retrained: list, written: Written, kept: Kept
+) -> Result:
     "Everything that was found."
     options = {name: list(choice.options) for name, choice in choices(self.space).items()}
     named_options = [option for every in options.values() for option in every if isinstance(option, Option)]
@@ -431,13 +500,15 @@ def _result(self: Search, arch: dict, costs: dict, metrics: dict, retrained: lis
         costs=self.run.read('costs'), units={name: cost.unit for name, cost in costs.items()},
         parts={name: cost.parts(arch) for name, cost in costs.items()}, metrics=metrics,
         figures=self.run.read('figures'), search=self.run.read('search'), retrain_history=retrained,
-        onnx=dict(difference=written.difference), formats=written.notes)
+        onnx=dict(difference=written.difference), formats=written.notes, kept=kept.stage)
 
 @patch
 def report(self: Search, *found):
     "Write result.json, after which the run is finished, and report.html."
     self.run.once('result', lambda: self._result(*found))
-    if self.run.leads: report(self.run.folder)
+    if not self.run.leads: return
+    for path in self.run.folder.glob('final-*.pt'): path.unlink() # the network may have been one of those
+    report(self.run.folder)
 
 # %% ../../nbs/front/05_search.ipynb #da79edee
 def _supernet(config: dict) -> dict:
@@ -458,7 +529,7 @@ def take_over(source: Path, run: Run):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #b1306b53
+# %% ../../nbs/front/05_search.ipynb #34f2121a
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
@@ -483,7 +554,8 @@ def run(
     loggers=(), # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
     progress: bool = True,
     allow_changed_data: bool = False, # Whether a run goes on though items of its data were taken away or added
-    executor=None # A concurrent.futures.Executor, whose workers judge and train candidates (`training.workers`)
+    executor=None, # A concurrent.futures.Executor, whose workers judge and train candidates (`training.workers`)
+    recipe=None # Of the training of the network found: small, standard, long, a `Recipe`, or a dict of its fields
 ) -> Found:
     """Search a space for the most accurate network within a budget.
     ValueError, before anything long, for what cannot be."""
@@ -491,7 +563,7 @@ def run(
         space, task, strategy, amounts(budget), run_dir=run_dir, seed=seed, device=device, fixed=fixed,
         retrain_epochs=retrain_epochs, finalists=finalists, table=table, supernet=supernet, backend=backend,
         threads=threads, batch=batch, precision=precision, loggers=loggers, progress=progress,
-        allow_changed_data=allow_changed_data, executor=executor)
+        allow_changed_data=allow_changed_data, executor=executor, recipe=recipe)
     if search.run.has('result.json'): return search.found()
     if supernet is not None: same_supernet(search.how.supernet, search.config)
     costs = search.costs()
@@ -503,7 +575,8 @@ def run(
         settled = search.final(search.settle(limits), limits, costs, trained)
         arch = search.decide(settled, costs)
         model, retrained = search.train(arch, trained)
-        metrics = search.judge(arch, model)
-        written = search.export(model)
-        search.report(arch, costs, metrics, retrained, written)
+        handed_out, kept = search.keep(arch, model)
+        metrics = search.judge(arch, model, kept)
+        written = search.export(handed_out)
+        search.report(arch, costs, metrics, retrained, written, kept)
     return search.found()

@@ -22,9 +22,9 @@ from fastcore.basics import patch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from tqdm.auto import tqdm
 
 from ..files import parse_json, write
+from ..progress import over
 
 # %% ../../nbs/latency/00_measuring.ipynb #8f6a215e
 def _read(path):
@@ -887,7 +887,7 @@ def _settled(samples, tolerance):
 def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clock, seed, progress, flush=lambda: None):
     "Samples `(rounds, len(runs))`, the last run being the reference"
     order, samples, draw = list(range(len(runs))), [], random.Random(seed)
-    for r in tqdm(range(rounds), desc="rounds", disable=not progress):
+    for r in over(range(rounds), "rounds", "round", hidden=not progress):
         draw.shuffle(order)
         row = [0.] * len(runs)
         for i in order:

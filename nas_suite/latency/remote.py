@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from torch import nn
-from tqdm.auto import tqdm
 from ..choices import decode, encode, largest
 from ..costs import macs
 from ..extraction import extract
@@ -20,6 +19,7 @@ from ..files import parse_json, read_json, writing
 from .measuring import Measured, executorch_program, onnx_graph, reference_network
 from .tables import LatencyTable, calibrated_table, load_table, units as units_of
 from .tables import _dtype, _id, _ids_in, _lacking, _model, _real, _spread
+from ..progress import over
 
 # %% ../../nbs/latency/07_remote.ipynb #f6c846c2
 def _load_onnx(data, inputs, threads):
@@ -291,7 +291,7 @@ def pack(
         threads=threads, rounds=rounds, block_ms=block_ms, seed=seed, precision=str(dtype).removeprefix('torch.'),
         space=dict(name=type(space).__name__, **getattr(space, 'config', {})), units=units)
     with writing(path) as draft, zipfile.ZipFile(draft, 'w', zipfile.ZIP_DEFLATED) as archive:
-        bar = tqdm(jobs, desc='packing', disable=not progress)
+        bar = over(jobs, 'packing', 'part', hidden=not progress)
         packed = [_pack_one(archive, facts, *make(of), format) for facts,make,of in bar]
         _put(archive, 'manifest.json', json.dumps(about | dict(networks=packed[:-1], reference=packed[-1])))
         _put(archive, '__main__.py', runner())

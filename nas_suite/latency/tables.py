@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from torch import fx, nn
-from tqdm.auto import tqdm
 from ..arguments import number, whole
 from ..choices import decode, encode, largest, random_input, sample, structure
 from nas_suite.costs import (
@@ -38,6 +37,7 @@ from ..files import parse_json, write_json
 from .formats import Published, look_up, published_keys, read_published
 from .measuring import Cache, Measured, affine, environment, key, measure
 from ..layers import Zero, variables
+from ..progress import over
 
 # %% ../../nbs/latency/01_tables.ipynb #a6121365
 def _is_container(module):
@@ -453,7 +453,7 @@ def _dtype(space):
 def _time(nets, store, dtype, device, rounds, budget_s, seed, progress, settings):
     "Time networks without data, in parts, and keep their latencies in a cache"
     parts = _cut(nets, dtype, seed)
-    for part in tqdm(parts, desc='parts', disable=not progress or len(parts) < 2):
+    for part in over(parts, 'parts', 'part', hidden=not progress or len(parts) < 2):
         real = {s: _real(*nets[s], device, dtype) for s in part}
         store.add(measure({s: net for s,(net,_) in real.items()}, {s: x for s,(_,x) in real.items()}, rounds=rounds,
             budget_s=budget_s and budget_s * len(part) / len(nets), device=device, seed=seed,

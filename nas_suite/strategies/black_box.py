@@ -10,7 +10,6 @@ import math, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from torch import nn
-from tqdm.auto import tqdm
 from ..arguments import whole
 from ..choices import decode, encode
 from ..costs import feasible, limits_given
@@ -20,6 +19,7 @@ from .fronts import spent
 from .scores import Accuracy, ranked
 from .supernet import Supernet
 from ..training import Loop
+from ..progress import progress
 
 # %% ../../nbs/strategies/08_black_box.ipynb #e5a0f540
 def supernet_of(given=None, epochs: float = 40) -> Supernet:
@@ -137,7 +137,7 @@ def judge(self: BlackBox, space: nn.Module, task, loop: Loop):
 def look(self: BlackBox, space: nn.Module, limits: list, file=None) -> list:
     "Ask, evaluate and tell until all evaluations are spent or nothing is left to ask: what was told."
     at_work = sampler(space, self, limits, self.seed)
-    with tqdm(total=self.evaluations, desc='evaluate', unit='network', disable=not self.progress) as bar:
+    with progress(self.evaluations, 'evaluate', 'network', hidden=not self.progress) as bar:
         while n := min(self.batch, self.evaluations - len(at_work.told)):
             archs = at_work.ask(n)[:n]
             if not archs: break

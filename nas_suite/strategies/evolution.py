@@ -12,7 +12,6 @@ from einops import rearrange, repeat
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn.functional import pad
-from tqdm.auto import tqdm
 from typing import NamedTuple
 from ..arguments import among, number, whole
 from ..choices import canonical, crossover, decode, encode, mutate, sample, structure

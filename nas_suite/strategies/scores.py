@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from pathlib import Path
 from scipy.stats import kendalltau
 from torch import nn, Tensor
-from tqdm.auto import tqdm
+from ..progress import over
 from ..choices import active, canonical, decode, encode, structure
 from ..extraction import extract
 from ..files import read_json, write
@@ -83,7 +83,7 @@ def judged(self: Accuracy, rows: Tensor,
     keys = list(map(tuple, canonical(self.space, rows).tolist()))
     left = [key for key in dict.fromkeys(keys) if key not in self.known]
     scores = self._scores(left)
-    for place, score in tqdm(scores, total=len(left), desc='evaluate', unit='network', disable=not progress):
+    for place, score in over(scores, 'evaluate', 'network', hidden=not progress, total=len(left)):
         self.known[left[place]] = score
         if file is not None: self.save(file)
     return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)

@@ -46,7 +46,7 @@ def worth(self: Metric, value: float) -> float:
     "What is to be large: the value, or minus it where less is better. Its own inverse."
     return value if self.larger_is_better else -value
 
-# %% ../../nbs/tasks/00_base.ipynb #5ebe3497
+# %% ../../nbs/tasks/00_base.ipynb #c0d8619f
 class Task:
     "What is to be learned and how it is judged; the base class of all tasks."
     name: str
@@ -57,6 +57,8 @@ class Task:
     metric = Metric()
     batch_size = 64     # Of training, where nothing else is said
     recipe = dict(lr=.1, optimizer='sgd') # Of `fit`, where a network is trained from nothing
+    recipes = training.presets  # By name: more of how that goes
+    knows = ()          # Fields of a recipe, of those about its inputs and their labels, that it can do
     of_data = 'train', 'valid'  # Those of its facts that change with the items alone
     checks = {} # Name of a setting -> what looks at it: function(name, value) -> the value, or a ValueError
     takes, gives = 'input', 'output'  # What the two ends of a network are called in its files
@@ -128,6 +130,16 @@ def augment(self: Task, x: Tensor, y: Tensor, generator: torch.Generator) -> tup
 def head(self: Task, seed: int = 0) -> nn.Module:
     "What stands between the network and the loss in training. By default nothing does."
     return nn.Identity()
+
+# %% ../../nbs/tasks/00_base.ipynb #11941269
+@patch
+def under(self: Task, recipe: training.Recipe) -> training.View:
+    "The task as a training by a recipe sees it. ValueError for a field that means nothing to this task."
+    for name in training.asked_of_inputs(recipe):
+        if name in self.knows: continue
+        known = f"of those it knows {', '.join(self.knows)}" if self.knows else 'it knows none of the like'
+        raise ValueError(f"the recipe has {name}, which means nothing to the task {self.name}; {known}")
+    return training.View(lambda dataset: dataset, self.augment, self.loss_at)
 
 # %% ../../nbs/tasks/00_base.ipynb #d7237a45
 @patch

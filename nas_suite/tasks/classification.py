@@ -6,9 +6,9 @@
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'Photos',
            'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #08180259
+# %% ../../nbs/tasks/01_classification.ipynb #ae9811ef
 import json, math, numpy as np, torch
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from einops import rearrange
@@ -28,6 +28,8 @@ from ..spaces.sizing import Size, chosen, wanted
 from .base import (
     Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, windows) # noqa: F401
 from .deployment import Deployment, Part, class_part, drawn_pictures, photos, picture_part
+from .. import training
+from .changes import Changed, change_of, globally, mixing_of
 from ..training import check_data
 
 # %% ../../nbs/tasks/01_classification.ipynb #c89c152f
@@ -64,7 +66,7 @@ def __call__(self: Preparation, source) -> Tensor:
     if isinstance(image, Image.Image): image = T.to_tensor(image)
     return T.normalize(image, self.mean, self.std)
 
-# %% ../../nbs/tasks/01_classification.ipynb #7eeca362
+# %% ../../nbs/tasks/01_classification.ipynb #88784208
 @dataclass
 class Classification(Task):
     "Image classification: data sets of (float image (C, H, W), label), loss and metric."
@@ -84,6 +86,7 @@ class Classification(Task):
     takes, gives = 'image', 'logits'
     of_data = 'train', 'valid', 'files'
     checks = dict(smoothing=partial(number, least=0, below=1), shift=whole, flip=switch)
+    knows = training.of_inputs
 
     def __post_init__(self):
         if self.names is None: self.names = [str(label) for label in range(self.classes)]
@@ -123,6 +126,64 @@ def augment(self: Classification, x: Tensor, y: Tensor, generator: torch.Generat
         mirrored = (torch.rand(len(x), generator=generator) < .5).to(x.device)
         x = torch.where(rearrange(mirrored, 'b -> b 1 1 1'), x.flip(3), x)
     return x, y
+
+# %% ../../nbs/tasks/01_classification.ipynb #00f8d78a
+@patch
+def class_weights(self: Classification) -> Tensor:
+    "What each class counts for where rare ones count more, (classes,): all items together as much as without."
+    counts = labels_of(self.train).bincount(minlength=self.classes)
+    return (len(self.train) / self.classes / counts.clamp_min(1)).float()
+
+@patch
+def loss_under(self: Classification, recipe: training.Recipe):
+    "The loss of a recipe: a function of output (B, classes), and labels (B,) or shares of classes (B, classes)."
+    smoothing = self.smoothing if recipe.smoothing is None else recipe.smoothing
+    weights = self.class_weights() if recipe.class_weights else None
+    def loss(output, target):
+        weight = None if weights is None else weights.to(output)
+        return F.cross_entropy(output, target, weight, label_smoothing=smoothing)
+    return loss
+
+@patch
+def augment_under(self: Classification, recipe: training.Recipe, changed: bool): # changed: were its items?
+    "What a recipe does to a batch: a function of x, y, generator."
+    mixing, plain = mixing_of(recipe, self.classes), self
+    if recipe.flip is not None: plain = replace(self, flip=recipe.flip)
+    def augment(x, y, generator):
+        if not changed: x, y = plain.augment(x, y, generator)
+        if mixing is None: return x, y
+        with globally(generator): return mixing(x, y)
+    return augment
+
+# %% ../../nbs/tasks/01_classification.ipynb #755310b9
+@patch
+def under(self: Classification, recipe: training.Recipe) -> training.View:
+    "The task as a training by a recipe sees it. ValueError for a policy where nobody knows what pictures went through."
+    changed, known, size = bool(recipe.crop or recipe.policy), self.preparation, tuple(self.input_shape[1:])
+    if recipe.policy and known is None:
+        raise ValueError("a policy needs to know what the images were normalised by: make the task with "
+                         "classification(..., mean=, std=)")
+    how = dict(mean=known.mean, std=known.std) if known else {}
+    def data(dataset):
+        if not changed: return dataset
+        return Changed(dataset, change_of(recipe, size, self.flip), size, whole=bool(recipe.crop), **how)
+    loss = self.loss_under(recipe)
+    return training.View(data, self.augment_under(recipe, changed), lambda share: loss)
+
+# %% ../../nbs/tasks/01_classification.ipynb #1540f0a2
+_more = dict(
+    small=dict(crop=(.5, 1)),
+    standard=dict(crop=(.25, 1), policy='trivialaugment'),
+    long=dict(crop=(.08, 1), policy='randaugment', mixup=.2, cutmix=1.))
+
+@patch(as_prop=True)
+def recipes(self: Classification) -> dict:
+    "The presets, by name, as they suit the pictures."
+    if min(self.input_shape[1:]) < 32: return training.presets
+    more = {name: dict(fields) for name, fields in _more.items()}
+    if self.preparation is None:
+        for fields in more.values(): fields.pop('policy', None)
+    return {name: replace(recipe, **more[name]) for name, recipe in training.presets.items()}
 
 # %% ../../nbs/tasks/01_classification.ipynb #00c218f6
 def _shape_of(item, part: str) -> tuple:

@@ -82,19 +82,20 @@ def image_format(module: nn.Module):
     dims = {p.ndim for p in module.parameters()} # PyTorch refuses that format for weights over volumes
     return torch.channels_last if 4 in dims and 5 not in dims else torch.contiguous_format
 
-# %% ../../nbs/training/00_data.ipynb #daa655ee
+# %% ../../nbs/training/00_data.ipynb #1cd63b41
 class Stream:
     "Batches (x, y) without end, of which `taken` were taken so far. ValueError for no data, or unequal parts."
     def __init__(self, dataset, batch_size: int, seed: int = 0,
         augment=None, # As of `batches`
         device='cpu',
         form=torch.contiguous_format, # Memory format of images
-        part: tuple = (0, 1) # Which part of each batch, of how many
+        part: tuple = (0, 1), # Which part of each batch, of how many
+        workers: int = 0 # Processes that read items
     ):
         if not len(dataset): raise ValueError("the data set is empty")
         self.size, self.form, self.part = min(batch_size, len(dataset)), form, part
         if self.size % part[1]: raise ValueError(f"a batch of {self.size} does not divide into {part[1]} processes")
-        self.begin = lambda start: batches(dataset, self.size, seed, start, augment, device)
+        self.begin = lambda start: batches(dataset, self.size, seed, start, augment, device, workers)
         self.dataset, self.seed = dataset, seed
         self.per_epoch = len(dataset) // self.size
         self.seek(0)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['one_budget', 'Asked', 'asked', 'looked_at', 'wish_of', 'space_for', 'through']
 
-# %% ../../../nbs/front/doors/00_base.ipynb #a3c888d8
+# %% ../../../nbs/front/doors/00_base.ipynb #87b51a6c
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,6 +19,7 @@ from ..runs import Run
 from ..search import How, run, strategy_named
 from ...spaces.sizing import Wanted
 from ...tasks.base import Task
+from ...training import recipe_given
 
 # %% ../../../nbs/front/doors/00_base.ipynb #9e4abb86
 def one_budget(
@@ -84,7 +85,7 @@ def space_for(
     if (space := _kept_space(run, task)) is not None: return space
     return task.default_space(wish_of(budget, device, table, backend, threads, batch), shared=shared, seed=seed)
 
-# %% ../../../nbs/front/doors/00_base.ipynb #51103d9a
+# %% ../../../nbs/front/doors/00_base.ipynb #09d1e105
 def through(
     task: Task, strategy, budget: dict, # As of `run`
     space: nn.Module = None, # Default: the task's own
@@ -95,6 +96,7 @@ def through(
     "Search for a network of a task, with what suits it where nothing else is said."
     strategy = strategy_named(strategy, epochs=epochs, batch_size=batch_size)
     if space is None: space = space_for(task, budget, strategy.keeps_weights, seed, device, run_dir, **more)
-    if strategy.epochs and not strategy.keeps_weights: # what trains nothing says nothing of how long it takes
+    says_how_long = more.get('recipe') is not None and recipe_given(more['recipe']).epochs is not None
+    if strategy.epochs and not strategy.keeps_weights and not says_how_long: # what trains nothing does not say it
         more.setdefault('retrain_epochs', max(1, round(2 * strategy.epochs)))
     return run(space, task, strategy, budget, run_dir, seed, device, **more)

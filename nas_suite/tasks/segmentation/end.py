@@ -82,11 +82,11 @@ def after(self: Segmentation, model: nn.Module, run) -> dict:
     speed = run.once('fps', lambda: fps(model, self.input_shape, device=latency['device'], threads=latency['threads']))
     return dict(fps=speed['fps']) | same
 
-# %% ../../../nbs/tasks/segmentation/03_end.ipynb #dc271751
+# %% ../../../nbs/tasks/segmentation/03_end.ipynb #5df54f6f
 def _judged(run: dict) -> dict:
-    "Metrics of the last network that was judged."
-    metrics = run['result'].get('metrics') or {}
-    return next((metrics[stage] for stage in ('retrained', 'extracted', 'supernet') if metrics.get(stage)), {})
+    "Metrics of the network that is handed out."
+    metrics, kept = run['result'].get('metrics') or {}, run['result'].get('kept')
+    return next((metrics[stage] for stage in (kept, 'retrained', 'extracted', 'supernet') if metrics.get(stage)), {})
 
 def class_table(run: dict) -> Table:
     "IoU, accuracy and share of the pixels of each class; without rows where nothing is known."

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['patch_pixels', 'distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #42ee8792
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #0d1acd36
 import json, math, warnings, torch
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from einops import rearrange
@@ -24,6 +24,8 @@ from ...latency.measuring import evaluating
 from ...spaces.segmenter import small_segmenter, ssr_segmenter
 from ...spaces.sizing import Size, chosen
 from ..base import Metric, Task, check_share, parted, seeded_weights, windows
+from ... import training
+from ..changes import ChangedPairs, change_of
 from ...training import not_finite
 from .metrics import class_weights, confusion, fitted, scores
 
@@ -33,7 +35,7 @@ def distinct(n: int) -> list:
     def colour(i): return .35 + .65*((i*.382) % 1), (i*.618 + .3) % 1, (i*.755 + .6) % 1
     return [tuple(round(255 * value) for value in colour(i)) for i in range(n)]
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #70f0b44f
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #ad9e7384
 @dataclass
 class Segmentation(Task):
     "Semantic segmentation: data sets of (float image (3, H, W), labels (H, W), 255 ignored), loss and metrics."
@@ -58,6 +60,7 @@ class Segmentation(Task):
     recipe = dict(lr=.01, optimizer='adam')  # Better here than SGD: "Which optimizer", in the page on the loop
     of_data = 'train', 'valid', 'tested', 'weights', 'files'
     checks = dict(shift=whole, flip=switch, batch_size=partial(whole, least=1))
+    knows = 'crop', 'flip'
 
     def __post_init__(self):
         if self.weights is None: self.weights = torch.ones(self.classes)
@@ -112,6 +115,16 @@ def augment(self: Segmentation, x: Tensor, y: Tensor, generator: torch.Generator
         x = torch.where(rearrange(mirrored, 'b -> b 1 1 1'), x.flip(3), x)
         y = torch.where(rearrange(mirrored, 'b -> b 1 1'), y.flip(2), y)
     return x, y
+
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #6ba34105
+@patch
+def under(self: Segmentation, recipe: training.Recipe) -> training.View:
+    "The task as a training by a recipe sees it."
+    view = Task.under(self, recipe)
+    if recipe.flip is not None: view.augment = replace(self, flip=recipe.flip).augment
+    if not recipe.crop: return view
+    change = change_of(recipe, self.input_shape[1:], self.flip)
+    return training.View(lambda dataset: ChangedPairs(dataset, change), self.prepare, view.loss_at)
 
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #4d063235
 def alike(dataset: Dataset, batch_size: int = 256, pixels: int = 2**19):
@@ -249,7 +262,7 @@ def _shape_of(train, test, held: str, crop) -> tuple:
         raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     return shape
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #0fadb678
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #63578d98
 def segmentation(
     data,  # "digit scenes", a folder, a pair of folders, what a recipe returned, or a (train, test) pair of data sets
     valid: float = None,        # Share of the training data that networks are chosen by; default: as of `parted`

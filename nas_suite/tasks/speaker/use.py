@@ -145,11 +145,11 @@ def after(self: Speaker, model: nn.Module, run) -> dict:
     if latency is None: return {}
     return dict(real_time_factor=latency['value'] / 1000 / (self.train.n / self.front.rate))
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #c7f166da
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #7c6f1916
 def _judged(run: dict) -> dict:
-    "Metrics of the last network that was judged."
-    metrics = run['result'].get('metrics') or {}
-    return next((metrics[stage] for stage in ('retrained', 'extracted', 'supernet') if metrics.get(stage)), {})
+    "Metrics of the network that is handed out."
+    metrics, kept = run['result'].get('metrics') or {}, run['result'].get('kept')
+    return next((metrics[stage] for stage in (kept, 'retrained', 'extracted', 'supernet') if metrics.get(stage)), {})
 
 def _threshold(run: dict):
     "The threshold that goes with the network; None where it is not known."
