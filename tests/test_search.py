@@ -221,7 +221,7 @@ def test_what_was_found_is_what_is_on_disk(found):
     with torch.no_grad():
         out = net(x)
         torch.testing.assert_close(found.model(x), out, rtol=1e-4, atol=1e-5)
-    got = found.metrics['retrained']
+    got = found.metrics[json.loads((run / 'kept.json').read_text())['stage']]
     assert (
         got['n'] == len(x)
         and got['accuracy'] == pytest.approx(float((out.argmax(1) == y).float().mean()))

@@ -368,7 +368,7 @@ def train(self: Search, arch: dict, trained: Trained) -> tuple:
     if not self.retrain_epochs: return model, []
     return model, self.fit(model, self.retrain_epochs, self.run.path('retrain.pt'), self.head(trained))
 
-# %% ../../nbs/front/05_search.ipynb #b8db1fc9
+# %% ../../nbs/front/05_search.ipynb #400ba42a
 @dataclass
 class Kept:
     "Which weights a run hands out."
@@ -390,12 +390,16 @@ def _short(self: Search, arch: dict) -> nn.Module | None:
     return network
 
 @patch
+def extracted(self: Search, arch: dict) -> nn.Module:
+    "The network with the weights of the search, batch norm calibrated on all training data."
+    return calibrated(self.network(arch), self.task, self.task.full, seed=self.seed, device=self.device)
+
+@patch
 def keep(self: Search, arch: dict, model: nn.Module) -> tuple: # the network, and a `Kept`
     "The network with the best of the weights that it had, by validation data; with a warning if they are not the last."
     if not self.retrain_epochs: return self._untrained(arch, model), Kept('extracted', {})
     found, metric = dict(retrained=model), self.task.metric
-    if self.strategy.trains_space:
-        found['extracted'] = calibrated(self.network(arch), self.task, seed=self.seed, device=self.device)
+    if self.strategy.trains_space: found['extracted'] = self.extracted(arch)
     if (short := self._short(arch)) is not None: found['short'] = short
     def look():
         scores = {stage: self._on_validation(network) for stage, network in found.items()}
@@ -407,8 +411,7 @@ def keep(self: Search, arch: dict, model: nn.Module) -> tuple: # the network, an
 @patch
 def _untrained(self: Search, arch: dict, model: nn.Module) -> nn.Module:
     "The network where none is trained: not as it begins, where the space was trained."
-    if self.strategy.keeps_weights or not self.strategy.trains_space: return model
-    return calibrated(self.network(arch), self.task, self.task.full, seed=self.seed, device=self.device)
+    return model if self.strategy.keeps_weights or not self.strategy.trains_space else self.extracted(arch)
 
 @patch
 def _on_validation(self: Search, network: nn.Module) -> float:
@@ -424,15 +427,14 @@ def _say_kept(self: Search, kept: Kept):
                   f"{had}, with the weights {words[kept.stage]} it is {has}: these are handed out; a longer training "
                   "(retrain_epochs, or a recipe) may help", KeptEarlier, stacklevel=4)
 
-# %% ../../nbs/front/05_search.ipynb #9939bd25
+# %% ../../nbs/front/05_search.ipynb #e1072869
 @patch
 def judge(self: Search, arch: dict, model: nn.Module, kept: Kept = None) -> dict: # model: that was trained
     "What the network scores on test data: with the supernet's weights, re-calibrated, in the final, and retrained."
     def score(network): return self.task.evaluate(network, self.task.test, self.device)
     def all_stages():
         found = dict(supernet=score(self.network(arch).to(self.device)))
-        calibrated_on = dict(data=self.task.full, seed=self.seed, device=self.device)
-        found['extracted'] = score(calibrated(self.network(arch), self.task, **calibrated_on))
+        found['extracted'] = score(self.extracted(arch))
         if (short := self._short(arch)) is not None: found['short'] = score(short)
         if self.retrain_epochs: found['retrained'] = score(model)
         return found
