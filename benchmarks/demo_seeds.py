@@ -3,8 +3,10 @@ scaled to the budget. Goes on where it was cut off. The latency table is measure
 there: it is the same machine for all seeds."""
 
 import argparse, csv, os, time, torch, warnings
+from functools import partial
 from pathlib import Path
 from machine import machine
+from nas_suite.latency import tables
 from nas_suite.demo import search_and_compare, sizes, small_space
 from nas_suite.files import read_json
 from nas_suite.latency import load_table, table
@@ -12,12 +14,12 @@ from nas_suite.latency import load_table, table
 results = Path(__file__).parent / 'results' / 'demo_seeds.csv'
 
 
-def kept() -> list:
+def kept(file: Path) -> list:
     "The rows that are there."
-    return list(csv.DictReader(open(results))) if results.exists() else []
+    return list(csv.DictReader(open(file))) if file.exists() else []
 
 
-def keep(rows: list):
+def keep(rows: list, results: Path):
     "Write all rows, whole or not at all."
     draft = results.with_suffix('.tmp')
     with open(draft, 'w', newline='') as file:
@@ -83,19 +85,24 @@ def main():
     parser.add_argument('--seeds', type=int, nargs='+', default=list(range(10)))
     parser.add_argument('--folder', type=Path, default=Path('runs/demo-seeds'), help='of the runs')
     parser.add_argument('--table', type=Path, help='of this machine, measured before')
+    parser.add_argument('--busy', action='store_true', help="latency in the thread's own time: others use this machine")
+    parser.add_argument('--results', type=Path, default=results, help='of each process another, if there are several')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.busy:
+        tables.measure = partial(tables.measure, clock=time.thread_time_ns)
     warnings.simplefilter('ignore')
     machine(threads=1)
-    clock, rows = clock_of(arguments.folder, arguments.table), kept()
     said = {name: value for name, value in sizes.items() if name != 'seed'}
+    said |= dict(timed='thread' if arguments.busy else 'wall')
+    clock, rows = clock_of(arguments.folder, arguments.table), kept(arguments.results)
     for seed in arguments.seeds:
         if any(row['seed'] == str(seed) for row in rows):
             continue
         rows += [
             {name: str(value) for name, value in row.items()} for row in rows_of(seed, arguments.folder, clock, said)
         ]
-        keep(rows)
+        keep(rows, arguments.results)
         print(seed, won(rows, str(seed)), flush=True)
     seeds = sorted({row['seed'] for row in rows})
     wins = [won(rows, seed) for seed in seeds]

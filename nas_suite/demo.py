@@ -17,13 +17,13 @@ from .front.launch import launch
 from .front.options import Quiet, option
 from .report import summary
 
-# %% ../nbs/front/40_demo.ipynb #f8f95733
+# %% ../nbs/front/40_demo.ipynb #0df3bb8a
 sizes = dict(
-    share=.5,          # Budget: so far from the fastest network of the space to the hand-designed one
-    evaluations=20,    # Networks that the search trains for a short while
-    passes=5,          # Over the training part, of such a training
-    finalists=4,       # The best of them, which are trained again, and longer
-    retrain_epochs=10, # Of every network that is compared
+    share=.25,         # Budget: so far from the fastest network of the space to the hand-designed one
+    evaluations=8,     # Networks that the search trains for a short while
+    passes=6,          # Over the training part, of such a training
+    finalists=0,       # The best of them, which are trained again, and longer
+    retrain_epochs=8,  # Of every network that is compared
     random=5,          # Random networks of equal measured latency
     threads=1,         # Of one operation when latency is measured
     seed=0             # Of everything
@@ -58,28 +58,28 @@ def clock_and_budget(
           f'the budget is {latency_ms:g} ms')
     return Measured(clock, latency_ms)
 
-# %% ../nbs/front/40_demo.ipynb #aea5425a
+# %% ../nbs/front/40_demo.ipynb #bae8c3b5
 def small_space(seed: int = 0):
     "The space of the demo, for grey pictures of 32 x 32 pixels and 10 classes."
     from nas_suite.spaces.mobile import proxyless
     from nas_suite.tasks.base import seeded_weights
     with seeded_weights(seed):
-        return proxyless(classes=10, image_size=32, in_channels=1, stem=8, stem_stride=2, first=0, widths=(16, 24, 32),
-                         depths=(2, 2, 2), strides=(2, 1, 2), kernels=(1, 3, 5, 7), expands=(1, 3), last=96,
-                         bn_eps=1e-5)
+        return proxyless(classes=10, image_size=32, in_channels=1, stem=8, stem_stride=2, first=0, widths=(16, 32, 48),
+                         depths=(3, 3, 3), strides=(2, 1, 2), kernels=(3, 5), expands=(3,),
+                         fused=[(3, 1), (5, 1), (3, 3)], last=96, bn_eps=1e-5)
 
-# %% ../nbs/front/40_demo.ipynb #66662eb2
+# %% ../nbs/front/40_demo.ipynb #dd615539
 def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=None) -> list:
     "Search for a digit classifier within the budget, and compare it with networks that were not searched."
     from nas_suite import search
     from nas_suite.strategies.short_training import ShortTraining
     from nas_suite.tasks.classification import classification
     seed, epochs = size['seed'], size['retrain_epochs']
-    task, space = classification('cluttered_digits', valid=.25, seed=seed), small_space(seed)
+    task, space = classification('cluttered_digits', valid=.3, seed=seed), small_space(seed)
     task.batch_size = 32 # so few pictures are few steps otherwise
     how = size['share'], size['threads'], progress, clock
     clock, latency_ms = clock_and_budget(run_dir, space, task.input_shape, *how)
-    strategy = ShortTraining(size['passes'], size['evaluations'], batch=3)
+    strategy = ShortTraining(size['passes'], size['evaluations'], batch=2, parents=2)
     found = search.run(space, task, strategy, dict(latency_ms=latency_ms), run_dir, seed, table=clock,
                        retrain_epochs=epochs, finalists=size['finalists'], threads=size['threads'], progress=progress)
     return search.compare(found, random=size['random'], seed=seed, progress=progress)

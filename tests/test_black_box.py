@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from nas_suite import search
 from nas_suite.choices import encode, largest, smallest
-from nas_suite.costs import macs
+from nas_suite.costs import macs, params
 from nas_suite.strategies.black_box import BlackBox
 from nas_suite.strategies.bayesian import Bayesian
 from nas_suite.strategies.evolution import Evolution, Population, evolve
@@ -223,3 +223,28 @@ def test_short_trainings_go_on_where_hardly_any_is_within_a_bent_budget():
     assert cost(short.derive(space, [(cost, bent)])) == bent and len(asked) == 6
     best = cost(short.derive(space, [(cost, costs[5])]))  # one is left
     assert len(asked) > 6 and best == costs[5] and len(set(asked)) == len(asked)
+
+
+def short_search(evaluations, judged):
+    "A search by short trainings that are not done: what it was told, in its order, and what it takes."
+    space = mobile(widths=(8, 16), depths=(3, 3), expands=(1, 2, 3))
+    counted, limited = macs(space, (1, 8, 8)), params(space, (1, 8, 8))
+    short = ShortTraining(evaluations=evaluations, batch=2, parents=2)
+    short.seed, short.progress, short.searched, short.free = 0, False, [], dict(macs=counted, params=limited)
+    short.accuracy = lambda rows: judged(counted.batch(rows).double())
+    limits = [(limited, 0.8 * limited(largest(space)))]
+    told = [counted(one.arch) for one in short.look(space, limits)]
+    return told, counted(short.derive(space, limits))
+
+
+def test_short_trainings_that_say_nothing_leave_the_prior_as_it_is():
+    "Scores of a few networks that are noise: those are asked for that do most within the budget."
+    told, found = short_search(10, lambda macs: macs % 977)
+    assert sum(told[4:]) / 6 > sum(told[:4]) / 4 and max(told[4:]) >= max(told[:4])
+    assert found > sorted(told)[4]
+
+
+def test_short_trainings_learn_against_the_prior():
+    "In a space where small ones are better, a search that is long enough goes there."
+    told, found = short_search(24, lambda macs: -macs)
+    assert sum(told[-6:]) < sum(told[4:10]) and found == min(told)

@@ -22,7 +22,7 @@ from .black_box import BlackBox
 from .filling import Supply
 from .ridge import Memory
 
-# %% ../../nbs/strategies/23_bayesian.ipynb #da87420b
+# %% ../../nbs/strategies/23_bayesian.ipynb #a044882e
 class Kernel(NamedTuple):
     "How networks go together, by the part of the choices in which they agree."
     share: float  # Of the sum over options
@@ -57,9 +57,11 @@ def process_of(kernel: Kernel, agreement: np.ndarray, targets: np.ndarray) -> Pr
 SUM = Kernel(1., 1., .04)
 _MIXED = [Kernel(*each) for each in product((.1, .5, .9), (.33, .6, 1.), (.01, .05, .2))]
 
-def likeliest(agreement: np.ndarray, targets: np.ndarray, n: int = 2) -> dict:
-    "The `n` kernels with the largest likelihood, of some with interactions, and how likely each is beside the first."
-    found = {kernel: process_of(kernel, agreement, targets).evidence for kernel in _MIXED}
+def likeliest(agreement: np.ndarray, targets: np.ndarray, n: int = 2,
+    kernels=_MIXED # Default: some with interactions
+) -> dict:
+    "The `n` kernels with the largest likelihood, and how likely each is beside the first."
+    found = {kernel: process_of(kernel, agreement, targets).evidence for kernel in kernels}
     best = sorted(found, key=found.get, reverse=True)[:n]
     return {kernel: np.exp(found[kernel] - found[best[0]]) for kernel in best}
 

@@ -64,17 +64,22 @@ class TrainingFree(BlackBox):
     def tell(self, archs: list, scores: list):
         self.scored.update(zip(map(tuple, encode(self.structure, archs).tolist()), scores))
 
-# %% ../../nbs/strategies/18_training_free.ipynb #7c441470
+# %% ../../nbs/strategies/18_training_free.ipynb #bd840c2b
+@patch
+def _changed(self: TrainingFree, parents: list, n: int) -> list:
+    "Some that differ a little from some rows and are within all limits: at most 20 `n`."
+    chosen = torch.randint(len(parents), (20 * n,), generator=self.generator)
+    rate = self.mutation * 4**torch.rand(len(chosen), 1, generator=self.generator)
+    rows = mutate(self.structure, torch.tensor(parents)[chosen], rate, self.generator)
+    most = torch.tensor([most for _, most in self.limits], dtype=torch.float64)
+    fits = (spent(rows, [cost for cost, _ in self.limits]) <= most).all(1)
+    return rows[fits].tolist()
+
 @patch
 def _children(self: TrainingFree, n: int) -> list:
     "Some that differ a little from the best so far and are within all limits."
     best = sorted(self.scored, key=self.scored.get, reverse=True)[:self.parents]
-    chosen = torch.randint(len(best), (20 * n,), generator=self.generator)
-    rate = self.mutation * 4**torch.rand(len(chosen), 1, generator=self.generator)
-    rows = mutate(self.structure, torch.tensor(best)[chosen], rate, self.generator)
-    most = torch.tensor([most for _, most in self.limits], dtype=torch.float64)
-    fits = (spent(rows, [cost for cost, _ in self.limits]) <= most).all(1)
-    return rows[fits].tolist()
+    return self._changed(best, n)
 
 @patch
 def ask(self: TrainingFree, n: int) -> list:
