@@ -697,9 +697,10 @@ def plot(self:Measured,
 ): # the figure
     "Samples of each round as measured (left), medians with intervals after drift correction (right)"
     if axes is None:
-        from nas_suite.drawing import figure
-        fig = figure(8, 2.6)
-        self.plot(fig.subplots(1, 2))
+        from nas_suite.drawing import figure, style
+        with style():
+            fig = figure(8, 2.6)
+            self.plot(fig.subplots(1, 2))
         return fig.shown()
     self._plot_rounds(axes[0])
     self._plot_medians(axes[1])

@@ -849,9 +849,10 @@ def plot(self:LatencyTable,
     "What the calibration said of networks left out, against what was measured; or the units of two tables"
     if other is None and 'loo_ms' not in self.calibration: raise ValueError("this table has no calibration to draw")
     if ax is None:
-        from nas_suite.drawing import figure
-        fig = figure(3.2, 3)
-        self.plot(other, fig.subplots())
+        from nas_suite.drawing import figure, style
+        with style():
+            fig = figure(3.2, 3)
+            self.plot(other, fig.subplots())
         return fig.shown()
     if other is not None:
         both = [s for s in self.entries if s in other.entries]
