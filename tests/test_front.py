@@ -16,6 +16,7 @@ from nas_suite.front.specialize import opened
 from nas_suite.latency import table
 from nas_suite.report import read, stage_table
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, proxyless
+from nas_suite.strategies import finals
 from nas_suite.strategies import steps
 from nas_suite.strategies.evolution import Accuracy, Evolution, dominated, evolve, hypervolume, pareto, random_search
 from nas_suite.strategies.gated import Gated
@@ -116,6 +117,40 @@ def test_networks_are_handed_out_and_noted(run, task, tmp_path, counted):
     assert sorted(p.name for p in mine.iterdir()) == sorted(
         [*(p.name for p in run.iterdir()), 'specialized.json']
     )  # a failure leaves nothing
+
+
+def test_a_final_among_those_that_fill_the_budget(run, task, tmp_path, monkeypatch):
+    "The best of the candidates on validation data; scores are kept, and what was cut off goes on."
+    shutil.copytree(run, mine := tmp_path / 'run')
+    seen = []
+
+    class Counted(Accuracy):
+        def _evaluated(self, row):
+            seen.append(row)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            return Accuracy._evaluated(self, row)
+
+    monkeypatch.setattr(finals, 'Accuracy', Counted)  # what evolution's own finalists are judged by is another
+    budget = macs(small(), (1, 8, 8))(largest(small())) * 0.6
+    alone, = search.specialize(mine, macs=budget, finalists=0)
+    assert not seen and alone.finals == {}
+    with pytest.raises(KeyboardInterrupt):
+        search.specialize(mine, macs=budget, finalists=5)
+    found, = search.specialize(mine, macs=budget, finalists=5)
+    rows = found.finals['candidates']
+    assert len(rows) == 5 and rows[0]['arch'] == alone.arch and len(seen) == 5 + 1  # the third was begun twice
+    accuracy = Accuracy(s := opened(mine).space, task)
+    truth = [accuracy._evaluated(row[None]) for row in encode(s, [row['arch'] for row in rows])]
+    assert [row['inherited'] for row in rows] == pytest.approx(truth)
+    best = max(range(5), key=lambda i: truth[i])
+    assert found.finals['winner'] == best and found.arch == rows[best]['arch'] and found.costs['macs'] <= budget
+    noted = json.loads((mine / 'specialized.json').read_text())
+    assert [row['judged'] for row in noted] == [1, 5] and noted[1]['passes'] == pytest.approx(found.finals['passes'])
+    again, = search.specialize(mine, macs=budget, finalists=5)
+    assert again.arch == found.arch and len(seen) == 6
+    with pytest.raises(ValueError, match='finalists is out of range: -1'):
+        search.specialize(mine, macs=budget, finalists=-1)
 
 
 def test_the_front(run, task, tmp_path):

@@ -109,6 +109,9 @@ def specialize(
                      '--with', metavar='NAME=VALUE') = None,
     out: option(Optional[Path], 'Folder to write the networks to, one folder each; it must not exist yet.') = None,
     device: Device = 'auto',
+    finalists: option(Optional[int], 'Candidates for each network that are judged on validation data, of which the '
+                                     'best is handed out; 0: none. By default for as long as a twentieth of the '
+                                     'training took.') = None,
     allow_changed_data: Changed = False,
     quiet: Quiet = False
 ):
@@ -123,6 +126,7 @@ def specialize(
     from nas_suite.front.budgets import known_cost
     config = read_json(run_folder(run)/'config.json')
     given(unused, '--out', out)
+    finalists = given(whole, '--finalists', finalists)
     wanted = budget_of(dict(latency_ms=_each(latency_ms), macs=_each(macs), params=_each(params)), budget, cost)
     known = {name: wanted.pop(name) for name in doors if name in wanted} | (dict(budget=wanted) if wanted else {})
     if front is not None: known_cost(front)
@@ -131,7 +135,7 @@ def specialize(
     )
     task = None if data is None else search.task_of(config, data, **more)
     same = dict(task=task, device=device, allow_changed_data=allow_changed_data)
-    found = search.specialize(run, **known, table=_each(table), **same)
+    found = search.specialize(run, **known, table=_each(table), finalists=finalists, **same)
     if front is not None:
         search.front(run, front, table=table[0] if table else None, progress=not quiet, **same)
     for i, network in enumerate(found):

@@ -87,7 +87,7 @@ class Hands:
     train: object   # function(network, passes, checkpoint, before, label): train it in place, from `before` on
     admit: object   # function(arch) -> what its costs are, a dict; None where it is not within the budget
     once: object    # function(name, compute) -> what the run's folder says, computed where it is not there
-    path: object    # function(name) -> a file of the run
+    path: object    # function(name) -> a file of the run; None where nothing is kept
     progress: bool = True
     untrained: object = None # function(archs) -> scores before any training, name -> list; default: there are none
     inherits: bool = True    # Are the weights of the space trained? Else nothing is judged by them
@@ -141,7 +141,7 @@ def _inherited(self: Final, archs: list) -> list:
     "Scores with the weights of the space; they are kept as they come. None where these were not trained."
     if not self.hands.inherits: return [None] * len(archs)
     accuracy = Accuracy(self.space, self.task, device=self.device, seed=self.seed)
-    accuracy.load(file := self.hands.path('inherited.json'))
+    if (file := self.hands.path('inherited.json')) is not None: accuracy.load(file)
     accuracy.executor = self.hands.executor
     return _plain(accuracy.judged(encode(self.space, archs), file, self.hands.progress).tolist())
 
