@@ -3,12 +3,15 @@
 import sys
 from pathlib import Path
 import pytest, torch
-from nas_suite.choices import choices, encode
+from nas_suite.choices import choices, encode, largest
+from nas_suite.costs import macs
 from nas_suite.strategies.black_box import sampler
 from nas_suite.strategies.pruning import Pruning, option_scores, pruned
+from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tables import budgeted, nasbench_macro, searched
+from test_supernet import Net, task_for
 
 ALL = [
     [88.615, 90.822, 91.304],
@@ -98,3 +101,49 @@ def test_asked_and_told():
     at_work = sampler(table.space, Pruning(samples=10, rounds=1), limits)
     at_work.tell(archs := at_work.ask(10), [float('nan')] * 10)
     assert at_work.strategy.view is table.space and len(encode(table.space, at_work.ask(3))) == 3 == len(archs) - 7
+
+
+# ---------------------------------------------------------------- training between the rounds
+
+
+def begun(folder, **loop):
+    "A search in two rounds, with a checkpoint after each step, and its space."
+    torch.manual_seed(0)
+    space = Net()
+    strategy = Pruning(evaluations=4, batch=2, rounds=2, samples=4, between=1, supernet=dict(epochs=1, batch_size=8))
+    at = Loop(checkpoint=folder / 'search.pt', progress=False, save_s=-1, **loop)
+    return space, strategy, at
+
+
+def test_what_is_left_is_trained_between_the_rounds(tmp_path):
+    space, strategy, loop = begun(tmp_path / 'whole')
+    cost = macs(space, space.input_shape)
+    limits = [(cost, 0.8 * cost(largest(space)))]
+    trained = strategy.search(space, task_for(), limits, loop)
+    assert list(dict.fromkeys(row['stage'] for row in trained.history)) == ['all', 'round 1', 'round 2']
+    steps = [row['step'] for row in trained.history]
+    assert steps == sorted(steps) and strategy.epochs == 3 and loop.step == 3 * (max(steps) + 1) // 3
+    left = list(map(len, strategy.left.values()))
+    assert all(n <= len(c) for n, c in zip(left, choices(space).values())) and sum(left) < sum(map(len, choices(space).values()))
+    assert all(arch[n] in strategy.left[n] for arch in [strategy.derive(space, limits)] for n in arch)
+    weights = {name: tensor.clone() for name, tensor in space.state_dict().items()}
+
+    again, other, loop = begun(tmp_path / 'whole')  # as a trained supernet is opened: without limits
+    other.search(again, task_for(), [], loop)
+    assert other.left == strategy.left
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.state_dict().items())
+
+    def stop(n):
+        count.append(n)
+        if len(count) == at:
+            raise KeyboardInterrupt
+
+    for at in (2, len(steps) and max(steps)):  # in the first training, and in the last
+        count = []
+        cut, mine, loop = begun(tmp_path / f'cut-{at}', on_step=stop)
+        with pytest.raises(KeyboardInterrupt):
+            mine.search(cut, task_for(), limits, loop)
+        cut, mine, loop = begun(tmp_path / f'cut-{at}')
+        mine.search(cut, task_for(), limits, loop)
+        assert mine.left == strategy.left and mine.derive(cut, limits) == strategy.derive(space, limits)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in cut.state_dict().items())

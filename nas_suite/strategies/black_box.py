@@ -124,12 +124,12 @@ def scored_by(self: BlackBox, space: nn.Module, task, loop: Loop) -> Accuracy:
     return Accuracy(space, task, device=loop.device, seed=loop.seed)
 
 @patch
-def judge(self: BlackBox, space: nn.Module, task, loop: Loop):
+def judge(self: BlackBox, space: nn.Module, task, loop: Loop, name: str = 'scores.json'): # name: of the file
     "Get ready to evaluate networks of a trained supernet, knowing what was evaluated before."
     self.seed, self.progress, self.searched = loop.seed, loop.progress, []
     self.accuracy = self.scored_by(space, task, loop)
     self.accuracy.executor = loop.executor
-    self.file = None if loop.checkpoint is None else loop.checkpoint.with_name('scores.json')
+    self.file = None if loop.checkpoint is None else loop.checkpoint.with_name(name)
     if self.file is not None: self.accuracy.load(self.file)
     if loop.rank > 0: self.file = None # the first process writes
 

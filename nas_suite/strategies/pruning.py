@@ -9,11 +9,15 @@ __all__ = ['option_scores', 'pruned', 'Pruning']
 import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
-from ..arguments import whole
+from ..arguments import number, whole
 from ..choices import active, choices, decode, encode, restrict, structure
+from ..files import read_json, write_json
+from .base import Trained
 from .black_box import BlackBox
 from .filling import filling
 from .steps import fitting
+from .supernet import Stage, Supernet
+from ..training import Loop, seed_of
 
 # %% ../../nbs/strategies/21_pruning.ipynb #6f78e358
 def option_scores(space: nn.Module, rows: Tensor, scores: Tensor) -> dict:
@@ -48,15 +52,18 @@ class Pruning(BlackBox):
         batch: int = 20, # Networks that are asked for at a time
         rounds: int = 1, # Of pruning
         samples: int = 60, # Networks that a round judges options by
+        between: float = 0, # Passes for which what is left is trained after each round
         supernet=None # How weights are trained otherwise: a `Supernet`, or its settings
     ):
         super().__init__(epochs, evaluations, batch, supernet)
         self.rounds, self.samples = whole('rounds', rounds, 0), whole('samples', samples, 2)
+        self.between, self.left = number('between', between, least=0), None # left: what weights were trained for
+        self.epochs += self.rounds * self.between
 
     def begin(self, space: nn.Module, limits: list, seed: int):
         "Get ready to ask for networks of a space."
         super().begin(space, limits, seed)
-        self.view, self.turn = space, 0
+        self.view, self.turn = (space, 0) if self.left is None else (restrict(space, self.left), self.rounds)
         self._draw()
 
 @patch
@@ -82,3 +89,56 @@ def tell(self: Pruning, archs: list, scores: list):
     rows, scores = torch.cat(self.rows), torch.cat(self.scores)
     self.view, self.turn = pruned(self.view, rows, scores, self.limits), self.turn + 1
     self._draw()
+
+# %% ../../nbs/strategies/21_pruning.ipynb #7414e9f6
+@patch
+def _beside(self: Pruning, loop: Loop, name: str):
+    "A file beside the checkpoint; None where nothing is kept."
+    return None if loop.checkpoint is None else loop.checkpoint.with_name(name)
+
+@patch
+def _kept(self: Pruning, view: nn.Module, limits: list, turn: int, loop: Loop) -> dict | None:
+    "The options that a round leaves, as its file says or by scores; None for one that is not to be."
+    file = self._beside(loop, f'round-{turn + 1}.json')
+    if file is not None and file.exists(): options = read_json(file)
+    elif not limits: return None # whatever the budget will be
+    else:
+        rows = filling(view, limits, self.samples, self.seed + turn, 0.)
+        view = pruned(view, rows, self.accuracy.judged(rows, self.file, self.progress), limits)
+        options = {name: list(choice.survivors) for name,choice in choices(view).items()}
+        if file is not None and loop.rank == 0: write_json(file, options)
+    return {name: [choices(view)[name].options[i] for i in places] for name,places in options.items()}
+
+@patch
+def _train(self: Pruning, space: nn.Module, task, turn: int, loop: Loop, head: dict) -> Trained:
+    "Train what a round has left."
+    at, last = self._beside(loop, f'round-{turn + 1}.pt'), self.supernet.stages[-1]
+    again = Loop(seed_of(loop.seed, 'round', turn), str(loop.device), at, loop.precision, loop.progress, loop.save_s,
+                 loop.on_step, loop.loggers, loop.executor)
+    stage = Stage(f'round {turn + 1}', {}, self.between, last.lr / 3, last.subnets)
+    settings = self.supernet.config() | dict(stages=[stage])
+    found = Supernet(**settings).train(restrict(space, self.left), task, again, head)
+    loop.step += again.step
+    return found
+
+# %% ../../nbs/strategies/21_pruning.ipynb #cba27c6a
+def _joined(one: Trained, two: Trained) -> Trained:
+    "Two trainings, one after the other."
+    done = 1 + max((row['step'] for row in one.history), default=-1)
+    later = [row | dict(step=row['step'] + done) for row in two.history]
+    return Trained(one.history + later, two.head, {name: one.spent[name] + two.spent[name] for name in one.spent})
+
+@patch
+def search(self: Pruning, space: nn.Module, task, limits: list, loop: Loop) -> Trained:
+    "Train, and in turns prune and train again; then ask, evaluate and tell."
+    self.left, trained = None, self.supernet.train(space, task, loop)
+    self.judge(space, task, loop)
+    for turn in range(self.rounds if self.between else 0):
+        view = space if self.left is None else restrict(space, self.left)
+        kept = self._kept(view, limits, turn, loop)
+        if kept is None: break
+        self.left = kept
+        trained = _joined(trained, self._train(space, task, turn, loop, trained.head))
+        self.judge(space, task, loop, f'scores-{turn + 1}.json')
+    if limits: self.look(space, limits, self.file)
+    return trained

@@ -345,11 +345,13 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
 
 # %% ../../nbs/strategies/03_supernet.ipynb #33cc10df
 @patch
-def train(self: Supernet, space: nn.Module, task, loop: Loop) -> Trained:
+def train(self: Supernet, space: nn.Module, task, loop: Loop,
+    head: dict = None # What the layer between network and loss begins with; default: new weights
+) -> Trained:
     """Train the weights in place. The history has a dict for each step noted (loss of each network), and one for
     each stage (the metric of `probes`, batch norm re-calibrated)."""
     loop.place(space)
-    head = head_of(task, loop.seed, loop.device)
+    head = head_of(task, loop.seed, loop.device, head)
     both, make = nn.ModuleList([space, head]), optimizer_named(self.optimizer)
     optimizer = make(both, self.stages[0].lr, weight_decay=self.weight_decay)
     train = loop.stream(task.train, self.batch_size, task.augment)
