@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_given', 'How', 'Search', 'ChangedData', 'Spent',
-           'fresh', 'settled_weights', 'recipe_of', 'Kept', 'KeptEarlier', 'Gap', 'Result', 'same_supernet',
-           'take_over', 'run']
+           'fresh', 'settled_weights', 'recipe_of', 'handed_out', 'Kept', 'KeptEarlier', 'Gap', 'Result',
+           'same_supernet', 'take_over', 'run']
 
 # %% ../../nbs/front/05_search.ipynb #912207cb
 import inspect, resource, shutil, sys, torch, warnings
@@ -340,15 +340,18 @@ def _play(self: Search, plan: Plan, settled: Settled, limits: list, costs: dict,
     final.judge(lambda n: self.strategy.entrants(self.space, near, n, self.seed, settled.arch), costs)
     return final.facts(final.play())
 
+def handed_out(found: dict, settled: Settled) -> Settled: # found: what `Final.facts` says
+    "The network that won a final; what was settled where no other did."
+    row = found['candidates'][found['winner'] or 0]
+    if row['arch'] == settled.arch: return settled
+    return Settled(row['arch'], row['costs']['readings'], settled.tried, settled.bounds)
+
 @patch
 def final(self: Search, settled: Settled, limits: list, costs: dict, trained: Trained) -> Settled:
     "The network that is handed out, of those that fill the budget; what was settled where there is no final."
     if (plan := self.plan()) is None: return settled
     if not self.run.has('finals.json'): facts = self._play(plan, settled, limits, costs, trained)
-    found = self.run.once('finals', lambda: facts)
-    row = found['candidates'][found['winner'] or 0]
-    if row['arch'] == settled.arch: return settled
-    return Settled(row['arch'], row['costs']['readings'], settled.tried, settled.bounds)
+    return handed_out(self.run.once('finals', lambda: facts), settled)
 
 @patch
 def decide(self: Search, settled: Settled, costs: dict) -> dict:
