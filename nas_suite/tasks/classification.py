@@ -6,7 +6,7 @@
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'Photos',
            'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #ae9811ef
+# %% ../../nbs/tasks/01_classification.ipynb #3d8d846f
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +30,7 @@ from .base import (
 from .deployment import Deployment, Part, class_part, drawn_pictures, photos, picture_part
 from .. import training
 from .changes import Changed, change_of, globally, mixing_of
-from ..training import check_data
+from ..training import check_data, sent
 
 # %% ../../nbs/tasks/01_classification.ipynb #c89c152f
 @dataclass(frozen=True)
@@ -115,15 +115,15 @@ def meter(self: Classification):
     "Accuracy over a data set."
     return MulticlassAccuracy(self.classes, average='micro', sync_on_compute=False)  # each process sees all data
 
-# %% ../../nbs/tasks/01_classification.ipynb #94e547f4
+# %% ../../nbs/tasks/01_classification.ipynb #edb5aecc
 @patch
 def augment(self: Classification, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple:
     "Shift and flip each image of a batch (B, C, H, W) at random, on its device; labels stay."
     if self.shift:
-        top, left = torch.randint(0, 2*self.shift + 1, (2, len(x)), generator=generator).to(x.device)
+        top, left = sent(torch.randint(0, 2*self.shift + 1, (2, len(x)), generator=generator), x.device)
         x = windows(F.pad(x, (self.shift,)*4), top, left, x.shape[2:])
     if self.flip:
-        mirrored = (torch.rand(len(x), generator=generator) < .5).to(x.device)
+        mirrored = sent(torch.rand(len(x), generator=generator) < .5, x.device)
         x = torch.where(rearrange(mirrored, 'b -> b 1 1 1'), x.flip(3), x)
     return x, y
 

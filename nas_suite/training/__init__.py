@@ -7,6 +7,7 @@ from .loop import (Loop, adam, adamw, averaged, cosine, head_of, labelled, launc
     optimizer_named, optimizers, precisions, save_checkpoint, set_rate, sgd)
 from .recipes import Recipe, View, asked_of_inputs, of_inputs, passes, presets, recipe_given, settled
 from .fitting import Averages, Best, Training, fit, trained_weights
+from .resident import sent
 from .untrained import anew, as_it_begins, degree, gradient_norm, jacobian_covariance, synflow, untrained_scores
 from .workers import LostWorker, executor_given, packed, spread, unpacked
 
@@ -15,5 +16,5 @@ __all__ = ['Averages', 'Best', 'Calibration', 'Graphed', 'Loop', 'LostWorker', '
     'calibrated', 'check_data', 'cosine', 'degree', 'evaluate', 'executor_given', 'finite', 'first_layer', 'fit',
     'gradient_norm', 'graphed', 'head_of', 'image_format', 'jacobian_covariance', 'labelled', 'launched',
     'load_checkpoint', 'log_functions', 'not_finite', 'of_inputs', 'optimizer_named', 'optimizers', 'packed',
-    'passes', 'precisions', 'presets', 'recalibrate', 'recipe_given', 'save_checkpoint', 'seed_of', 'seeded',
+    'passes', 'precisions', 'presets', 'recalibrate', 'recipe_given', 'save_checkpoint', 'seed_of', 'seeded', 'sent',
     'set_rate', 'settled', 'sgd', 'spread', 'synflow', 'trained_weights', 'unpacked', 'untrained_scores']

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'image_format', 'Stream']
 
-# %% ../../nbs/training/00_data.ipynb #0d5f0472
+# %% ../../nbs/training/00_data.ipynb #696b371d
 import hashlib, random
 import numpy as np, torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from .finite import finite, number_of
+from .resident import cutter, sent
 
 # %% ../../nbs/training/00_data.ipynb #09abf9e0
 def seeded(*parts) -> torch.Generator:
@@ -57,7 +58,7 @@ class _Items(Dataset):
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
 
-# %% ../../nbs/training/00_data.ipynb #94a0f67e
+# %% ../../nbs/training/00_data.ipynb #2cd71af9
 def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     augment=None, # function(x, y, generator) -> (x, y), applied to the batch on the device
     device='cpu', workers: int = 0
@@ -67,13 +68,14 @@ def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     if not len(dataset): raise ValueError("the data set is empty")
     order = _batches_of(dataset, batch_size, seed, start)
     if isinstance(dataset, TensorDataset):
-        found = (tuple(t[index] for t in dataset.tensors) for _,index in order)
+        cut = cutter(dataset, device)
+        found = (cut(index) for _,index in order)
     else:
         keys = ([(epoch, i) for i in index] for epoch,index in order)
         items, chance = _Items(dataset, seed), seeded(seed, 'loader')
         found = DataLoader(items, batch_sampler=keys, num_workers=workers, generator=chance)
     for step,(x,y) in enumerate(found, start):
-        x, y = x.to(device), y.to(device)
+        x, y = sent(x, device), sent(y, device)
         yield (x, y) if augment is None else augment(x, y, seeded(seed, 'augment', step))
 
 # %% ../../nbs/training/00_data.ipynb #35d6da9b

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['patch_pixels', 'distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #0d1acd36
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #a2534f1a
 import json, math, warnings, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from ...spaces.sizing import Size, chosen
 from ..base import Metric, Task, check_share, parted, seeded_weights, windows
 from ... import training
 from ..changes import ChangedPairs, change_of
-from ...training import not_finite
+from ...training import not_finite, sent
 from .metrics import class_weights, confusion, fitted, scores
 
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #bf621a71
@@ -99,19 +99,19 @@ def reward(self: Segmentation, output: Tensor, target: Tensor) -> Tensor:
     counted.update(fitted(output, target), target)
     return torch.tensor(scores(counted.compute())['miou'])
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #7df59f21
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #ca7663f0
 @patch
 def augment(self: Segmentation, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple:
     "Move, cut and flip each image of a batch (B, 3, H, W) and its labels (B, H, W) at random, on their device."
     size = tuple(self.crop or x.shape[2:])
-    def draw(most): return torch.randint(0, most + 1, (len(x),), generator=generator).to(x.device)
+    def draw(most): return sent(torch.randint(0, most + 1, (len(x),), generator=generator), x.device)
     if self.shift or self.crop:
         x, y = F.pad(x, (self.shift,)*4), F.pad(y, (self.shift,)*4, value=ignored)
         top, left = (draw(whole - part) for whole, part in zip(x.shape[2:], size))
         x = windows(x, top, left, size)
         y = rearrange(windows(rearrange(y, 'b h w -> b 1 h w'), top, left, size), 'b 1 h w -> b h w')
     if self.flip:
-        mirrored = (torch.rand(len(x), generator=generator) < .5).to(x.device)
+        mirrored = sent(torch.rand(len(x), generator=generator) < .5, x.device)
         x = torch.where(rearrange(mirrored, 'b -> b 1 1 1'), x.flip(3), x)
         y = torch.where(rearrange(mirrored, 'b -> b 1 1'), y.flip(2), y)
     return x, y
