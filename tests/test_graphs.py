@@ -1,6 +1,6 @@
 "CUDA graphs for networks that are trained alone: when they are used, what is put back, and what happens where it fails."
 
-import types, warnings
+import warnings
 import pytest, torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -87,11 +87,9 @@ def test_where_it_fails_one_line_says_so_and_the_network_runs_plainly(capture, w
 
 def trained(monkeypatch=None, made=None, precision='32-true'):
     "Two passes; with `made` as on a card, whose graphs are fakes and are noted there."
-    network = net()
-    task = types.SimpleNamespace(
-        batch_size=8, augment=None, head=lambda seed: nn.Identity(), loss_at=lambda share: nn.functional.cross_entropy
-    )
-    data = TensorDataset(torch.randn(24, 3, generator=torch.Generator().manual_seed(1)), torch.arange(24) % 2)
+    torch.manual_seed(0)
+    task, network = classification('digits'), nn.Sequential(nn.Flatten(), nn.Linear(64, 3), net(), nn.Linear(2, 10))
+    data = TensorDataset(*(t[:24] for t in task.train.tensors))
     if made is not None:
         real = Loop.fixed
 
@@ -103,7 +101,7 @@ def trained(monkeypatch=None, made=None, precision='32-true'):
         monkeypatch.setattr(Loop, 'fixed', fixed)
         dominated = dict(capture=lambda *of: made.append(Fake(*of)) or made[-1], dominated=always)
         monkeypatch.setattr(loops, 'graphed', lambda *of: graphed(*of, **dominated))
-    fit(network, task, 2, data=data, progress=False, precision=precision)
+    fit(network, task, 2, batch_size=8, data=data, progress=False, precision=precision)
     return network.state_dict()
 
 
