@@ -34,15 +34,15 @@ def amount(
             return f'{value/size:#.3g}'.rstrip('.') + f' {prefix}{unit}'
     return ' '.join(filter(None, [f'{value:.3g}', unit]))
 
-# %% ../nbs/core/06_drawing.ipynb #4de30d61
+# %% ../nbs/core/06_drawing.ipynb #8e4b9b1a
 def quantity(
     value, # A number, or None
     unit: str = '',
-    interval=None # Low and high, where they are known
+    interval=None # Low and high, where they are known; one without a width is none
 ) -> str:
     "A number with its unit, and its interval: '2.43 MB', '0.810 ms (0.790 to 0.835)'."
     if not is_known(value): return '–'
-    known = interval and len(interval) == 2 and all(map(is_known, interval))
+    known = interval and len(interval) == 2 and all(map(is_known, interval)) and interval[0] < interval[1]
     if len(unit) < 2:
         text = amount(value, unit)
         return f'{text} ({amount(interval[0], unit)} to {amount(interval[1], unit)})' if known else text

@@ -113,6 +113,7 @@ def test_help_lists_what_there_is(sh):
     assert ', '.join(strategy_names) in said
     plain = [name for name in backends if '-' not in name]
     assert all(name in sh('measure', '--help')[1] for name in plain)
+    assert all(name in said for name in plain) and 'nas-suite doctor lists those of this machine' in said
 
 
 @pytest.fixture

@@ -908,3 +908,20 @@ def test_a_search_from_the_command_line(sh, tmp_path, monkeypatch):
     for words, what in (([], 'needs a budget'), (['--macs', '1M', '--image-size', '5'], 'HEIGHTxWIDTH')):
         code, out, err = sh('search', 'segmentation', 'digit scenes', *words)
         assert code == 2 and what in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize('n, apart', [(2, 100), (5, 80), (11, 50), (19, 40), (32, 30), (64, 20), (150, 15), (255, 10)])
+def test_colours_of_classes_look_different(n, apart):
+    "From one another and from white, by their distance in CIELAB; and the first are the same for any number."
+    from nas_suite.tasks.segmentation.task import distinct, lab
+
+    colours = torch.tensor([*distinct(n), (255, 255, 255)])
+    assert torch.pdist(lab(colours)).min() >= apart and distinct(n) == distinct(255)[:n]
+
+
+def test_cielab_of_known_colours():
+    from nas_suite.tasks.segmentation.task import lab
+
+    colours = torch.tensor([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]])
+    known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [53.59, 0, 0]]
+    torch.testing.assert_close(lab(colours), torch.tensor(known, dtype=torch.float64), atol=0.05, rtol=0)

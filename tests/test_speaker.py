@@ -149,6 +149,19 @@ def test_interval_is_over_speakers():
     assert abs((again[1] - again[0]) - (high - low)) < 1e-6
 
 
+@pytest.mark.parametrize('pairs', [[('a', 'a'), ('a', 'b')], [('a', 'a'), ('b', 'b'), ('a', 'b')]])
+def test_where_all_draws_agree_there_is_no_interval(pairs):
+    from nas_suite.tasks.speaker.use import of_speakers
+
+    same = torch.tensor([a == b for a, b in pairs])
+    for scores in (same.double(), torch.linspace(0, 1, len(pairs)), torch.ones(len(pairs))):
+        assert interval(scores, same, pairs) is None
+    judged = dict(eer=0.0, eer_interval=None, min_dcf=0.0, min_dcf_interval=[0.0, 0.0])
+    task = dict(p_target=0.01, c_miss=1.0, c_fa=1.0, seconds=2.0)
+    said = of_speakers(dict(config=dict(task=task), result=dict(metrics=dict(retrained=judged))))
+    assert all('(no interval' in said[name] and ' to ' not in said[name] for name in ('EER', 'minDCF'))
+
+
 def test_as_norm_by_hand():
     a, b, c = (
         torch.tensor([[1.0, 0.0]]),

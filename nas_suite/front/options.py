@@ -152,7 +152,7 @@ def recipe_of(texts: list) -> dict:
     fields = dict(map(_field, (text for text in texts if '=' in text)))
     return dict(preset=names[0], **fields) if names else fields
 
-# %% ../../nbs/front/31_options.ipynb #a067a35f
+# %% ../../nbs/front/31_options.ipynb #1b337d15
 def _innermost(kind) -> type:
     "float of Optional[list[float]]."
     while inner := [part for part in get_args(kind) if part is not type(None)]: kind = inner[0]
@@ -181,7 +181,7 @@ def word(kind, help: str, metavar: str = None):
 strategy_names = ( # of the strategies of the package; help is not to wait for them
     'bayesian', 'coordinatedescent', 'evolution', 'gated', 'gumbel', 'integerprogram', 'localsearch', 'naturalgradient',
     'probabilistic', 'pruning', 'random', 'regularized', 'ridge', 'shorttraining', 'trainingfree')
-Device = option(str, 'auto, cpu, cuda, cuda:1.', show_default=True)
+Device = option(str, 'auto, cpu, cuda, cuda:1, mps; nas-suite doctor lists those of this machine.', show_default=True)
 Quiet = option(bool, 'No progress bars.', '--quiet', '-q')
 Changed = option(bool, 'Go on with a run though items of its data were taken away or added.', '--allow-changed-data')
 Seed = option(int, 'Of everything random.', show_default=True)
@@ -215,6 +215,9 @@ class Asked:
         'repeated.', metavar='NAME|FIELD=VALUE') = None
     seed: Seed = 0
     device: Device = 'auto'
+    backend: option(
+        Optional[str], 'How latency is measured: eager (the default), compile, onnxruntime, executorch.'
+    ) = None
     threads: option(Optional[int], 'Threads of one operation when latency is measured.') = None
     table: option(
         Optional[Path],
@@ -240,7 +243,7 @@ class Asked:
         self._look()
         budget = budget_of({name: vars(self)[name] for name in doors}, self.budget, self.cost)
         found = {name: budget.pop(name) for name in doors if name in budget}
-        settings = ('epochs', 'retrain_epochs', 'finalists', 'precision', 'threads', 'table')
+        settings = ('epochs', 'retrain_epochs', 'finalists', 'precision', 'backend', 'threads', 'table')
         found |= {name: vars(self)[name] for name in settings if vars(self)[name] is not None}
         if budget: found['budget'] = budget
         if self.allow_changed_data: found['allow_changed_data'] = True

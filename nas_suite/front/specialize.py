@@ -55,7 +55,7 @@ def train_supernet(
             if search.run.leads: report(search.run.folder)
     return search.run.read('history')
 
-# %% ../../nbs/front/06_specialize.ipynb #4aa66853
+# %% ../../nbs/front/06_specialize.ipynb #49a7f47b
 @dataclass
 class Trained:
     "A trained supernet, as its folder gives it back."
@@ -94,7 +94,9 @@ def opened(
     strategy = strategy_of(config['strategy'])
     if not strategy.keeps_weights:
         name = config['strategy']['name']
-        raise ValueError(f"{run_dir} holds a run of {name}, which leaves no supernet to specialize")
+        raise ValueError(f"{run_dir} holds a run of {name}, whose weights suit the network found alone: for many "
+                         "budgets search with a strategy that keeps its supernet (strategy='evolution', --strategy "
+                         "evolution), or train one by train_supernet (nas-suite train-supernet)")
     if not run.has('history.json') or not run.has('search.pt'):
         raise ValueError(f"the supernet in {run_dir} is not trained to the end; repeat the command that began it "
                          "to go on")

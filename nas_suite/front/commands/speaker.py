@@ -153,7 +153,7 @@ def _scored(use, pairs: list, root: Path, cohort: Path, top: int) -> Scored:
     if cohort is not None: scores = as_norm(scores, first, second, _embedded(use, _recordings([cohort]))[1], top)
     return Scored(scores, left)
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #4513f975
+# %% ../../../nbs/front/commands/02_speaker.ipynb #8be31f7e
 def _picture_place(name: str, value) -> Path:
     "The path of a picture that can be written. ValueError for a kind that nobody draws, too."
     from matplotlib.backend_bases import FigureCanvasBase
@@ -181,7 +181,9 @@ def _judged(found: Scored, detection) -> tuple: # Lines of text, and the thresho
         note('note: no folder of the paths tells the speakers apart as the labels do, so there are no intervals')
     def between(scale, digits, *metric):
         if speakers is None: return ''
-        low, high = interval(found.scores, found.same, speakers, *metric)
+        ends = interval(found.scores, found.same, speakers, *metric)
+        if ends is None: return ' (no interval: the speakers are too few, or agree)'
+        low, high = ends
         return f' ({scale*low:.{digits}f} to {scale*high:.{digits}f}, 95 % over speakers)'
     (rate, threshold), cost = equal_error_rate(found.scores, found.same), detection(found.scores, found.same)
     return [f'EER     {100*rate:.2f} %{between(100, 2)}, at {threshold:.4f}',

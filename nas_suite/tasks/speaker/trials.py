@@ -73,7 +73,7 @@ def min_dcf(scores, same, p_target: float = .01, c_miss: float = 1., c_fa: float
     costs = c_miss*miss*p_target + c_fa*alarm*(1 - p_target)
     return float(costs.min() / min(c_miss*p_target, c_fa*(1 - p_target)))
 
-# %% ../../../nbs/tasks/speaker/04_trials.ipynb #4da6af94
+# %% ../../../nbs/tasks/speaker/04_trials.ipynb #cc1af827
 def eer_of(scores, same, weights=None) -> float:
     "The equal error rate alone."
     return equal_error_rate(scores, same, weights)[0]
@@ -84,8 +84,8 @@ def interval(
     metric=eer_of,      # function(scores, same, weights=) -> number
     n: int = 500,       # Draws
     level: float = .95, seed: int = 0
-) -> tuple:
-    "A confidence interval of a metric: the bootstrap over speakers."
+) -> tuple | None:
+    "A confidence interval of a metric, by the bootstrap over speakers; None where all draws agree, as of too few."
     scores, same = _checked(scores, same)
     names = sorted({name for pair in speakers for name in pair})
     number = {name: i for i, name in enumerate(names)}
@@ -98,9 +98,10 @@ def interval(
         times = torch.bincount(torch.randint(len(names), (len(names),), generator=generator), minlength=len(names))
         weights = torch.where(one, times[pairs[:, 0]], reduce(times[pairs], 'trial side -> trial', 'prod')).double()
         if weights[same].sum() > 0 and weights[~same].sum() > 0: found.append(metric(scores, same, weights=weights))
+    if not found: return None
     ends = torch.tensor([(1 - level)/2, (1 + level)/2], dtype=torch.float64)
     low, high = torch.tensor(found, dtype=torch.float64).quantile(ends).tolist()
-    return low, high
+    return (low, high) if low < high else None
 
 # %% ../../../nbs/tasks/speaker/04_trials.ipynb #6494b04d
 def speakers_of(trials: list) -> list:  # trials: (same, path, path)

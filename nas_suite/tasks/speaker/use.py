@@ -145,7 +145,7 @@ def after(self: Speaker, model: nn.Module, run) -> dict:
     if latency is None: return {}
     return dict(real_time_factor=latency['value'] / 1000 / (self.train.n / self.front.rate))
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #7c6f1916
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #698a6bda
 def _judged(run: dict) -> dict:
     "Metrics of the network that is handed out."
     metrics, kept = run['result'].get('metrics') or {}, run['result'].get('kept')
@@ -157,8 +157,10 @@ def _threshold(run: dict):
 
 def _between(judged: dict, name: str, show) -> str:
     "An interval in brackets, where there is one."
-    ends = judged.get(f'{name}_interval')
-    return f" ({' to '.join(map(show, ends))}, 95 % over speakers)" if ends else ''
+    if f'{name}_interval' not in judged: return ''
+    low, high = judged[f'{name}_interval'] or (0, 0)
+    if low == high: return ' (no interval: the speakers are too few, or agree)'
+    return f' ({show(low)} to {show(high)}, 95 % over speakers)'
 
 # %% ../../../nbs/tasks/speaker/07_use.ipynb #40208fd4
 def of_speakers(run: dict) -> dict:
