@@ -1,7 +1,7 @@
 """Any folder of images in class folders: `cats/1.jpg`, `dogs/2.png`.
 
-Split: the folders `train` and `test` (or `val`) where they are there; else a fifth of each class, drawn by `seed`, is
-for testing.
+Split: the folders `train` and `test` (or `val`) where they are there, and `val` beside `test` is what networks are
+chosen by; else a fifth of each class, drawn by `seed`, is for testing.
 Images are read as `pictures` says: any mode, upright, what is transparent on white. They are resized so that the short
 side is `image_size` and cut in the middle; pixels are normalised by ImageNet's mean and deviation.
 Left out, with one warning that lists all: images that cannot be read, classes with too few images to split, files of
@@ -37,6 +37,10 @@ class Images(Dataset):
 
     def __len__(self): return len(self.files)
 
+    def picture(self, i):
+        "One picture as PIL has it. ValueError that names one that cannot be read."
+        return opened(self.files[i])
+
     def ready(self, picture) -> torch.Tensor:
         "A PIL image as an input."
         from torchvision.transforms import functional as T
@@ -48,7 +52,7 @@ class Images(Dataset):
         "An item whose image is made by `ready`, a function of a PIL image."
         label = self.labels[i]
         others = (j for j, other in enumerate(self.labels) if other == label)
-        image = first_usable((j for both in ([i], others) for j in both), lambda j: ready(opened(self.files[j])),
+        image = first_usable((j for both in ([i], others) for j in both), lambda j: ready(self.picture(j)),
                              self.bad, "another image of its class takes its place")
         if image is not None: return image, label
         raise ValueError(f"no image of the class {self.classes[label]} can be read, e.g. {self.files[i]}")
@@ -110,6 +114,35 @@ def _split(folder: Path, seed: int) -> tuple:
     drawn = {name: _drawn(files, torch.Generator().manual_seed(seed + 1009*k))
              for k, (name, files) in enumerate(used.items())}
     return *({name: both[part] for name, both in drawn.items()} for part in (0, 1)), reasons
+
+def drawn(of: dict, seed: int) -> tuple:
+    "Each class's pictures to train with, and those to test with; of: class -> pictures. One alone is to train with."
+    both = {name: _drawn(files, torch.Generator().manual_seed(seed + 1009*k)) if len(files) > 1 else (files, [])
+            for k, (name, files) in enumerate(of.items())}
+    return tuple({name: pair[part] for name, pair in both.items() if pair[part]} for part in (0, 1))
+
+def _valid_folder(folder: Path):
+    "The folder of what networks are chosen by, beside one to test with; None where there is none."
+    if not all((folder/name).is_dir() for name in ('train', 'test')): return None
+    return next((folder/name for name in ('val', 'valid', 'validation') if (folder/name).is_dir()), None)
+
+def folder_parts(folder, seed: int = 0, whole: bool = False) -> dict:
+    "Class -> images of each part, train, test, perhaps valid; all under None where it is one part, or is to be."
+    folder = Path(folder)
+    is_divided = (folder/'train').is_dir() and any((folder/name).is_dir() for name in ('test', 'val')) and not whole
+    if not is_divided:
+        used, reasons = _usable(folder, 1 if whole else 2)
+        left_out(folder, reasons)
+        return {None: used}
+    train, test, reasons = _split(folder, seed)
+    found = dict(train=train, test=test)
+    if held := _valid_folder(folder):
+        found['valid'], more = _usable(held, 1)
+        if strange := sorted(set(found['valid']) - set(train)):
+            raise ValueError(f"{held} has the class {strange[0]}, which {folder/'train'} has no image of")
+        reasons += more
+    left_out(folder, reasons)
+    return found
 
 def load(folder, image_size: int = 64, seed: int = 0):
     "(train, test): data sets of float images (3, image_size, image_size) and labels."

@@ -3,7 +3,9 @@
 
 Split: the folders `train` and `test` (or `val`) with `images` and `masks` in each where they are there; else a fifth
 of the pairs, drawn by `seed`, is for testing.
-A mask is a picture with one channel of labels; 255 is ignored. Images are read as `pictures` says: any mode, upright,
+A mask is a picture with one channel of labels; 255 is ignored. Masks in colour need a table of colours, given or a file
+of the folder, whose order is that of the labels (`colours`). Masks that hold nothing but 0 and 255 are of two classes,
+which is said. Images are read as `pictures` says: any mode, upright,
 what is transparent on white; masks are taken as they are. Pixels of images are normalised by ImageNet's mean and
 deviation. With `image_size` pairs are resized to it, the masks of the test part are not.
 Left out, with one warning that lists all: pairs of which the image or the mask cannot be read. Where all images are
@@ -11,10 +13,12 @@ more than 1 GiB they are not read beforehand; one that turns out to be damaged l
 takes its place.
 Checks: each image has a mask and each mask an image, both of one size; all pairs of one size where they are not
 resized; a mask with a label that the list has no class for is named when it is read."""
+import warnings
 from pathlib import Path
 import numpy as np, torch
 from torch.utils.data import Dataset
-from .files import faults, files_below, first_usable, left_out, noted_transparency, text_of
+from . import colours
+from .files import LeftOut, faults, files_below, first_usable, left_out, noted_transparency, text_of
 from .image_folder import mean, std
 from .pictures import as_it_is, opened, size_of, suffixes
 
@@ -51,30 +55,57 @@ def _sizes(files: list, resized: bool) -> list:
                          "give image_size=(height, width)")
     return sizes
 
+def _of_grey(labels: np.ndarray, path) -> np.ndarray:
+    "The one channel of a mask that has several alike. ValueError for one in colour."
+    channels = labels[..., :3] if labels.shape[-1] > 2 else labels[..., :1]
+    if (channels == channels[..., :1]).all(): return channels[..., 0]
+    raise ValueError(f"{path} is a colour picture: say what its colours are, by colours={{name: (r, g, b)}} or a file "
+                     "with a class and its colour a line (class_dict.csv); or give masks with one channel, of labels")
+
+def seen_in(files: list, most: int = 200) -> set:
+    "The labels in masks; of many, evenly spaced ones are looked at. Those that cannot be read are left to others."
+    found = set()
+    for _, mask in files[::max(1, len(files) // most)]:
+        try: labels = np.asarray(as_it_is(mask))
+        except ValueError: continue
+        found |= set(np.unique(labels.astype(np.int32) if labels.dtype == bool else labels).tolist())
+        if len(found - {0, ignored}): break
+    return found
+
+def palette_in(mask) -> list | None:
+    "The colours (r, g, b) that a mask shows its labels in; None where it has none."
+    colours = as_it_is(mask).getpalette()
+    return None if not colours else [tuple(colours[3*i:3*i + 3]) for i in range(len(colours) // 3)]
+
 # ---------------------------------------------------------------- pairs of them
 
 class Pairs(Dataset):
     "Images and masks on disk: items are (float image (3, H, W), labels (H, W)), 255 where a pixel is ignored."
     def __init__(self,
         files: list,                # (image, mask) pairs
-        table: np.ndarray,          # As of `label_table`
+        table,                      # As of `label_table`; or of colours, as of `colours.table_given`
         image_size: tuple = None,   # (H, W) to resize to
         whole: bool = False         # Are masks left at the size they have?
     ):
         self.files, self.table, self.image_size, self.whole, self.kept = files, table, image_size, whole, {}
         self.bad = set()            # Numbers of those that could not be read
-        sizes = _sizes(files, image_size is not None)
+        sizes = self._sizes()
         pixels = sum(width * height for width, height in (sizes if image_size is None else [image_size]*len(sizes)))
         self.keep = 4 * pixels < 2**29  # so little fits into memory
+
+    def _sizes(self) -> list:
+        "The size (width, height) of each pair. ValueError for what does not fit together."
+        return _sizes(self.files, self.image_size is not None)
 
     def __len__(self): return len(self.files)
 
     def mask(self, i) -> np.ndarray:
         "Classes (H, W), uint8, at the size the mask has. ValueError naming one that is none or has an unknown label."
         path = self.files[i][1]
+        if isinstance(self.table, dict): return colours.labels_of(path, self.table)
         labels = np.asarray(as_it_is(path))
         if labels.dtype == bool: labels = labels.astype(np.uint8)  # one bit a pixel
-        if labels.ndim != 2: raise ValueError(f"{path} is a colour picture; a mask has one channel, of labels")
+        if labels.ndim != 2: labels = _of_grey(labels, path)
         seen = np.unique(labels).tolist()
         bad = [label for label in seen if not 0 <= label <= 255 or self.table[label] < 0]
         if bad: raise ValueError(f"{path} has label {bad[0]}; {self._known()}")
@@ -139,6 +170,12 @@ def paired(images, masks, ending: str = '') -> list:  # ending: what a mask's na
         raise ValueError(f"{true[alone[0]]} has no image in {images} ({len(alone)} of {len(true)} masks have none)")
     return [(seen[name], true[name]) for name in sorted(seen)]
 
+def readable_images(pairs: list, folder) -> list:
+    "The pairs whose image can be read, with one warning that lists the others; where they are many, all of them."
+    bad = faults([image for image, _ in pairs], opened)
+    left_out(folder, list(bad.values()))
+    return [pair for pair in pairs if pair[0] not in bad]
+
 def readable(pairs: list) -> list:
     "The pairs of which both can be read, with one warning that lists the others; where they are many, all of them."
     bad = faults([image for image, _ in pairs], opened) | faults([mask for _, mask in pairs], as_it_is)
@@ -167,10 +204,10 @@ def class_list(classes) -> list:
         raise ValueError(f"{where}each class has a name of its own; found {twice[0]!r} twice")
     return names
 
-def _split(pairs: list, seed: int) -> list:
+def split(pairs: list, seed: int, folder=None) -> list:
     "Four fifths of the pairs to train with, and a fifth to test with."
     if len(pairs) < 5:
-        raise ValueError(f"{pairs[0][0].parent} holds {len(pairs)} pairs; at least 5 are needed, "
+        raise ValueError(f"{folder or pairs[0][0].parent} holds {len(pairs)} pairs; at least 5 are needed, "
                          "4 of them to train with")
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
     n = max(1, len(order)//5)
@@ -180,22 +217,52 @@ def _parts(root: Path, seed: int) -> list:
     "Pairs to train and to test with."
     if not root.is_dir(): raise ValueError(f"{root} is not a folder")
     held = next((root/name for name in ('test', 'val') if (root/name).is_dir()), None)
-    if not (root/'train').is_dir() or held is None: return _split(readable(paired(root/'images', root/'masks')), seed)
+    if not (root/'train').is_dir() or held is None: return split(readable(paired(root/'images', root/'masks')), seed)
     return [readable(paired(part/'images', part/'masks')) for part in (root/'train', held)]
+
+def _two_classes(files: list, names) -> bool:
+    "Whether masks are of two classes, 0 and 255; it is said."
+    if names is not None and len(names) != 2 or seen_in(files) != {0, ignored}: return False
+    said = names or ['background', 'foreground']
+    text = f"the masks hold nothing but 0 and 255: 0 is read as {said[0]}, 255 as {said[1]}"
+    warnings.warn(text, LeftOut, stacklevel=4)
+    return True
+
+def of_pairs(train: list, test: list, classes=None, image_size: tuple = None, table: dict = None) -> dict:
+    "dict(train, test, classes, perhaps palette) of pairs (image, mask); classes: names or a file; table: of colours."
+    if table is not None:
+        names = colours.classes_of(table)
+        known = class_list(classes) if classes is not None else names
+        if known != names:
+            raise ValueError(f"the colours are of the classes {', '.join(names)}; found {', '.join(known)}")
+        more = dict(palette=colours.palette_of(table))
+    else:
+        names, more = None if classes is None else class_list(classes), {}
+        two = _two_classes(train + test, names)
+        if names is None and not two:
+            raise ValueError(f"nobody says what the labels of {train[0][1]} mean: give the names of the classes")
+        names = names or ['background', 'foreground']
+        table = label_table({0: 0, ignored: 1} if two else {i: i for i in range(len(names))} | {ignored: ignored})
+        palette = palette_in(train[0][1])
+        if palette and len(palette) >= len(names): more = dict(palette=palette[:len(names)])
+    return dict(train=Pairs(train, table, image_size), test=Pairs(test, table, image_size, whole=True),
+                classes=names, **more)
 
 def load(
     root,           # A folder with images, masks and classes.txt, or a pair (folder of images, folder of masks)
     classes=None,   # Names in the order of labels, or a file with one a line; default: classes.txt
-    image_size: tuple = None, seed: int = 0
+    image_size: tuple = None, seed: int = 0,
+    table: dict = None # Of colours, name -> (r, g, b); default: a file of the folder that has one
 ) -> dict:
-    "dict(train, test: data sets of (float image (3, H, W), labels (H, W)); classes: their names)."
+    "dict(train, test: data sets of (float image (3, H, W), labels (H, W)); classes: their names; perhaps palette)."
     if isinstance(root, (tuple, list)):
-        if classes is None:
+        train, test = split(readable(paired(*root)), seed)
+        if classes is None and table is None and seen_in(train) != {0, ignored}:
             raise ValueError("a pair of folders needs its classes: give their names, or a file with one a line")
-        parts = _split(readable(paired(*root)), seed)
     else:
-        parts, classes = _parts(Path(root), seed), Path(root)/'classes.txt' if classes is None else classes
-    names = class_list(classes)
-    table = label_table({label: label for label in range(len(names))} | {ignored: ignored})
-    train, test = parts
-    return dict(train=Pairs(train, table, image_size), test=Pairs(test, table, image_size, whole=True), classes=names)
+        root = Path(root)
+        train, test = _parts(root, seed)
+        if table is None: table = colours.found_in(root)
+        if classes is None and table is None and (root/'classes.txt').is_file(): classes = root/'classes.txt'
+        if classes is None and table is None and seen_in(train) != {0, ignored}: _read_classes(root/'classes.txt')
+    return of_pairs(train, test, classes, image_size, table)

@@ -6,7 +6,7 @@
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'Photos',
            'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #3d8d846f
+# %% ../../nbs/tasks/01_classification.ipynb #edb67fbb
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import functional as T
-from data_recipes import cifar10, cluttered_digits, digits, image_folder, pictures
+from data_recipes import cifar10, cluttered_digits, digits, image_folder, images_given, pictures
 from data_recipes.files import digest_of
-from ..arguments import number, of_no_use, switch, whole
+from ..arguments import given, number, of_no_use, switch, whole
 from ..choices import smallest
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
 from ..spaces.sizing import Size, chosen, wanted
@@ -215,12 +215,12 @@ def _checked(train, test) -> tuple:
         if isinstance(data, TensorDataset): check_data(data.tensors[:1], part)
     return classes, shape
 
-# %% ../../nbs/tasks/01_classification.ipynb #e7b8387b
+# %% ../../nbs/tasks/01_classification.ipynb #e4f65556
 comes_with_us = dict(digits=digits.load, cluttered_digits=cluttered_digits.load, cifar10=cifar10.load)  # by name
 
 def _known(data, image_size, seed) -> tuple:
     "Training and test data, a name for them, and what is known of them."
-    if isinstance(data, (tuple, list)) and len(data) == 2: return (*data, 'images', {})
+    if _are_tensors(data): return (*data, 'images', {})
     if isinstance(data, str) and data == 'digits':
         prepared = Preparation((8, 8), 1, (0.,), (1.,))
         return (*digits.load(), data, dict(names=list(digits.classes), preparation=prepared, shift=1))
@@ -232,14 +232,27 @@ def _known(data, image_size, seed) -> tuple:
     if isinstance(data, str) and data == 'cifar10':
         prepared = Preparation((32, 32), 3, cifar10.mean, cifar10.std)
         return (*cifar10.load(), data, dict(names=list(cifar10.classes), preparation=prepared, shift=4, flip=True))
-    if isinstance(data, (str, Path)) and Path(data).is_dir():
-        train, test = image_folder.load(data, image_size, seed)
-        prepared = Preparation((image_size, image_size))
-        known = dict(names=train.classes, preparation=prepared, shift=4, flip=True)
-        files = digest_of(file.relative_to(data) for part in (train, test) for file in part.files)
-        return train, test, Path(data).name, known | dict(made=dict(files=files))
-    raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class folders"
-                     ", or a (train, test) pair of data sets")
+    if isinstance(data, (str, Path)) and not Path(data).exists() or data is None:
+        raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class "
+                         "folders, a table of paths and labels, or data sets")
+    return _of_pictures(data, image_size, seed)
+
+def _are_tensors(data) -> bool:
+    "Whether data are a (train, test) pair of data sets that are prepared."
+    if not isinstance(data, (tuple, list)) or len(data) != 2: return False
+    if any(isinstance(part, (str, Path, dict)) for part in data): return False
+    return not any(map(images_given.has_pictures, data))
+
+def _of_pictures(data, image_size, seed) -> tuple:
+    "As `_known`, of pictures in any form that `images_given` reads."
+    found = images_given.load(data, image_size, seed)
+    train, size = found['train'], found['train'].image_size
+    is_folder = isinstance(data, (str, Path)) and Path(data).is_dir()
+    def name_of(source): return source.relative_to(data) if is_folder else getattr(source, 'name', source)
+    files = digest_of(name_of(source) for part in found.values() for source in part.files)
+    known = dict(names=train.classes, preparation=Preparation((size, size)), shift=4, flip=True)
+    known |= dict(valid=found.get('valid'), made=dict(files=files, image_size=size))
+    return train, found['test'], Path(data).name if isinstance(data, (str, Path)) else 'images', known
 
 # %% ../../nbs/tasks/01_classification.ipynb #185125ae
 def _parted(train, origins: Tensor | None, valid, shared, seed) -> tuple:
@@ -250,11 +263,12 @@ def _parted(train, origins: Tensor | None, valid, shared, seed) -> tuple:
     parts = parted(each, valid, shared, seed)
     return tuple(part_of(train, torch.isin(origins, part.tensors[0]).nonzero().flatten()) for part in parts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #e19f62a2
+# %% ../../nbs/tasks/01_classification.ipynb #d4d37d68
 def classification(
-    data,  # "digits", "cluttered_digits", "cifar10", a folder of class folders, or a (train, test) pair of data sets
+    data,  # "digits", "cluttered_digits", "cifar10"; a folder of class folders, a list of several, a table of paths and
+           # labels; data sets of torchvision, of Hugging Face, or of one's own; a (train, test) pair or a dict of these
     valid: float = None,    # Share of the training data that networks are chosen by; default: as of `parted`
-    image_size: int = None, # Images of a folder are resized to it; default 64
+    image_size: int = None, # Pictures are resized to it; default: by their size, from 32 to 128
     seed: int = 0,          # Of the split
     name: str = None,       # Default: the folder's
     mean: tuple = None, std: tuple = None,  # What images of one's own data sets were normalised by, by channel
@@ -265,18 +279,21 @@ def classification(
     check_share(valid)
     seed, shared, settings = whole('seed', seed), switch('shared', shared), Classification.checked(settings)
     if (mean is None) != (std is None): raise ValueError("mean and std are what images were normalised by: give both")
-    is_folder = isinstance(data, (str, Path)) and data not in comes_with_us
-    if not is_folder:
-        of_no_use("is what images of a folder are resized to, and these have a size", image_size=image_size)
-    train, test, label, known = _known(data, image_size or 64, seed)
+    if _are_tensors(data) or isinstance(data, str) and data in comes_with_us:
+        of_no_use("is what pictures are resized to, and these have a size", image_size=image_size)
+    image_size = given(whole, 'image_size', image_size, 8)
+    train, test, label, known = _known(data, image_size, seed)
     classes, shape = _checked(train, test)
+    held = known.pop('valid', None)
+    if held is not None: of_no_use("is a share of the training data, and the data say what chooses", valid=valid)
     if mean is not None: known['preparation'] = Preparation(shape[1:], shape[0], tuple(mean), tuple(std))
     if (names := settings.get('names')) and known.get('names', names) != names:
         raise ValueError(f"the classes of the data are {', '.join(known['names'])}; found {names=}: leave them out")
     made = dict(data=label if label in comes_with_us else None, image_size=image_size, seed=seed)
-    made['share'] = .5 if valid is None and not shared else valid
+    made['share'] = .5 if valid is None and not shared and held is None else valid
     made |= known.pop('made', {}) | (dict(shared=True) if shared else {})
-    first, second = _parted(train, known.pop('origins', None), valid, shared, seed)
+    parts = (train, held) if held is not None else _parted(train, known.pop('origins', None), valid, shared, seed)
+    first, second = parts
     return Classification(name or label, first, second, test, classes, shape, made=made, **known | settings)
 
 # %% ../../nbs/tasks/01_classification.ipynb #fd6d9cfa

@@ -5,20 +5,24 @@
 # %% auto #0
 __all__ = ['Data', 'search_classification', 'train_supernet_command']
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #d30d0811
+# %% ../../../nbs/front/commands/00_classification.ipynb #359ba6c4
 from pathlib import Path
 from typing import Optional
 
-from ...arguments import among, positive, whole
+from ...arguments import among, given, positive, whole
 from ..launch import app, speaks
 from ..options import Asked, Changed, Device, Quiet, Seed, option, search_command, searched, word
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #1fa860a5
-Data = word(str, '"digits", "cluttered_digits", "cifar10", or a folder with one folder of images a class.',
+# %% ../../../nbs/front/commands/00_classification.ipynb #022680f1
+Data = word(str, '"digits", "cluttered_digits", "cifar10", a folder with one folder of images a class, or a table '
+                 '(.csv) of paths and labels.',
             'DATA')
 
 @search_command('classification', strategy='gated')
-def search_classification(data: Data, asked: Asked):
+def search_classification(
+    data: Data, asked: Asked,
+    image_size: option(Optional[int], 'Pixels that pictures are resized to; by default by their size.') = None
+):
     """Search an image classifier within a budget.
 
     At least one budget is needed. The run is written to a folder: the network as .pt2, ONNX and
@@ -34,7 +38,8 @@ def search_classification(data: Data, asked: Asked):
       nas-suite search classification photos/ --latency-ms 20 --table phone.json
     """
     from nas_suite import search
-    searched(search.classification, data, asked)
+    given(whole, '--image-size', image_size, 8)
+    searched(search.classification, data, asked, image_size=image_size)
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #e64c7413
 def _trainer(task, schedule: str, epochs: float, batch_size: int, seed: int):

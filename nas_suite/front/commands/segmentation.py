@@ -16,7 +16,7 @@ from ..launch import app
 from ..options import Asked, Device, option, search_command, searched, word
 from ..using import answers, listed, using
 
-# %% ../../../nbs/front/commands/01_segmentation.ipynb #3f9f8c54
+# %% ../../../nbs/front/commands/01_segmentation.ipynb #e3690cef
 def size_of(text: str):
     "A size as height and width: 180x240; None of None."
     if text is None: return None
@@ -31,7 +31,9 @@ def search_segmentation(
     asked: Asked,
     image_size: option(Optional[str], 'Size that images are resized to, such as 180x240.', metavar='HxW') = None,
     classes: option(Optional[Path], 'File with the name of a class a line, the first for label 0; by default '
-                                    'classes.txt of the folder.') = None
+                                    'classes.txt of the folder.') = None,
+    colours: option(Optional[Path], 'File with a class and the colour of its masks a line: road 128 64 128; by default '
+                                    'class_dict.csv or labelmap.txt of the folder.') = None
 ):
     """Search a network that says the class of every pixel, within a budget.
 
@@ -45,7 +47,7 @@ def search_segmentation(
       nas-suite search segmentation photos/ --macs 200M --image-size 180x240
     """
     from nas_suite import search
-    searched(search.segmentation, data, asked, image_size=size_of(image_size), classes=classes)
+    searched(search.segmentation, data, asked, image_size=size_of(image_size), classes=classes, colours=colours)
 
 # %% ../../../nbs/front/commands/01_segmentation.ipynb #7f955ab7
 def _write(answer: dict, name: str, folder: Path, palette: list):

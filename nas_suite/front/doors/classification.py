@@ -5,18 +5,21 @@
 # %% auto #0
 __all__ = ['classification']
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #a384f7d1
+# %% ../../../nbs/front/doors/01_classification.ipynb #4b356629
 from torch import nn
 
+from ...arguments import of_no_use
 from .base import asked, one_budget, through
 from ..found import Found
 from ...tasks.base import Task
 from ...tasks.classification import classification as classification_task
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #2245d98f
+# %% ../../../nbs/front/doors/01_classification.ipynb #d2074733
 def classification(
-    data, # "digits", "cifar10", a folder of images in class folders, a (train, test) pair of data sets, or a task
+    data, # "digits", "cifar10"; a folder of images in class folders, a list of several, a table of paths and labels;
+          # data sets of torchvision, of Hugging Face, or your own; a (train, test) pair or a dict of these; or a task
     latency_ms: float = None, macs=None, params=None, # The budget: one or more
+    image_size: int = None, # Of the data: what pictures are resized to; default: by their size
     strategy='gated', # A name, or a strategy with its settings
     space: nn.Module = None, # Default: ProxylessNAS's, or Once-for-All's, in a size that suits the images
     epochs: int = None, # Of the search; the network found is retrained for twice as many
@@ -29,5 +32,7 @@ def classification(
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
     seed = wish.how.seed
-    task = data if isinstance(data, Task) else classification_task(data, seed=seed, shared=wish.shares_weights)
+    if isinstance(data, Task): of_no_use("is of data, and a task has them", image_size=image_size)
+    how = dict(image_size=image_size, seed=seed, shared=wish.shares_weights)
+    task = data if isinstance(data, Task) else classification_task(data, **how)
     return through(task, strategy, budget, space, seed, device, run_dir, wish.epochs, **more)

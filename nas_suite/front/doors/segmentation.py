@@ -16,12 +16,13 @@ from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #5491cd09
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #1454be4b
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
     latency_ms=None, macs=None, params=None, # The budget: one or more
     image_size: tuple = None, classes=None, # Of the data: the size to resize to, the names of the classes
+    colours=None, # Of masks in colour: name of a class -> (r, g, b), or a file
     strategy='regularized', space: nn.Module = None, # Default: SSR's, in its small size for small images
     epochs: float = None, # Of the search; the network found is retrained for twice as many
     seed: int = 0, device='auto', run_dir=None, # As of `run`
@@ -33,9 +34,10 @@ def segmentation(
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
     seed, task = wish.how.seed, data
-    if isinstance(data, Task): of_no_use("is of data, and a task has them", image_size=image_size, classes=classes)
+    how = dict(image_size=image_size, classes=classes, colours=colours)
+    if isinstance(data, Task): of_no_use("is of data, and a task has them", **how)
     else:
-        task = segmentation_task(data, image_size=image_size, classes=classes, seed=seed, shared=wish.shares_weights)
+        task = segmentation_task(data, **how, seed=seed, shared=wish.shares_weights)
     if isinstance(strategy, str): more = dict(batch_size=task.batch_size) | more
     if strategy == 'evolution':
         supernet = Supernet(sandwich(wish.epochs or 40), batch_size=more.pop('batch_size'))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['patch_pixels', 'lab', 'distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #a2534f1a
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #07bd4369
 import json, math, warnings, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +15,12 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from data_recipes import camvid, cityscapes, digit_scenes, segmentation_folders
+from data_recipes import (
+    camvid, cityscapes, coco, colours as colour_tables, digit_scenes, segmentation_folders, voc)
 from data_recipes.files import digest_of
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored
-from ...arguments import switch, whole
+from ...arguments import given, switch, whole
 from ...latency.measuring import evaluating
 from ...spaces.segmenter import small_segmenter, ssr_segmenter
 from ...spaces.sizing import Size, chosen
@@ -173,28 +174,31 @@ def evaluate(self: Segmentation, model: nn.Module, dataset: Dataset, device='cpu
     matrix = counted.compute().cpu()
     return scores(matrix) | dict(loss=total / weight, n=len(dataset), confusion=matrix.tolist())
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #09bb0770
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #2ba8a6a7
 def _files(found: dict, root) -> dict:
     "What tells the pairs of a recipe from others, wherever the folder is."
     pairs = [file for part in ('train', 'val', 'test') if part in found for pair in found[part].files for file in pair]
-    return dict(made=dict(files=digest_of(Path(file).relative_to(root) for file in pairs)))
+    paths = [Path(file).relative_to(root) for file in pairs if isinstance(file, (str, Path))] # masks may be outlines
+    return dict(made=dict(files=digest_of(paths)))
 
-def _of_a_folder(folder, image_size, classes, seed) -> tuple:
+def _of_a_folder(folder, image_size, classes, seed, table) -> tuple:
     "What a recipe says of a folder, and a name for it."
     if camvid.is_here(folder): found, name = camvid.load(folder, image_size), 'CamVid'
     elif cityscapes.is_here(folder):
         found, name = cityscapes.load(folder, **(dict(image_size=image_size) if image_size else {})), 'Cityscapes'
-    else: found, name = segmentation_folders.load(folder, classes, image_size, seed), Path(folder).resolve().name
+    else:
+        recipe = next((recipe for recipe in (voc, coco) if recipe.is_here(folder)), segmentation_folders)
+        found, name = recipe.load(folder, classes, image_size, seed, table), Path(folder).resolve().name
     return found | _files(found, folder), name
 
-def _of_a_pair(data, image_size, classes, seed) -> tuple:
+def _of_a_pair(data, image_size, classes, seed, table) -> tuple:
     "Two folders, of images and of masks; or two data sets, for training and for testing."
     if all(isinstance(part, (str, Path)) for part in data):
-        return segmentation_folders.load(data, classes, image_size, seed), Path(data[0]).name
+        return segmentation_folders.load(data, classes, image_size, seed, table), Path(data[0]).name
     if classes is None: raise ValueError("data sets need the names of their classes: give classes=[...]")
     return dict(train=data[0], test=data[1], classes=segmentation_folders.class_list(classes)), 'images'
 
-def _parts(data, image_size, classes, seed) -> tuple:
+def _parts(data, image_size, classes, seed, table=None) -> tuple:
     "What is known of the data, train, test or val, classes, perhaps palette and flip, and a name for it."
     if isinstance(data, dict):
         if {'train', 'classes'} <= set(data) and {'test', 'val'} & set(data): return data, 'images'
@@ -202,10 +206,12 @@ def _parts(data, image_size, classes, seed) -> tuple:
         raise ValueError(f"data as a dict has train, classes, and test or val; found {found}")
     if isinstance(data, str) and data == 'digit scenes':
         return digit_scenes.load(**(dict(image_size=image_size) if image_size else {})), data
-    if isinstance(data, (tuple, list)) and len(data) == 2: return _of_a_pair(data, image_size, classes, seed)
-    if isinstance(data, (str, Path)) and Path(data).is_dir(): return _of_a_folder(data, image_size, classes, seed)
-    raise ValueError(f"there is no data {data!r}: give 'digit scenes', a folder as CamVid's or Cityscapes', one with "
-                     "images, masks and classes.txt, a pair (images, masks) of folders, or a (train, test) pair of "
+    if isinstance(data, (tuple, list)) and len(data) == 2: return _of_a_pair(data, image_size, classes, seed, table)
+    if isinstance(data, (str, Path)) and Path(data).is_dir():
+        return _of_a_folder(data, image_size, classes, seed, table)
+    raise ValueError(f"there is no data {data!r}: give 'digit scenes', a folder as CamVid's, Cityscapes', PASCAL VOC's "
+                     "or COCO's, one with images, masks and classes.txt, a pair (images, masks) of folders, or a "
+                     "(train, test) pair of "
                      "data sets")
 
 # %% ../../../nbs/tasks/segmentation/01_task.ipynb #80aeaf2d
@@ -278,12 +284,19 @@ def _shape_of(train, test, held: str, crop) -> tuple:
         raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     return shape
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #63578d98
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #ebecff5a
+def _check_masks_are_files(data):
+    "ValueError for colours beside data whose masks are no pictures."
+    if isinstance(data, (str, Path)) and Path(data).is_dir(): return
+    if isinstance(data, (tuple, list)) and all(isinstance(part, (str, Path)) for part in data): return
+    raise ValueError("colours are those of masks in files, and these data have none: leave them out")
+
 def segmentation(
     data,  # "digit scenes", a folder, a pair of folders, what a recipe returned, or a (train, test) pair of data sets
     valid: float = None,        # Share of the training data that networks are chosen by; default: as of `parted`
     image_size: tuple = None,   # (H, W) that images are resized to; default: as they are, Cityscapes (512, 1024)
     classes=None,               # Names of the classes, or a file with one a line, where the data does not say
+    colours=None,               # Of masks in colour: name of a class -> (r, g, b), or a file; default: the folder's
     weighted: bool = True,      # Do rare classes count more in the loss?
     seed: int = 0, name: str = None,
     shared: bool = False,       # Are the weights of the search handed out? Then they learn from all but a twentieth
@@ -293,12 +306,14 @@ def segmentation(
     check_share(valid)
     seed, shared, weighted = whole('seed', seed), switch('shared', shared), switch('weighted', weighted)
     settings = Segmentation.checked(settings)
-    found, label = _parts(data, _checked_size(image_size), classes, seed)
+    table = given(lambda name, colours: colour_tables.table_given(colours), 'colours', colours)
+    if table is not None: _check_masks_are_files(data)
+    found, label = _parts(data, _checked_size(image_size), classes, seed, table)
     held, names = 'test' if 'test' in found else 'val', found['classes']
-    given = None if classes is None else segmentation_folders.class_list(classes)
-    if given not in (None, list(map(str, names))):
+    named = None if classes is None else segmentation_folders.class_list(classes)
+    if named not in (None, list(map(str, names))):
         raise ValueError(f"the data ({label}) say their own classes, {', '.join(map(str, names))}; "
-                         f"found classes={given}: leave them out")
+                         f"found classes={named}: leave them out")
     pixels = _counted(found['train'], 'training', len(names))
     _counted(found[held], held, len(names))
     shape = _shape_of(found['train'], found[held], held, settings.get('crop'))
@@ -309,10 +324,11 @@ def segmentation(
                  made=dict(data='digit scenes' if isinstance(data, str) and data == 'digit scenes' else None,
                            share=.5 if valid is None and not shared else valid, weighted=weighted, seed=seed))
     known['made'] |= found.get('made', {}) | (dict(shared=True) if shared else {})
+    if table is not None: known['made']['colours'] = {name: list(colour) for name, colour in table.items()}
     first, second = _parted(found['train'], valid, shared, seed)
     return Segmentation(name or label, first, second, found[held], names, shape, **known | settings)
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #15dff029
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #19747ba6
 @patch
 def facts(self: Segmentation) -> dict:
     "The task as JSON: sizes, settings, names and colours of the classes, what images were normalised by."
@@ -330,7 +346,7 @@ def from_facts(cls: Segmentation, facts: dict, data=None, **settings) -> Segment
     names = 'name', 'shift', 'crop', 'flip', 'batch_size', 'mean', 'std', 'weighted', 'seed'
     known = {name: facts[name] for name in names}
     known |= dict(valid=facts['share'], shared=facts.get('shared', False))
-    known |= dict(image_size=tuple(facts['input_shape'][1:]), classes=facts['names'])
+    known |= dict(image_size=tuple(facts['input_shape'][1:]), classes=facts['names'], colours=facts.get('colours'))
     return segmentation(source, **known | settings)
 
 @patch(cls_method=True)

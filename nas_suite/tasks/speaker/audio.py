@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['UnusualRecording', 'read_wave', 'wrapped', 'pick_any', 'read_part', 'usable', 'Recordings']
 
-# %% ../../../nbs/tasks/speaker/00_audio.ipynb #fd62e1a0
+# %% ../../../nbs/tasks/speaker/00_audio.ipynb #4d348bc1
 import soundfile, torch, torchaudio
 from pathlib import Path
-from einops import reduce
+from einops import rearrange, reduce
 from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import Dataset
 from data_recipes.files import first_usable
 
-# %% ../../../nbs/tasks/speaker/00_audio.ipynb #fc4703a5
+# %% ../../../nbs/tasks/speaker/00_audio.ipynb #a57d1af4
 class UnusualRecording(UserWarning):
     "A recording had to be changed, or left out."
 
@@ -26,6 +26,17 @@ def _decoded(path) -> tuple:
         raise ValueError(f"{path} cannot be read as a recording ({type(error).__name__})") from None
     return torch.from_numpy(samples), rate
 
+def _samples(given, name: str) -> tuple:
+    "Samples (n, channels), -1 to 1, of an array, a tensor, or a dict of array and sampling_rate; and the rate."
+    rate = None
+    if isinstance(given, dict): given, rate = given.get('array'), given.get('sampling_rate')
+    wave = torch.as_tensor(given)
+    whole = torch.iinfo(wave.dtype).max if wave.dtype in (torch.int16, torch.int32) else 1
+    wave = wave.float() / whole
+    if wave.ndim == 1: return rearrange(wave, 'n -> n 1'), rate
+    if wave.ndim == 2 and len(wave) <= 8 and len(wave) < wave.shape[1]: return rearrange(wave, 'c n -> n c'), rate
+    raise ValueError(f"{name} has shape {tuple(wave.shape)}; samples are (n,), or (channels, n)")
+
 def _sound(wave: Tensor, name: str) -> Tensor:
     "Samples (n,) that can be used; ValueError that names those that cannot."
     if not wave.numel(): raise ValueError(f"{name} is empty")
@@ -34,16 +45,18 @@ def _sound(wave: Tensor, name: str) -> Tensor:
     if float(wave.abs().max()) < 1e-7: raise ValueError(f"{name} is silent")
     return wave
 
-# %% ../../../nbs/tasks/speaker/00_audio.ipynb #c95f9bc8
+# %% ../../../nbs/tasks/speaker/00_audio.ipynb #95efef2c
 def read_wave(
-    source,             # A path, or samples (n,) at `rate`, a tensor or an array
+    source,             # A path; samples (n,) or (channels, n) at `rate`; or a dict of array and sampling_rate
     rate: int = 16000   # Samples a second; None for a file's own
 ) -> tuple:
     "Samples (n,) of a recording, mono at `rate`, and what was changed ('' for nothing). ValueError if unusable."
-    if not isinstance(source, (str, Path)): return _sound(torch.as_tensor(source).float(), 'the recording'), ''
-    samples, found = _decoded(source)
+    is_file = isinstance(source, (str, Path))
+    name = str(source) if is_file else 'the recording'
+    samples, found = _decoded(source) if is_file else _samples(source, name)
+    found = found or rate
     changes = [f'{samples.shape[1]} channels mixed to one'] if samples.shape[1] > 1 else []
-    wave = _sound(reduce(samples, 'n channel -> n', 'mean'), str(source))
+    wave = _sound(reduce(samples, 'n channel -> n', 'mean'), name)
     if rate and found != rate:
         wave = torchaudio.functional.resample(wave, found, rate)
         changes.append(f'{found} Hz resampled to {rate} Hz')
