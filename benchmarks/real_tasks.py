@@ -56,6 +56,7 @@ from nas_suite.training import anew, fit
 
 shared = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared')) / 'data'
 results = Path(__file__).parent / 'results' / 'real_tasks.csv'
+side_by_side = results.with_suffix('') / 'together.json'
 
 # ---------------------------------------------------------------- tasks
 
@@ -495,6 +496,19 @@ class Bench:
         return said | more | took | dict(arch=json.dumps(arch))
 
 
+def together(benches: list, rounds: int = 12) -> dict:
+    "What the networks that were trained take, whole and measured in turn: task -> name -> ms."
+    rows = kept(results)
+    trained = {b.name: dict.fromkeys(row['name'] for row in rows if row['task'] == b.name) for b in benches}
+    networks = {(bench.name, name): bench.network(name)[0] for bench in benches for name in trained[bench.name]}
+    took = {key: [] for key in networks}
+    for _ in range(rounds):
+        for bench in benches:
+            for name in trained[bench.name]:
+                took[bench.name, name].append(bench.measured(networks[bench.name, name]))
+    return {task: {name: round(min(took[task, name]), 4) for name in names} for task, names in trained.items()}
+
+
 def planned(names: list) -> list:
     "The jobs of some tasks."
     known = {name: protocols[name] for name in names}
@@ -517,10 +531,14 @@ def main():
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--folder', type=Path, default=Path('runs/real-tasks'), help='of the searches')
     parser.add_argument('--report', action='store_true', help='only say what is known')
+    parser.add_argument('--together', action='store_true', help='only measure what was trained, side by side')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
-    if not arguments.report:
+    if arguments.together:
+        found = together([Bench(name, arguments.folder, arguments.device) for name in arguments.task])
+        write_json(side_by_side, found)
+    elif not arguments.report:
         machine(threads=1, device=arguments.device)
         benches = {}
 
