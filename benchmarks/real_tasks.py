@@ -148,7 +148,6 @@ class Protocol:
     timed: tuple = None  # Shape of the input that latencies are of; default: that of training
     searches: int = 3  # Of each strategy
 
-
     def names(self) -> list:
         "The networks that are compared."
         return names_of(self.strategies, self.by_hand, self.searches, self.random)
