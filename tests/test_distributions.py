@@ -6,7 +6,8 @@ import pytest, torch
 from torch import nn
 from nas_suite import search
 from nas_suite.choices import canonical, encode, one_of, structure
-from nas_suite.strategies.distributions import Distribution, importance
+from nas_suite.strategies.black_box import sampler
+from nas_suite.strategies.distributions import Distribution, Joint, importance
 from nas_suite.strategies.natural_gradient import (
     NaturalGradient,
     lattice_paths,
@@ -210,3 +211,80 @@ def test_lattices():
         assert path[0] == (0, 0) and path[-1] == (5, 2) and len(path) == 9
         assert all((b[0] - a[0], b[1] - a[1]) in ((0, 0), (1, 0), (1, 1)) for a, b in zip(path, path[1:]))
     assert math.comb(20, 5) * 10 == 155_040 and len(set(lattice_paths(10))) == 2520
+
+
+# ---------------------------------------------------------------- choices that are looked at together
+
+PAIRS = {  # step -> log likelihood of the mixture, entropy: with a table for each two edges, of all cells, rate 1
+    0: (-3.417487, 9.6566),
+    10: (-2.179268, 9.1643),
+    50: (-0.249497, 3.1745),
+    100: (-0.051396, 0.8990),
+}
+
+
+def paired(known):
+    names = known.structure.names
+    return Joint(known, [names[i : i + 2] for i in range(0, 6, 2)])
+
+
+def test_a_joint_table_begins_as_the_outer_product():
+    table = tables.nasbench201()
+    rows = table.rows()
+    known, _ = shaken(table.space)
+    joint = paired(known)
+    assert torch.allclose(joint.log_prob(rows), known.log_prob(rows), atol=1e-12)
+    assert joint.entropy == pytest.approx(known.entropy) and torch.equal(joint.mode(), known.mode())
+    for name, p in known.named().items():
+        assert torch.allclose(joint.named()[name], p, atol=1e-12)
+    drawn = joint.draw(1000, torch.Generator().manual_seed(0))
+    assert torch.equal(joint._rows(joint.codes(drawn)), drawn)
+    alone = Joint(known, [])  # nothing is together: the same numbers to the bit
+    assert torch.equal(alone.probs, known.probs)
+    weights = importance(table.signal(rows))
+    assert torch.allclose(alone.towards(rows, weights), known.towards(rows, weights), atol=1e-12)
+
+
+def test_the_direction_of_a_joint_table_is_the_gradient():
+    table = tables.nasbench201()
+    rows, (known, _) = table.rows(), shaken(table.space)
+    joint, logs = paired(known), table.signal(rows) / 2
+    logits = joint.probs.log().clone().requires_grad_()
+    joint.probs = logits.softmax(1)
+    both = joint.log_prob(rows) + logs
+    (exact,) = torch.autograd.grad(both.logsumexp(0), logits)
+    joint.probs = joint.probs.detach()
+    assert torch.allclose(joint.towards(rows, importance(both.detach())), exact, atol=1e-9)
+
+
+def test_the_mixture_of_all_cells_in_pairs():
+    "Tables of pairs say more than independent choices, step by step; the likelihood never falls."
+    table = tables.nasbench201()
+    rows, joint = table.rows(), paired(Distribution(table.space))
+    logs, before = (table.signal(rows) - table.signal(rows).max()) / 2, -math.inf
+    for step in range(101):
+        both = joint.log_prob(rows) + logs
+        assert (likelihood := float(both.logsumexp(0))) >= before
+        before = likelihood
+        if step in PAIRS:
+            assert (round(likelihood, 6), round(joint.entropy, 4)) == PAIRS[step]
+            assert not step or joint.mode()[0].tolist() == [3, 3, 3, 1, 2, 3]  # the best cell of all
+        joint.probs = (joint.probs.log() + joint.towards(rows, importance(both))).softmax(1)
+
+
+def test_groups_by_scores():
+    table = tables.nasbench201()
+    names = Distribution(table.space).structure.names
+    for groups, said in (([['x']], 'no choice'), ([names[:2], names[1:3]], 'in two groups')):
+        with pytest.raises(ValueError, match=said):
+            sampler(table.space, Probabilistic(groups=groups))
+    with pytest.raises(ValueError, match='groups is a list of lists'):
+        Probabilistic(groups=['x'])
+    at_work = sampler(table.space, Probabilistic(draws=1.0, groups=[names[:3], names[3:]], coarse=30))
+    shapes = []
+    for _ in range(30):
+        archs = at_work.ask(10)
+        at_work.tell(archs, table.signal(encode(table.space, archs)).tolist())
+        shapes.append(tuple(at_work.strategy.known.probs.shape))
+    assert shapes[0] == (6, 5) and shapes[-1] == (2, 125)
+    assert at_work.best().score > float(table.signal(table.rows()).quantile(0.99))

@@ -16,7 +16,7 @@ from ..relaxation import entropy, probabilities
 from .base import Trained
 from .black_box import BlackBox
 from .candidates import drawn
-from .distributions import Distribution, Draws, importance, log_likelihoods, paths_of
+from .distributions import Distribution, Draws, Joint, importance, log_likelihoods, paths_of
 from .steps import added_gradients, derive, scatter
 from ..training import Loop, cosine, head_of, seeded, set_rate, sgd
 
@@ -36,13 +36,18 @@ class Probabilistic(BlackBox):
         weight_decay: float = 4e-5,
         rate: float = .5,           # Of alpha by ask and tell, where it follows its gradient
         temperature: float = None,  # Of scores by ask and tell; default: by how they are spread
+        groups: list = (),          # By ask and tell: lists of names of choices that are looked at together in the end
+        coarse: int = 40,           # Networks that are told before they are
         form: str = 'constrained', strength: float = None # Of the latency-aware loss
     ):
         self.epochs, self.batch_size = whole('epochs', epochs, 1), whole('batch_size', batch_size, 2)
         self.warmup, self.draws = number('warmup', warmup, 0, below=1), positive('draws', draws)
         self.least, self.lr = whole('least', least, 2), positive('lr', lr)
         self.alpha_lr, self.rate = given(positive, 'alpha_lr', alpha_lr), positive('rate', rate)
-        self.temperature = given(positive, 'temperature', temperature)
+        self.temperature, self.coarse = given(positive, 'temperature', temperature), whole('coarse', coarse)
+        if not isinstance(groups, (list, tuple)) or not all(isinstance(group, (list, tuple)) for group in groups):
+            raise ValueError(f"groups is a list of lists of names of choices; found {groups!r}")
+        self.groups = list(map(list, groups))
         self.weight_decay = number('weight_decay', weight_decay, 0)
         self.form, self.strength = LatencyAwareLoss.checked(form, strength)
 
@@ -120,7 +125,8 @@ def noted(s, row: dict, losses) -> dict:
 # %% ../../nbs/strategies/15_probabilistic.ipynb #ca53711d
 @patch
 def search(self: Probabilistic, space: nn.Module, task, limits: list, loop: Loop) -> Trained:
-    "Train weights and alphas in place."
+    "Train weights and alphas in place. ValueError for groups, which are of ask and tell."
+    if self.groups: raise ValueError("groups are of a search by ask and tell: leave them out, or use `search.sample`")
     loop.place(space)
     s, head = structure(space), head_of(task, loop.seed, loop.device)
     losses = nn.ModuleList([LatencyAwareLoss(c, b, self.form, self.strength) for c,b in limits])
@@ -156,6 +162,7 @@ def search(self: Probabilistic, space: nn.Module, task, limits: list, loop: Loop
 def begin(self: Probabilistic, space: nn.Module, limits: list, seed: int):
     "Get ready to ask for networks of a space."
     self.known = Distribution(space)
+    Joint(self.known, self.groups) # what cannot be is said now
     self.logits = torch.zeros_like(self.known.probs).masked_fill(~self.known.alive, -torch.inf)
     self.told = Draws(self.known, space, limits, seed, lambda: self.count(self.known.entropy), self._learn)
 
@@ -176,3 +183,12 @@ def _learn(self: Probabilistic, rows: Tensor, scores: Tensor):
     tau = self.temperature or max(float(every.max() - every.median()) / 4, 1e-12)
     self.logits += self.rate * self.known.towards(rows, importance((scores - scores.max()) / tau))
     self.known.probs = self.logits.softmax(1)
+    if self.groups and len(self.told.scores) >= self.coarse: self.refine()
+
+# %% ../../nbs/strategies/15_probabilistic.ipynb #d1852397
+@patch
+def refine(self: Probabilistic):
+    "Look at the choices of each group together from now on, by ask and tell; once."
+    if isinstance(self.known, Joint): return
+    self.known = self.told.known = Joint(self.known, self.groups)
+    self.logits = self.known.probs.log()
