@@ -234,6 +234,11 @@ def test_a_network_of_words_is_shown_with_words(tmp_path):
         exec(compile(said[title], title, 'exec'), {})
 
 
+def test_raw_input_is_not_shown_where_nobody_knows_what_it_goes_through(tmp_path):
+    facts = classification(pair(torch.arange(20) % 4)).facts()
+    assert not [title for title in uses(dict(config=dict(task=facts), folder=tmp_path)) if 'Raw' in title]
+
+
 # ---------------------------------------------------------------- what cannot be written
 
 

@@ -363,13 +363,16 @@ def watched_table(run: dict):
 
 def _maybe(table) -> str: return '' if table is None else table_html(table)
 
-# %% ../../nbs/front/24_page.ipynb #44d943ef
+# %% ../../nbs/front/24_page.ipynb #8f2290fb
 def _deployment(run: dict):
-    "What goes before and after the network; None where nobody has said, or the task is not here."
+    "What goes before and after the network; None where nobody has said, or knows, or the task is not here."
     from nas_suite.tasks.base import kind_of
     facts = run['config'].get('task') or {}
-    try: return kind_of(facts).deployment(facts)
+    try:
+        found = kind_of(facts).deployment(facts)
+        if found is not None: found.before()
     except ValueError: return None
+    return found
 
 def _on_raw_input(folder: Path, deployment) -> dict: # title -> code
     "How to use the file that takes raw input, and the network of the run, on such."
