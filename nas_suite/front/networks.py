@@ -324,19 +324,26 @@ def export(
     with writing(out) as draft: _write_file(source, draft)
     print(f'{out}  {out.stat().st_size/1e6:.2f} MB')
 
-# %% ../../nbs/front/34_networks.ipynb #c60a89a2
+# %% ../../nbs/front/34_networks.ipynb #fd6f5a8f
 @app.command('report')
-def report_command(run: word(Path, 'Folder of a run, finished or not.', 'RUN'), task: TaskFile = None):
+def report_command(
+    run: word(Path, 'Folder of a run, finished or not.', 'RUN'), task: TaskFile = None,
+    watch: option(bool, 'Write it again and again until the run has finished.', '--watch') = False
+):
     """Write report.html of a run again, and print its table.
 
     \b
     Examples:
       nas-suite report runs/first
       nas-suite report runs/keywords --task keyword_task.py
+      nas-suite report runs/first --watch
     """
     from nas_suite.report import report, summary
     if task is not None: task_is_here(run, task)
-    path = report(run)
+    if watch:
+        from nas_suite.front.watching import watched
+        for path in watched(run_folder(run)): print(f'report  {path}', flush=True)
+    else: path = report(run)
     print(f'{summary(run)}\n\nreport  {path}')
 
 # %% ../../nbs/front/34_networks.ipynb #0b8bffab

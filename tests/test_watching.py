@@ -1,0 +1,47 @@
+"Watching a search, and looking into data before one."
+
+import importlib.util
+
+import pytest
+from PIL import Image
+
+from nas_suite import cli
+from nas_suite.front.commands.data import looked_into
+from nas_suite.front.watching import Live, TensorBoard
+from nas_suite.training import log_functions
+
+
+def test_loggers_of_the_package_are_loggers(tmp_path):
+    assert log_functions([Live()])[0]({}, 0) is None
+    if importlib.util.find_spec('tensorboard') is None:
+        with pytest.raises(ImportError, match='pip install tensorboard'):
+            TensorBoard(tmp_path)
+    else:
+        log_functions([TensorBoard(tmp_path)])[0]({'train/loss': 1.0}, 3)
+        assert list(tmp_path.iterdir())
+
+
+def test_curves_are_drawn_now_and_then():
+    now, drawn = [0.0], []
+    live = Live(every_s=5, clock=lambda: now[0])
+    live.show = lambda: drawn.append(now[0]) or setattr(live, 'drawn', now[0])
+    for step in range(20):
+        now[0] = float(step)
+        live.log_metrics({'train/loss': 1.0, 'rate': 0.1}, step)
+    assert drawn == [0, 5, 10, 15] and list(live.series) == ['train/loss'] and len(live.figure().axes) == 1
+
+
+def test_what_is_in_data_is_said(tmp_path, capsys):
+    for name, tone in dict(ant=60, bee=180).items():
+        for i in range(6):
+            (tmp_path / 'a' / name).mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', (60, 48), (tone, 100, 10 * i)).save(tmp_path / 'a' / name / f'{i}.png')
+    (tmp_path / 'a' / 'ant' / 'none.png').write_bytes(b'none')
+    seen = looked_into(tmp_path / 'a')
+    assert seen.kind == 'classification' and 'none.png cannot be read' in seen.notes[0]
+    with pytest.raises(SystemExit):
+        cli.main(['data', str(tmp_path / 'a'), '--out', str(tmp_path / 'examples.png')])
+    said = capsys.readouterr().out
+    assert 'input 3 x 48 x 48' in said and 'class   0 ant: ' in said and Image.open(tmp_path / 'examples.png').size[0] > 100
+    with pytest.raises(ValueError, match="there is no task 'cats'; the tasks are classification, segmentation, speaker"):
+        looked_into(tmp_path / 'a', 'cats')
