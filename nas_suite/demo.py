@@ -17,10 +17,10 @@ from .front.launch import launch
 from .front.options import Quiet, option
 from .report import summary
 
-# %% ../nbs/front/40_demo.ipynb #0df3bb8a
+# %% ../nbs/front/40_demo.ipynb #4b153f21
 sizes = dict(
-    share=.25,         # Budget: so far from the fastest network of the space to the hand-designed one
-    evaluations=8,     # Networks that the search trains for a short while
+    share=.3,          # Budget: so far from the fastest network of the space to the hand-designed one
+    evaluations=10,    # Networks that the search trains for a short while
     passes=6,          # Over the training part, of such a training
     finalists=0,       # The best of them, which are trained again, and longer
     retrain_epochs=8,  # Of every network that is compared
@@ -68,7 +68,7 @@ def small_space(seed: int = 0):
                          depths=(3, 3, 3), strides=(2, 1, 2), kernels=(3, 5), expands=(3,),
                          fused=[(3, 1), (5, 1), (3, 3)], last=96, bn_eps=1e-5)
 
-# %% ../nbs/front/40_demo.ipynb #dd615539
+# %% ../nbs/front/40_demo.ipynb #a6350283
 def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=None) -> list:
     "Search for a digit classifier within the budget, and compare it with networks that were not searched."
     from nas_suite import search
@@ -79,7 +79,7 @@ def search_and_compare(run_dir: Path, size: dict, progress: bool = True, clock=N
     task.batch_size = 32 # so few pictures are few steps otherwise
     how = size['share'], size['threads'], progress, clock
     clock, latency_ms = clock_and_budget(run_dir, space, task.input_shape, *how)
-    strategy = ShortTraining(size['passes'], size['evaluations'], batch=2, parents=2)
+    strategy = ShortTraining(size['passes'], size['evaluations'], batch=2, parents=3)
     found = search.run(space, task, strategy, dict(latency_ms=latency_ms), run_dir, seed, table=clock,
                        retrain_epochs=epochs, finalists=size['finalists'], threads=size['threads'], progress=progress)
     return search.compare(found, random=size['random'], seed=seed, progress=progress)

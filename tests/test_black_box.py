@@ -2,9 +2,10 @@
 
 import inspect, math, sys
 from pathlib import Path
+import numpy as np
 import pytest, torch
 from nas_suite import search
-from nas_suite.choices import encode, largest, smallest
+from nas_suite.choices import decode, encode, largest, smallest, structure
 from nas_suite.costs import macs, params
 from nas_suite.strategies.black_box import BlackBox
 from nas_suite.strategies.bayesian import Bayesian
@@ -14,7 +15,7 @@ from nas_suite.strategies.local_search import LocalSearch
 from nas_suite.strategies.random import Random
 from nas_suite.strategies.ridge import Ridge
 from nas_suite.strategies.scores import Accuracy
-from nas_suite.strategies.short_training import ShortTraining
+from nas_suite.strategies.short_training import ShortTraining, alike
 from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -225,26 +226,30 @@ def test_short_trainings_go_on_where_hardly_any_is_within_a_bent_budget():
     assert len(asked) > 6 and best == costs[5] and len(set(asked)) == len(asked)
 
 
-def short_search(evaluations, judged):
-    "A search by short trainings that are not done: what it was told, in its order, and what it takes."
+def test_short_trainings_learn_which_operator_is_good_wherever_it_stands():
+    "Twelve noisy scores, in a space of more options: those are asked for that have most of the good one."
     space = mobile(widths=(8, 16), depths=(3, 3), expands=(1, 2, 3))
-    counted, limited = macs(space, (1, 8, 8)), params(space, (1, 8, 8))
-    short = ShortTraining(evaluations=evaluations, batch=2, parents=2)
-    short.seed, short.progress, short.searched, short.free = 0, False, [], dict(macs=counted, params=limited)
-    short.accuracy = lambda rows: judged(counted.batch(rows).double())
+    good, limited = [], params(space, (1, 8, 8))
+
+    def judged(rows):
+        liked = [sum(option == 'mb2_k3' for option in arch.values()) for arch in decode(space, rows)]
+        good.extend(liked)
+        return torch.tensor(liked, dtype=torch.float64) + torch.randn(len(rows), generator=generator)
+
+    generator = torch.Generator().manual_seed(0)
+    short = ShortTraining(evaluations=12, batch=2, parents=3)
+    short.seed, short.progress, short.searched, short.accuracy = 0, False, [], judged
     limits = [(limited, 0.8 * limited(largest(space)))]
-    told = [counted(one.arch) for one in short.look(space, limits)]
-    return told, counted(short.derive(space, limits))
+    short.look(space, limits)
+    assert sum(good[6:]) > sum(good[:6]) and max(good[6:]) > max(good[:6])
+    found = short.derive(space, limits)
+    assert sum(option == 'mb2_k3' for option in found.values()) >= max(good) - 1 and len(good) == 12
 
 
-def test_short_trainings_that_say_nothing_leave_the_prior_as_it_is():
-    "Scores of a few networks that are noise: those are asked for that do most within the budget."
-    told, found = short_search(10, lambda macs: macs % 977)
-    assert sum(told[4:]) / 6 > sum(told[:4]) / 4 and max(told[4:]) >= max(told[:4])
-    assert found > sorted(told)[4]
-
-
-def test_short_trainings_learn_against_the_prior():
-    "In a space where small ones are better, a search that is long enough goes there."
-    told, found = short_search(24, lambda macs: -macs)
-    assert sum(told[-6:]) < sum(told[4:10]) and found == min(told)
+def test_networks_are_alike_by_what_they_have_and_where():
+    told = driven(Random(), turns=3)
+    rows, s = encode(space, [one.arch for one in told.told]), structure(space)
+    found = alike(s, rows, rows)
+    assert abs(found.diagonal() - 1).max() < 1e-9 and (found == found.T).all() and found.max() < 1 + 1e-9
+    assert np.linalg.eigvalsh(found).min() > -1e-9
+    assert np.allclose(alike(s, rows[:2], rows), found[:2])
