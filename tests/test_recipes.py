@@ -362,7 +362,7 @@ def test_weights_that_are_kept_learn_from_nearly_all(n, wanted):
 def test_task_of_each_form_of_data(tmp_path):
     for data, shape, classes in (
         ('digits', (1, 8, 8), 10),
-        (folder(tmp_path / 'a'), (3, 64, 64), 2),
+        (folder(tmp_path / 'a'), (3, 32, 32), 2),
         (digits.load(), (1, 8, 8), 10),
     ):
         task = classification(data)

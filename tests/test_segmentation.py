@@ -382,8 +382,8 @@ def test_masks_of_one_bit(tmp_path):
 
 
 def test_classes_without_pixels(tmp_path):
-    with pytest.raises(ValueError, match='no pixel of yes; their label 255 means ignored; found only no'):
-        segmentation(folders(tmp_path / 'a', labels=(0, 255), names=('no', 'yes')))
+    with pytest.raises(ValueError, match='no pixel of yes, car; their label 255 means ignored; found only no'):
+        segmentation(folders(tmp_path / 'a', labels=(0, 255), names=('no', 'yes', 'car')))
     with pytest.warns(UserWarning, match='no pixel of car$'):
         segmentation(folders(tmp_path / 'b', labels=(0, 1)))
     with pytest.raises(ValueError, match='at least 5'):

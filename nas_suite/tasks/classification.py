@@ -215,7 +215,7 @@ def _checked(train, test) -> tuple:
         if isinstance(data, TensorDataset): check_data(data.tensors[:1], part)
     return classes, shape
 
-# %% ../../nbs/tasks/01_classification.ipynb #e4f65556
+# %% ../../nbs/tasks/01_classification.ipynb #4b2831c6
 comes_with_us = dict(digits=digits.load, cluttered_digits=cluttered_digits.load, cifar10=cifar10.load)  # by name
 
 def _known(data, image_size, seed) -> tuple:
@@ -232,7 +232,8 @@ def _known(data, image_size, seed) -> tuple:
     if isinstance(data, str) and data == 'cifar10':
         prepared = Preparation((32, 32), 3, cifar10.mean, cifar10.std)
         return (*cifar10.load(), data, dict(names=list(cifar10.classes), preparation=prepared, shift=4, flip=True))
-    if isinstance(data, (str, Path)) and not Path(data).exists() or data is None:
+    is_path, holds_items = isinstance(data, (str, Path)), hasattr(data, '__getitem__') or hasattr(data, '__iter__')
+    if is_path and not Path(data).exists() or not is_path and not holds_items:
         raise ValueError(f"there is no data {data!r}: give {', '.join(comes_with_us)}, a folder of images in class "
                          "folders, a table of paths and labels, or data sets")
     return _of_pictures(data, image_size, seed)
