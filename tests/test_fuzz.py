@@ -154,6 +154,8 @@ words = {
     'precision': ['', 'x', '64', '16', 'bf16-mixed '],
     'schedule': ['', 'x', 'Sandwich'],
     'format': ['', 'x', '.onnx', 'ONNX'],
+    'form': ['', 'x', 'JSON', 'xml'],
+    'recipe': ['', 'x', 'Plain', 'best'],
     'backend': ['', 'x', 'Eager', 'onnx'],
     'front': ['', 'x', 'MACs'],
     'macs': [*no_number, *below, '0', '5Q', 'M', '1,5M', '1M M'],
