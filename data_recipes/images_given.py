@@ -12,7 +12,7 @@ its data in orders of its own."""
 import csv
 from pathlib import Path
 import torch
-from .files import text_of
+from .files import faults, left_out, text_of
 from .image_folder import Images, drawn, folder_parts, noted_transparency
 from .pictures import normal, opened, size_of
 
@@ -97,7 +97,19 @@ def of_table(path) -> dict:
         if part is not None and where is None:
             raise ValueError(f"{place}: a part is one of {', '.join(parts)}; found {row[part]!r}")
         found.setdefault(where, {}).setdefault(row[label], []).append(file)
-    return found
+    return _usable(path, found)
+
+def _usable(path: Path, found: dict) -> dict:
+    "A table's pictures that can be read, classes in the order of their names; one warning lists the others."
+    bad = faults([file for of in found.values() for files in of.values() for file in files], opened)
+    left_out(path, list(bad.values()))
+    used = {part: {name: [file for file in of[name] if file not in bad] for name in sorted(of, key=_by_number)}
+            for part, of in found.items()}
+    return {part: {name: files for name, files in of.items() if files} for part, of in used.items()}
+
+def _by_number(label: str) -> tuple:
+    "Labels that are numbers in the order of these, and before others."
+    return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
 
 # ---------------------------------------------------------------- data sets
 

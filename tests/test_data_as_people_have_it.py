@@ -79,6 +79,22 @@ def test_a_table_of_paths_and_labels(tmp_path):
     assert parts(classification(tmp_path / 'c.tsv')) == [8, 8, 4]
 
 
+def test_what_a_table_names_and_cannot_be_read_is_left_out(tmp_path):
+    folder(tmp_path / 'all')
+    broken = tmp_path / 'all/ant/3.png'
+    broken.write_bytes(broken.read_bytes()[:60])
+    rows = [(f'all/{name}/{i}.png', name) for i in range(10) for name in TONES]
+    with pytest.warns(UserWarning, match=r'a\.csv: 1 left out: .*3\.png'):
+        task = classification(table(tmp_path / 'a.csv', rows))
+    assert sum(parts(task)) == 19 and is_right(task)
+
+
+def test_classes_of_a_table_are_in_the_order_of_their_names(tmp_path):
+    folder(tmp_path / 'all')
+    rows = [(f'all/ant/{i}.png', label) for i in range(9) for label in ('10', '2', 'bee', 'ant')]
+    assert classification(table(tmp_path / 'a.csv', rows)).names == ['2', '10', 'ant', 'bee']
+
+
 BAD_TABLES = {
     'no such file': ([('all/ant/99.png', 'ant')], 'path,label', r'a\.csv, line 2: there is no file .*99\.png'),
     'no label': ([('all/ant/1.png', '')], 'path,label', r'a\.csv, line 2 has no label'),
