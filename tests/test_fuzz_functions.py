@@ -130,9 +130,14 @@ COUNTED = {
 }
 
 
+BY_RECIPE = 'fit epochs', 'fit lr'  # None: what the recipe says
+
+
 @pytest.mark.parametrize('value', NUMBERS, ids=lambda v: repr(v)[:12])
 @pytest.mark.parametrize('name', COUNTED)
 def test_numbers(name, value, nothing_long):  # noqa: F811
+    if value is None and name in BY_RECIPE:
+        pytest.skip('the recipe says how many')
     refused(lambda: COUNTED[name](value))
 
 

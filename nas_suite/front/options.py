@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['doors', 'strategy_names', 'Device', 'Quiet', 'Changed', 'Seed', 'Others', 'Own', 'pair_of', 'value_of', 'option_of',
            'imported', 'own_cost', 'NamedCost', 'budget_of', 'name_of', 'folder_for', 'recipe_of', 'option', 'word',
-           'Asked', 'search_command', 'searched']
+           'Asked', 'picture_place', 'search_command', 'searched']
 
-# %% ../../nbs/front/31_options.ipynb #4631da43
+# %% ../../nbs/front/31_options.ipynb #54d2f033
 import importlib, importlib.util, inspect, re, sys
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -16,7 +16,7 @@ from typing import Annotated, Optional, get_args
 
 import typer
 
-from ..arguments import given, positive, spelled, whole
+from ..arguments import among, given, positive, spelled, whole, writable
 from .launch import searches, speaks
 
 # %% ../../nbs/front/31_options.ipynb #d466ef07
@@ -255,6 +255,14 @@ class Asked:
         return dict(
             found, strategy=self.strategy, seed=self.seed, device=self.device, run_dir=folder, progress=not self.quiet
         )
+
+# %% ../../nbs/front/31_options.ipynb #988b46d3
+def picture_place(name: str, value) -> Path:
+    "The path of a picture that can be written. ValueError for a kind that nobody draws, too."
+    from matplotlib.backend_bases import FigureCanvasBase
+    path = writable(name, value)
+    among(path.suffix[1:], FigureCanvasBase.get_supported_filetypes(), f'kind of picture for {name}', 'kinds')
+    return path
 
 # %% ../../nbs/front/31_options.ipynb #cefba07b
 def _with_options(function, strategy: str):

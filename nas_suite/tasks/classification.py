@@ -179,7 +179,7 @@ _more = dict(
 @patch(as_prop=True)
 def recipes(self: Classification) -> dict:
     "The presets, by name, as they suit the pictures."
-    if min(self.input_shape[1:]) < 32: return training.presets
+    if len(self.input_shape) != 3 or min(self.input_shape[1:]) < 32: return training.presets
     more = {name: dict(fields) for name, fields in _more.items()}
     if self.preparation is None:
         for fields in more.values(): fields.pop('policy', None)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ...arguments import among
+from ...arguments import among, given
 from ...files import writing
 from ..launch import app, one_line
-from ..options import option, word
+from ..options import option, picture_place, word
 
 # %% ../../../nbs/front/commands/03_data.ipynb #7bb70e15
 @dataclass
@@ -98,10 +98,11 @@ def data_command(
       nas-suite data photos/
       nas-suite data scenes/ --task segmentation --out examples.png
     """
+    given(picture_place, '--out', out)
     seen = looked_into(data, task)
     print('\n'.join(seen.lines()))
     if out is None: return
     import matplotlib
     matplotlib.use('Agg')
-    with writing(out) as draft: examples_of(seen).savefig(draft, format=out.suffix[1:] or 'png')
+    with writing(out) as draft: examples_of(seen).savefig(draft, format=out.suffix[1:])
     print(f'examples  {out}')

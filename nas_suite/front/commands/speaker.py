@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['Run', 'search_speaker', 'embed', 'verify', 'Scored', 'score_trials']
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #0f3c6b94
+# %% ../../../nbs/front/commands/02_speaker.ipynb #e4ee2784
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Optional
 
-from ...arguments import among, given, number, positive, unused, whole, writable
+from ...arguments import given, number, positive, unused, whole
 from ...files import write, writing
 from ..launch import app, note
-from ..options import Asked, Device, option, search_command, searched, word
+from ..options import Asked, Device, option, picture_place, search_command, searched, word
 from ..using import listed, using
 
 # %% ../../../nbs/front/commands/02_speaker.ipynb #2dfcad6c
@@ -153,14 +153,7 @@ def _scored(use, pairs: list, root: Path, cohort: Path, top: int) -> Scored:
     if cohort is not None: scores = as_norm(scores, first, second, _embedded(use, _recordings([cohort]))[1], top)
     return Scored(scores, left)
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #8be31f7e
-def _picture_place(name: str, value) -> Path:
-    "The path of a picture that can be written. ValueError for a kind that nobody draws, too."
-    from matplotlib.backend_bases import FigureCanvasBase
-    path = writable(name, value)
-    among(path.suffix[1:], FigureCanvasBase.get_supported_filetypes(), f'kind of picture for {name}', 'kinds')
-    return path
-
+# %% ../../../nbs/front/commands/02_speaker.ipynb #2f28c523
 def _plotted(found: Scored, threshold: float, path: Path):
     "Draw scores, and misses against false alarms."
     import matplotlib
@@ -189,7 +182,7 @@ def _judged(found: Scored, detection) -> tuple: # Lines of text, and the thresho
     return [f'EER     {100*rate:.2f} %{between(100, 2)}, at {threshold:.4f}',
             f'minDCF  {cost:.3f}{between(1, 3, detection)}'], threshold
 
-# %% ../../../nbs/front/commands/02_speaker.ipynb #e3cf80f0
+# %% ../../../nbs/front/commands/02_speaker.ipynb #7bd81972
 @app.command('score-trials')
 def score_trials(
     run: Run,
@@ -217,7 +210,7 @@ def score_trials(
     from data_recipes.speaker_folders import read_trials
     from nas_suite.tasks.speaker import min_dcf
     unused('--out', out)
-    given(_picture_place, '--plot', plot)
+    given(picture_place, '--plot', plot)
     if not trials.is_file(): raise FileNotFoundError(f"there is no file {trials}")
     number('--p-target', p_target, above=0, below=1)
     positive('--c-miss', c_miss)
