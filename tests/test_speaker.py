@@ -587,7 +587,8 @@ def test_search_verify_embed(run, tmp_path):
     samples = voices['waves']['voice010/00']
     assert torch.equal(found.use.embed(samples), found.use.embed(samples.numpy()))
     with pytest.raises(ValueError, match='samples are'):
-        found.use.embed(np.ones((2, 8000)))
+        found.use.embed(np.ones((8000, 2)))
+    assert torch.equal(found.use.embed(np.stack([samples.numpy()] * 2)), found.use.embed(samples))  # two channels
     assert found.use.embed(a).shape == (16,) and math.isclose(float(found.use.embed(a).norm()), 1.0, abs_tol=1e-5)
     assert found.use.verify(a, b, threshold=-1.0)['same'] and not found.use.verify(a, b, threshold=1.1)['same']
 
