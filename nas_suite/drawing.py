@@ -7,12 +7,14 @@ __all__ = ['ink', 'faint', 'accent', 'alarm', 'hues', 'is_known', 'amount', 'qua
            'style', 'Picture', 'figure']
 
 # %% ../nbs/core/06_drawing.ipynb #c5712eb4
-import base64, io, math, sys
+import base64, io, math
 from dataclasses import dataclass
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from .progress import in_notebook
 
 # %% ../nbs/core/06_drawing.ipynb #b867abf7
 def is_known(value) -> bool:
@@ -131,8 +133,7 @@ class Picture(Figure):
 
     def shown(self):
         "Itself, shown at once in a notebook, where the value of a line that ends with `;` is not."
-        shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
-        if getattr(shell, 'kernel', None) is not None:
+        if in_notebook():
             self._ipython_display_()
             self._is_shown = True
         return self

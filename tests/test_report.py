@@ -371,7 +371,7 @@ def test_a_plot_shows_itself_once_whatever_a_line_ends_with(run, monkeypatch):
     monkeypatch.setattr('IPython.display.display', lambda *found, **how: seen.append(found))
     silent = plot(run)
     assert seen == []  # no notebook
-    monkeypatch.setattr(IPython, 'get_ipython', lambda: type('Shell', (), dict(kernel=True)))
+    monkeypatch.setattr(IPython, 'get_ipython', lambda: type('Shell', (), dict(config=dict(IPKernelApp={}))))
     picture = plot(run)
     assert len(seen) == 1
     picture._ipython_display_()  # as the value of that line

@@ -27,7 +27,8 @@ from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
 from ..spaces.sizing import Size, chosen, wanted
 from .base import (
     Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, windows) # noqa: F401
-from .deployment import Deployment, Part, class_part, drawn_pictures, photos, picture_part
+from .deployment import (
+    Deployment, Part, class_part, drawn_pictures, photos, picture_part, picture_script)
 from .. import training
 from .changes import Changed, change_of, globally, mixing_of
 from ..training import check_data, sent
@@ -365,26 +366,11 @@ def use(cls: Classification, model, facts: dict) -> Classifier:
     return Classifier(model, facts)
 
 # %% ../../nbs/tasks/01_classification.ipynb #1924a1d3
-_script = '''"""What is in a picture: python use.py photo.jpg ...
-
-Needs onnxruntime, and Pillow for files that are no arrays (.npy) of bytes (height, width, 3)."""
-import json, sys
-from pathlib import Path
-import numpy as np, onnxruntime
-
-def read(path):
-    "Red, green and blue, bytes (height, width, 3), upright."
-    if path.endswith(".npy"): return np.load(path)
-    from PIL import Image, ImageOps
-    return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-
-file = str(Path(__file__).with_name("deploy.onnx"))
-network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-names = json.loads(network.get_modelmeta().custom_metadata_map["names"])
-for path in sys.argv[1:] or sys.exit(__doc__):
+_answer = '''\
     label, probability, _ = network.run(None, {"image": read(path)[None]})
     print(f"{path}  {names[label[0]]}  {probability[0]:.3f}")
 '''
+_script = picture_script('What is in a picture: python use.py photo.jpg ...', _answer)
 
 class Photos(Deployment):
     "A classifier as a file that takes photos."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['photos', 'Part', 'picture_part', 'class_part', 'mask_part', 'sound_part', 'embedding_part', 'Deployment',
-           'drawn_pictures']
+           'picture_script', 'drawn_pictures']
 
 # %% ../../nbs/tasks/02_deployment.ipynb #16450cce
 import numpy as np, torch
@@ -236,6 +236,27 @@ class Deployment:
         raise TypeError(f"{type(self).__name__} has no off(answer, outputs): how far these are apart")
 
 photos = 'bytes (batch, height, width, 3): red, green, blue; upright'
+
+def picture_script(about: str, answer: str) -> str: # about: its first line; answer: what it does with each `path`
+    "Python that uses a file which takes photos: `network`, the `names` of the classes, and `read(path)`."
+    return f'''"""{about}
+
+Needs onnxruntime, and Pillow for files that are no arrays (.npy) of bytes (height, width, 3)."""
+import json, sys
+from pathlib import Path
+import numpy as np, onnxruntime
+
+def read(path):
+    "Red, green and blue, bytes (height, width, 3), upright."
+    if path.endswith(".npy"): return np.load(path)
+    from PIL import Image, ImageOps
+    return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+
+file = str(Path(__file__).with_name("deploy.onnx"))
+network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+names = json.loads(network.get_modelmeta().custom_metadata_map["names"])
+for path in sys.argv[1:] or sys.exit(__doc__):
+{answer}'''
 
 def drawn_pictures(shapes=((80, 120), (150, 90), (64, 64))) -> list:
     "Pictures (H, W, 3), bytes: smooth and rough ones."

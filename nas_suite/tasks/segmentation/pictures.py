@@ -18,7 +18,7 @@ from data_recipes.image_folder import mean, std
 from data_recipes.pictures import normal, opened, suffixes
 from ...latency.measuring import evaluating
 from ..base import Metric, Use
-from ..deployment import Deployment, Part, drawn_pictures, mask_part, photos, picture_part
+from ..deployment import Deployment, Part, drawn_pictures, mask_part, photos, picture_part, picture_script
 from .metrics import fitted
 from .task import Segmentation
 
@@ -121,28 +121,14 @@ def use(cls: Segmentation, model, facts: dict) -> Masks:
     return Masks(model, facts)
 
 # %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #9526d9bc
-_script = '''"""The class of each pixel of a picture: python use.py photo.jpg ... writes photo-mask.npy.
-
-Needs onnxruntime, and Pillow for files that are no arrays (.npy) of bytes (height, width, 3)."""
-import json, sys
-from pathlib import Path
-import numpy as np, onnxruntime
-
-def read(path):
-    "Red, green and blue, bytes (height, width, 3), upright."
-    if path.endswith(".npy"): return np.load(path)
-    from PIL import Image, ImageOps
-    return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-
-file = str(Path(__file__).with_name("deploy.onnx"))
-network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-names = json.loads(network.get_modelmeta().custom_metadata_map["names"])
-for path in sys.argv[1:] or sys.exit(__doc__):
+_answer = '''\
     mask = network.run(["mask"], {"image": read(path)[None]})[0][0]
     np.save(Path(path).with_name(f"{Path(path).stem}-mask.npy"), mask)
     shares = {name: float((mask == label).mean()) for label, name in enumerate(names)}
     print(path, *(f"{name} {100 * share:.1f} %" for name, share in shares.items() if share), sep="  ")
 '''
+_script = picture_script('The class of each pixel of a picture: python use.py photo.jpg ... writes photo-mask.npy.',
+                         _answer)
 
 class Scenes(Deployment):
     "A network that segments, as a file that takes photos."
