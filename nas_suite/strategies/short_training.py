@@ -98,18 +98,25 @@ def alike(s: Structure, a: Tensor, b: Tensor) -> np.ndarray:
     return ((1 - _anywhere) * one @ other.T + _anywhere * common) / n
 
 @patch
-def foreseen(self: ShortTraining, rows: list) -> Normal:
-    "What networks are expected to be worth beside those that were trained, which are told as of a normal distribution."
+def _learned(self: ShortTraining): # a function(rows) -> Normal
+    "What the networks that were trained say of others; they are told as of a normal distribution."
     known, targets = torch.tensor(list(self.scored)), as_normal(torch.tensor(list(self.scored.values())))
-    kernel, = likeliest(alike(self.structure, known, known), targets, 1, _kernels)
-    process = process_of(kernel, alike(self.structure, known, known), targets)
-    return Normal(*foretold(process, alike(self.structure, torch.tensor(rows), known)))
+    agreement = alike(self.structure, known, known)
+    kernel, = likeliest(agreement, targets, 1, _kernels)
+    process = process_of(kernel, agreement, targets)
+    return lambda rows: Normal(*foretold(process, alike(self.structure, torch.tensor(rows), known)))
+
+@patch
+def foreseen(self: ShortTraining, rows: list) -> Normal:
+    "What networks are expected to be worth beside those that were trained."
+    return self._learned()(rows)
 
 @patch
 def promising(self: ShortTraining, rows: list) -> list:
     "Rows, those first that are expected to improve most on what was trained."
     if sum(map(math.isfinite, self.scored.values())) < 4: return rows
-    found, best = self.foreseen(rows), self.foreseen(list(self.scored)).mean.max()
+    foreseen = self._learned()
+    found, best = foreseen(rows), foreseen(list(self.scored)).mean.max()
     promise = improvement(found.mean, found.deviation, best)
     return [rows[place] for place in (-promise).argsort(kind='stable')]
 
