@@ -8,15 +8,27 @@ __all__ = ['normalisations', 'modes', 'regularizers', 'logits', 'probabilities',
 
 # %% ../nbs/core/04_relaxation.ipynb #51a379ef
 import torch
+from functools import lru_cache
 from torch import nn, Tensor
 from torch.nn import functional as F
 from .choices import Gates, Selection, roles, structure
 
 # %% ../nbs/core/04_relaxation.ipynb #8acbb103
+@lru_cache(2**6)
+def _places(sizes: tuple, device) -> Tensor: # sizes: numbers of options
+    "Where in a row of all options, and of one more that is none, each entry of the table is: LongTensor[D, K]."
+    rows, begin = [], 0
+    for n in sizes:
+        rows.append([*range(begin, begin + n), *[sum(sizes)]*(max(sizes) - n)])
+        begin += n
+    with torch.inference_mode(False): return torch.tensor(rows, device=device)
+
 def logits(space) -> Tensor:
     "The architecture parameters of all choices, one row a choice, filled with -inf: Tensor[D, K]."
-    rows = [c.alpha.masked_fill(~c.alive, -torch.inf) for c in structure(space).choices]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-torch.inf)
+    found = structure(space).choices
+    alpha, alive = torch.cat([c.alpha for c in found]), torch.cat([c.alive for c in found])
+    row = F.pad(alpha.masked_fill(~alive, -torch.inf), (0, 1), value=-torch.inf)
+    return row[_places(tuple(map(len, found)), row.device)]
 
 normalisations = 'softmax', 'sigmoid'
 
@@ -36,7 +48,8 @@ def probabilities(space, weights: str = 'softmax') -> dict:
     s = structure(space)
     if not s.names: return {}
     log, there = _log_beliefs(s, weights)
-    return {name: p[:len(c)] for name,c,p in zip(s.names, s.choices, log.exp() * there)}
+    most = there.shape[1]
+    return {name: p if len(c) == most else p[:len(c)] for name,c,p in zip(s.names, s.choices, log.exp() * there)}
 
 # %% ../nbs/core/04_relaxation.ipynb #ecb98c09
 def entropy(space, weights: str = 'softmax') -> float:
@@ -45,7 +58,7 @@ def entropy(space, weights: str = 'softmax') -> float:
     return float(-(log.exp() * log * there).sum(1).mean().detach())
 
 # %% ../nbs/core/04_relaxation.ipynb #d8c9e096
-def _beliefs(s): return logits(s).detach().float().cpu().softmax(1)
+def _chances(table): return table.detach().float().cpu().softmax(1) # table: of logits
 
 def draw_path(space,
     generator: torch.Generator = None, # On the CPU
@@ -54,7 +67,7 @@ def draw_path(space,
     "A hard selection of every choice, drawn from the probabilities."
     s = structure(space)
     if not s.names: return Selection()
-    p = _beliefs(s)
+    p = _chances(logits(s))
     rows = torch.multinomial((p > 0).float() if uniform else p, 1, generator=generator)[:, 0]
     return Selection(zip(s.choices, rows.tolist()), zip(s.choices, s.names))
 
@@ -67,31 +80,35 @@ def _draws(p, many, generator) -> tuple:
     both = torch.multinomial(torch.where(many[:, None], p, 1.), min(2, p.shape[1]), generator=generator).tolist()
     return first, both, torch.rand(len(p), generator=generator).tolist()
 
-def _gates(c, index, at, late) -> Gates:
-    "Binary gates of the options `index`, of which number `at` is active; `at` maps their probabilities to it."
-    q = c.alpha[list(index)].softmax(0)
-    active = at(q)
-    hard = torch.zeros_like(q)
-    hard[active] = 1
-    return Gates(index, hard + q - q.detach(), tuple(i == active for i in range(len(index))), late)
+def _gates(table, options: dict, pick, late) -> dict:
+    """Binary gates of some options of each column, those of as many options in shared operations: column -> `Gates`.
+    `pick(column, probabilities)` says which one is active."""
+    by, gates = {}, {}
+    for d, index in options.items(): by.setdefault(len(index), []).append(d)
+    for n, columns in by.items():
+        q = table[columns].gather(1, torch.tensor([options[d] for d in columns])).softmax(1)
+        active = list(map(pick, columns, q.tolist()))
+        weights = F.one_hot(torch.tensor(active), n).to(q) + q - q.detach()
+        for d, at, weight in zip(columns, active, weights):
+            gates[d] = Gates(options[d], weight, tuple(i == at for i in range(n)), late)
+    return gates
 
 def draw_gates(space, mode: str = 'two', generator: torch.Generator = None) -> tuple:
     "Binary gates for every choice: the selection, and for `two` the sampled pairs, {column: (i, j)}."
     if mode not in modes: raise ValueError(f"there is no gradient mode {mode!r}; the modes are {', '.join(modes)}")
     s = structure(space)
-    p, selection, pairs = _beliefs(s), Selection(names=zip(s.choices, s.names)), {}
+    if not s.names: return Selection(), {}
+    table = logits(s)
+    p = _chances(table)
     alive = p > 0
     many = alive.sum(1) > 1
     first, both, coin = _draws((p + 1e-12) * alive, many, generator)
-    for d,(c,several) in enumerate(zip(s.choices, many.tolist())):
-        if not several: selection[c] = first[d]
-        elif mode == 'two':
-            pairs[d] = tuple(both[d])
-            selection[c] = _gates(c, pairs[d], lambda q: int(coin[d] >= float(q[0].detach())), False)
-        else:
-            index = tuple(c.survivors)
-            selection[c] = _gates(c, index, lambda q: index.index(first[d]), mode == 'full_v2')
-    return selection, pairs
+    def options(d, c): return tuple(both[d]) if mode == 'two' else tuple(c.survivors)
+    def pick(d, q): return int(coin[d] >= q[0]) if mode == 'two' else several[d].index(first[d])
+    several = {d: options(d, c) for d, (c, more) in enumerate(zip(s.choices, many.tolist())) if more}
+    gates = _gates(table, several, pick, mode == 'full_v2')
+    states = ((c, gates.get(d, first[d])) for d, c in enumerate(s.choices))
+    return Selection(states, zip(s.choices, s.names)), several if mode == 'two' else {}
 
 # %% ../nbs/core/04_relaxation.ipynb #d33c7f0c
 def soften(space,

@@ -437,12 +437,20 @@ def reorder(self: ElasticBatchNorm, how, order):
 @contextmanager
 def still(*modules: nn.Module):
     "Batch norm inside the block uses and moves what it would, except that running statistics stay as they are."
-    kind = nn.modules.batchnorm._NormBase
-    found = [m for top in modules for m in top.modules() if isinstance(m, kind) and m.track_running_stats]
-    for m in found: m.track_running_stats = False
+    found = [m for m in _norms(modules) if m.track_running_stats]
+    for m in found: vars(m)['track_running_stats'] = False # nn.Module.__setattr__ takes a hundred times as long
     try: yield
     finally:
-        for m in found: m.track_running_stats = True
+        for m in found: vars(m)['track_running_stats'] = True
+
+def _norms(modules) -> list:
+    "The norms with statistics in some modules; much faster than `.modules()`."
+    kind, found, waiting = nn.modules.batchnorm._NormBase, [], list(modules)
+    while waiting:
+        module = waiting.pop()
+        if isinstance(module, kind): found.append(module)
+        elif module is not None: waiting += module._modules.values()
+    return found
 
 # %% ../../nbs/layers/01_elastic.ipynb #683b96ca
 class ElasticPReLU(nn.Module):

@@ -57,7 +57,7 @@ class MixedOp(nn.Module):
     def __len__(self): return len(self.ops)
     def op(self, i: int) -> nn.Module:
         "The operator of option number `i`."
-        return self.ops[list(self.ops)[i]]
+        return list(self.ops._modules.values())[i]
     def branches(self) -> dict:
         "The options under which each operator runs: module -> (choice, indices)."
         by = {}
@@ -76,11 +76,12 @@ class MixedOp(nn.Module):
 @patch
 def _run(self: MixedOp, state):
     "A function that runs one of several selected operators, with channels up to those of the widest."
-    widths, first = [getattr(self.op(i), 'out_channels', None) for i in state.index], []
+    ops, first = {i: self.op(i) for i in state.index}, []
+    widths = [getattr(op, 'out_channels', None) for op in ops.values()]
     differ = None not in widths and any(width is not widths[0] for width in widths)
     widest = max(map(size, widths)) if differ else None
     def run(i, x):
-        y = self.op(i)(x)
+        y = ops[i](x)
         if not first: first.append((i, y.shape))
         self._check_sizes(*first[0], i, y.shape)
         return padded(y, widest) if differ else y

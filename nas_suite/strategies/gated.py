@@ -8,6 +8,7 @@ __all__ = ['AlphaOptimizer', 'Gated']
 # %% ../../nbs/strategies/02_gated.ipynb #65fcafa8
 import math, torch, warnings
 from dataclasses import dataclass
+from itertools import accumulate
 from fastcore.basics import patch
 from torch import nn, Tensor
 from ..arguments import given, number, positive, whole
@@ -25,7 +26,9 @@ class AlphaOptimizer:
     "Adam with beta1 = 0 and no decay, which keeps the mass of sampled pairs."
     def __init__(self, space: nn.Module, lr: float, beta: float = .999, eps: float = 1e-8):
         self.structure, self.lr, self.beta, self.eps, self.steps = structure(space), lr, beta, eps, 0
-        self.square = [torch.zeros_like(a) for a in alphas(space)]
+        self.sizes = list(map(len, self.structure.choices))
+        self.squares = torch.cat([torch.zeros_like(a) for a in alphas(space)] or [torch.zeros(0)])
+        self.square = list(self.squares.detach().split(self.sizes)) # the same numbers, choice by choice
         self.sharpness = 1. # One over the temperature
     def state_dict(self) -> dict: return dict(steps=self.steps, square=self.square, sharpness=self.sharpness)
     def load_state_dict(self, state: dict):
@@ -33,7 +36,14 @@ class AlphaOptimizer:
         for square,new in zip(self.square, state['square']):
             square.copy_(new)
 
-def _or_zeros(grad, like): return torch.zeros_like(like) if grad is None else grad
+def _row(grads: list, like: list) -> Tensor:
+    "Gradients of all choices in one row, zeros for those that have none."
+    return torch.cat([torch.zeros_like(alpha) if grad is None else grad for grad, alpha in zip(grads, like)])
+
+def _at(sizes: list, pairs: dict) -> Tensor:
+    "Where in a row of all options each of the two of a pair is: LongTensor[pairs, 2]."
+    begins = [0, *accumulate(sizes)]
+    return torch.tensor([[begins[d] + i for i in pair] for d, pair in pairs.items()], dtype=torch.long).view(-1, 2)
 
 @patch
 @torch.no_grad()
@@ -44,17 +54,15 @@ def step(self: AlphaOptimizer,
 ):
     "Update alpha in place."
     self.steps += 1
-    correct = 1 - self.beta ** self.steps
-    for d,(choice,square) in enumerate(zip(self.structure.choices, self.square)):
-        by_task, by_cost = (_or_zeros(grads[d], choice.alpha) for grads in (task, cost))
-        both = by_task + by_cost
-        square.mul_(self.beta).addcmul_(both, both, value=1 - self.beta)
-        rate = self.sharpness * self.lr / ((square / correct).sqrt() + self.eps)
-        new = choice.alpha - rate * by_task
-        if d in pairs:
-            pair = list(pairs[d])
-            new[pair] -= new[pair].logsumexp(0) - choice.alpha[pair].logsumexp(0)
-        choice.alpha.copy_(new - rate * by_cost)
+    logits = [choice.alpha for choice in self.structure.choices]
+    if not logits: return
+    alpha, by_task, by_cost = torch.cat(logits), _row(task, logits), _row(cost, logits)
+    both, correct = by_task + by_cost, 1 - self.beta ** self.steps
+    self.squares.mul_(self.beta).addcmul_(both, both, value=1 - self.beta)
+    rate = self.sharpness * self.lr / ((self.squares / correct).sqrt() + self.eps)
+    new, at = alpha - rate * by_task, _at(self.sizes, pairs)
+    new[at] -= (new[at].logsumexp(1) - alpha[at].logsumexp(1))[:, None]
+    torch._foreach_copy_(logits, (new - rate * by_cost).split(self.sizes))
 
 # %% ../../nbs/strategies/02_gated.ipynb #f9a2627a
 _SHARPER = .3 # The most that log s rises in a step
@@ -63,8 +71,9 @@ _SHARPER = .3 # The most that log s rises in a step
 @torch.no_grad()
 def sharpen(self: AlphaOptimizer, goal: float):
     "Scale the logits towards a mean entropy that is no larger than this, in nats."
-    over, alpha = entropy(self.structure) - goal, logits(self.structure)
+    over = entropy(self.structure) - goal
     if over <= 0: return
+    alpha = logits(self.structure)
     p, alpha = alpha.softmax(1), alpha.masked_fill(alpha.isinf(), 0.)
     middle = (p * alpha).sum(1, keepdim=True)
     spread = float((p * (alpha - middle)**2).sum(1).mean())

@@ -98,13 +98,20 @@ def _gradients(out, logits, loop) -> list:
 # %% ../../nbs/strategies/01_steps.ipynb #5bc89eba
 def _length(grads) -> Tensor:
     "The length of gradients of all choices, None where there is none."
-    there = [grad.detach().double().pow(2).sum() for grad in grads if grad is not None]
-    return torch.stack(there).sum().sqrt() if there else torch.zeros(())
+    there = [grad for grad in grads if grad is not None]
+    if not there: return torch.zeros(())
+    squares = torch.cat(there).detach().double().pow(2).split(list(map(len, there)))
+    return torch.stack([square.sum() for square in squares]).sum().sqrt()
 
 def _mixed(parts: list, weights: list) -> list:
     "The weighted sum, choice by choice, of gradients that may be None."
-    there = [[(w, grad) for w, grad in zip(weights, grads) if grad is not None] for grads in zip(*parts)]
-    return [sum(w.to(grad) * grad for w, grad in found) if found else None for found in there]
+    found = [None] * len(parts[0])
+    for weight, grads in zip(weights, parts):
+        there = [d for d, grad in enumerate(grads) if grad is not None]
+        if not there: continue
+        shares = torch._foreach_mul([grads[d] for d in there], weight.to(grads[there[0]]))
+        for d, share in zip(there, shares): found[d] = share if found[d] is None else found[d] + share
+    return found
 
 def _slope(value: Tensor, logits: list) -> list:
     "The gradient of a number for each alpha, None where it does not depend on it."
