@@ -103,7 +103,7 @@ def test_a_training_goes_on_where_it_was_cut_off(tmp_path, rule):
     def run(path, cut=None):
         space, how = Net(), Supernet(sandwich(2, lr=0.01), rule=rule, distill='none', batch_size=12)
         space.load_state_dict(start)
-        loop = Loop(3, checkpoint=path, progress=False, save_s=-1, on_step=lambda step: 1 / (step != cut))
+        loop = Loop(3, checkpoint=path, progress=False, save_s=0, on_step=lambda step: 1 / (step != cut))
         return how.train(space, task_for(), loop), space.state_dict()
 
     whole, weights = run(tmp_path / 'whole.pt')

@@ -6,14 +6,15 @@ from functools import cache
 
 import numpy as np, pytest, torch
 from test_fuzz import nothing_long  # noqa: F401
-from nas_suite import search, strategies
-from nas_suite.choices import encode, restrict, smallest
+from nas_suite import search, spaces, strategies
+from nas_suite.choices import Space, encode, restrict, smallest
 from nas_suite.costs import macs
 from nas_suite.extraction import extract
 from nas_suite.latency import read_table
 from nas_suite.networks import build, describe
 from nas_suite.report import read
 from nas_suite.spaces.mobile import proxyless
+from nas_suite.spaces.tdnn import efficient_tdnn
 from nas_suite.strategies.base import Strategy
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.gated import Gated
@@ -22,7 +23,7 @@ from nas_suite.strategies.supernet import Stage, Supernet, sandwich
 from nas_suite.tasks.classification import classification
 from nas_suite.tasks.segmentation import segmentation
 from nas_suite.tasks.speaker import speaker
-from nas_suite.training import fit, load_checkpoint
+from nas_suite.training import Loop, fit, load_checkpoint
 
 
 @cache
@@ -158,6 +159,46 @@ def test_every_setting_of_every_strategy_when_it_is_made(name):
     "No setting waits for a search to be looked at."
     for wrong in (math.nan, math.inf, -1, -1e9, 'x', object(), 10**400, [3]):
         refused(lambda: SETTINGS[name](**{name[1]: wrong}))
+
+
+def makers():
+    "Whatever makes a space from settings alone, found by looking at what the functions of the package return; and a loop."
+    found = dict(Loop=Loop)
+    for module in pkgutil.iter_modules(spaces.__path__, 'nas_suite.spaces.'):
+        for name, made in vars(importlib.import_module(module.name)).items():
+            if inspect.isfunction(made) and made.__module__ == module.name and name[0] != '_':
+                kind = inspect.signature(made).return_annotation
+                if inspect.isclass(kind) and issubclass(kind, Space): found[name] = made
+    return found
+
+
+PARTS = {
+    (name, setting.name): made
+    for name, made in makers().items()
+    for setting in inspect.signature(made).parameters.values()
+    if setting.kind is not setting.VAR_KEYWORD
+}
+NO_SETTING = [math.nan, math.inf, -1, -1e9, 'x', object(), 10**400, [math.nan], [-1], ['x'], {}, b'1', 1j]
+
+
+@pytest.mark.parametrize('name', PARTS, ids='-'.join)
+def test_every_setting_of_every_space_and_of_a_loop(name):
+    "What is no number, width, depth, kernel or switch is refused by its name where a space, or a loop, is made."
+    paths = ('x', b'1') if name[1] == 'checkpoint' else ()
+    for wrong in NO_SETTING:
+        if wrong not in paths: refused(lambda: PARTS[name](**{name[1]: wrong}))
+    assert len(makers()) >= 9
+
+
+@pytest.mark.parametrize('number', [float, np.int64, np.float32, torch.tensor])
+def test_spaces_take_numbers_as_they_come(number):
+    "Of Python, NumPy or a tensor; the settings that are kept are plain."
+    sizes = dict(classes=number(3), image_size=number(8), widths=[number(8)], depths=(number(2),), kernels=range(3, 6, 2))
+    made = proxyless(in_channels=1, stem=8, first=0, last=16, **sizes)
+    assert made.config == proxyless(**made.config).config
+    assert [type(made.config[k]) for k in ('classes', 'image_size')] == [int, int] and made.config['kernels'] == [3, 5]
+    made = efficient_tdnn(4, 3, number(8), number(8), number(3), depths=number(1), scale=number(4), attention=4)
+    assert made.config['widths'] == [8] and type(made.config['scale']) is int
 
 
 OF_TASKS = {

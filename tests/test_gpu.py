@@ -100,7 +100,7 @@ def test_a_search_goes_on_on_the_card(name, tmp_path):
                 raise Cut
 
         cost = macs(space, task.input_shape)
-        loop = Loop(3, DEVICE, folder / 'search.pt', progress=False, save_s=-1, on_step=taken)
+        loop = Loop(3, DEVICE, folder / 'search.pt', progress=False, save_s=0, on_step=taken)
         strategy.search(space, task, [(cost, 0.7 * cost(largest(space)))], loop)
         return space.state_dict()
 

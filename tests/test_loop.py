@@ -151,7 +151,7 @@ def test_what_is_noted():
 
 @pytest.mark.parametrize('cut', [0, 1, 5, 9])
 def test_it_goes_on_where_it_was_cut_off(cut, tmp_path):
-    settings = dict(seed=4, checkpoint=tmp_path / 'toy.pt', progress=False, save_s=-1)
+    settings = dict(seed=4, checkpoint=tmp_path / 'toy.pt', progress=False, save_s=0)
     torch.manual_seed(0)
     start = torch.get_rng_state()
     whole = Loop(4, progress=False)

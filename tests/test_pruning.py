@@ -111,7 +111,7 @@ def begun(folder, **loop):
     torch.manual_seed(0)
     space = Net()
     strategy = Pruning(evaluations=4, batch=2, rounds=2, samples=4, between=1, supernet=dict(epochs=1, batch_size=8))
-    at = Loop(checkpoint=folder / 'search.pt', progress=False, save_s=-1, **loop)
+    at = Loop(checkpoint=folder / 'search.pt', progress=False, save_s=0, **loop)
     return space, strategy, at
 
 

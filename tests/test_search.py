@@ -101,8 +101,8 @@ def server():
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore', 'the search was too short', UserWarning)  # it is
     warnings.filterwarnings('ignore', category=steps.Gap)
-    steps.Loop = functools.partial(steps.Loop, save_s=-1)
-    steps.fit = functools.partial(steps.fit, save_s=-1)
+    steps.Loop = functools.partial(steps.Loop, save_s=0)
+    steps.fit = functools.partial(steps.fit, save_s=0)
     for line in iter(sys.stdin.readline, ''):
         if pid := os.fork():
             print(os.waitpid(pid, 0)[1], flush=True)

@@ -172,7 +172,7 @@ def test_optimizers_by_name_go_on_where_they_were_cut_off(tmp_path, name):
     def run(path, cut=None):
         space, how = Net(), Supernet(sandwich(2, lr=1e-3), batch_size=12, optimizer=name)
         space.load_state_dict(start)
-        loop = Loop(3, checkpoint=path, progress=False, save_s=-1, on_step=lambda step: 1 / (step != cut))
+        loop = Loop(3, checkpoint=path, progress=False, save_s=0, on_step=lambda step: 1 / (step != cut))
         how.train(space, task_for(), loop)
         return space
 
@@ -203,7 +203,7 @@ def test_progressive_shrinking_with_a_teacher_goes_on_where_it_was_cut_off(tmp_p
 
         sn = Supernet(progressive(space, epochs=2, full=2), rule='uniform', distill='teacher', batch_size=12)
         return sn.train(
-            space, task_for(), Loop(3, checkpoint=path, progress=False, save_s=-1, on_step=on_step)
+            space, task_for(), Loop(3, checkpoint=path, progress=False, save_s=0, on_step=on_step)
         ).history, space.state_dict()
 
     whole, weights = run(tmp_path / 'a.pt')

@@ -152,7 +152,7 @@ def test_fit_goes_on_where_it_was_cut_off(cut, how, tmp_path):
             raise Cut
 
     with pytest.raises(Cut):
-        fit(net(), task, **how, checkpoint=tmp_path / 'fit.pt', save_s=-1, on_step=stop)
+        fit(net(), task, **how, checkpoint=tmp_path / 'fit.pt', save_s=0, on_step=stop)
     again = net(1)  # what it begins with does not matter any more
     rest = fit(again, task, **how, checkpoint=tmp_path / 'fit.pt')
     assert rest == history and all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
@@ -321,7 +321,7 @@ def test_one_number_in_the_data_stops_training_and_evaluation(kind, value):
 def test_a_network_that_diverges_is_named_and_nothing_is_saved(tmp_path):
     model, path = net(), tmp_path / 'fit.pt'
     with pytest.raises(NotFinite, match=r'in step \d+: the first layer whose output is not is \d') as error:
-        fit(model, problem(), 4, lr=1e30, batch_size=8, progress=False, checkpoint=path, save_s=-1)
+        fit(model, problem(), 4, lr=1e30, batch_size=8, progress=False, checkpoint=path, save_s=0)
     assert not error.value.of_data and all(
         v.isfinite().all() for v in load_checkpoint(path)['opt']['state'][0].values()
     )
@@ -387,7 +387,7 @@ def test_a_checkpoint_of_another_device_goes_on_here(tmp_path, monkeypatch):
             raise Cut
 
     with pytest.raises(Cut):
-        fit(model, task, 4, batch_size=8, progress=False, checkpoint=path, save_s=-1, on_step=stop)
+        fit(model, task, 4, batch_size=8, progress=False, checkpoint=path, save_s=0, on_step=stop)
     state = load_checkpoint(path)
     with monkeypatch.context() as there:
         there.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:1')

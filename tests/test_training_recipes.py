@@ -67,7 +67,7 @@ def test_a_training_goes_on_bit_for_bit_with_everything_on(left_out, tmp_path):
                 raise Cut
 
         with pytest.raises(Cut):
-            fit(net(), problem(), **how, checkpoint=path, save_s=-1, on_step=stop)
+            fit(net(), problem(), **how, checkpoint=path, save_s=0, on_step=stop)
         again = net(1)
         assert fit(again, problem(), **how, checkpoint=path) == history and same(whole, again)
         assert same(whole, _loaded(net(2), trained_weights(path)))

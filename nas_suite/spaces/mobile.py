@@ -8,16 +8,19 @@ __all__ = ['no_operator', 'activations', 'conv_bn', 'MBConv', 'FusedMBConv', 'mb
            'elastic_conv_bn', 'GlobalMean', 'SqueezeExcite', 'ElasticMBConv', 'OnceForAll', 'ofa_mobilenet_v3',
            'ofa_proxyless', 'mobilenet_v2_like']
 
-# %% ../../nbs/spaces/00_mobile.ipynb #de0a77a7
+# %% ../../nbs/spaces/00_mobile.ipynb #42280989
 import inspect
 import math, torch
 from fastcore.basics import patch
+from functools import partial
 from torch import nn
 
+from ..arguments import as_number, number, positive, shown, switch, whole
 from ..choices import ByHand, Option, Space, choices, largest, one_of
 from ..layers import ElasticBatchNorm, ElasticConv2d, ElasticDepth, ElasticResolution, MixedOp, Zero
 from ..layers import make_divisible, scaled
-from .settings import chain, need_odd, need_options, need_positive, some
+from .settings import chain, checked, natural, entries, listed, odd, of_norms, one_or_listed, optional
+from .settings import share, some
 
 # %% ../../nbs/spaces/00_mobile.ipynb #a1858ede
 def conv_bn(i, o, kernel=1, stride=1, groups=1, act=True, eps=1e-3, momentum=.1) -> nn.Sequential:
@@ -191,7 +194,31 @@ class Proxyless(Space):
         return self.classifier(self.dropout(self.flatten(self.pool(x))))
     def forward(self, x): return self.features(x) if self.resize is None else self.resize(x, self.features)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #88dd8334
+# %% ../../nbs/spaces/00_mobile.ipynb #4353d3b2
+_of_images = dict(width=positive, classes=natural, image_size=natural, in_channels=natural, stem=natural,
+                  stem_stride=optional(natural), resolutions=optional(listed(natural)), dropout=share, **of_norms)
+
+def _expansion(name, value) -> float: return number(name, value, 1)
+
+def _fused(name, pairs) -> list:
+    "The (kernel, expand) pairs of fused operators, perhaps none."
+    try: pairs = [(size, expand) for size, expand in entries(name, pairs)]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is pairs of a kernel and an expansion; found {shown(pairs)}") from None
+    return [[odd(name, size), _expansion('the expansion of a fused operator', expand)] for size, expand in pairs]
+
+_of_blocks = dict(widths=listed(natural), depths=listed(natural), strides=optional(listed(natural)),
+                  kernels=listed(odd), expands=listed(_expansion), fused=_fused, first=whole, last=natural,
+                  first_residual=switch)
+
+def _check_stages(config):
+    "ValueError for settings of ProxylessNAS's space that do not fit together."
+    counts = [len(config[name]) for name in ('widths', 'depths', 'strides') if config[name] is not None]
+    if len(set(counts)) > 1:
+        raise ValueError(f"widths, depths and strides have one entry a stage; found {', '.join(map(str, counts))}")
+    if (size := config['image_size']) < 4: raise ValueError(f"images have at least 4 x 4 pixels; found {size}")
+
+# %% ../../nbs/spaces/00_mobile.ipynb #8d56c9e7
 def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_channels: int = 3,
     widths=(24, 40, 80, 96, 192, 320), depths=(4, 4, 4, 4, 4, 1), # One a stage
     strides=None, # One a stage; default: by the size of the image
@@ -205,25 +232,13 @@ def proxyless(width: float = 1., classes: int = 1000, image_size: int = 224, in_
     fused=() # Further operators: (kernel, expand) pairs of fused MBConvs
 ) -> Proxyless:
     "ProxylessNAS's MobileNetV2-like space. ValueError for sizes that do not fit together."
-    config = dict(locals())
-    counts = [len(setting) for setting in (widths, depths, *(() if strides is None else (strides,)))]
-    if len(set(counts)) > 1 or not counts[0]:
-        found = ', '.join(map(str, counts[:2])) + ('' if strides is None else f' and {counts[2]}')
-        raise ValueError(f"widths, depths and strides have one entry a stage; found {found}")
-    need_positive(width=width, classes=classes, image_size=image_size, in_channels=in_channels, stem=stem, last=last)
-    need_odd([*kernels, *(kernel for kernel,_ in fused)])
-    if not kernels or not expands or min(expands) < 1:
-        raise ValueError(f"there is at least one kernel and one expansion of 1 or more; found {kernels} and {expands}")
-    if small := [expand for _,expand in fused if not expand >= 1]:
-        raise ValueError(f"the expansion of a fused operator is 1 or more; found {small[0]}")
-    if image_size < 4: raise ValueError(f"images have at least 4 x 4 pixels; found {image_size}")
-    first_stride, by_size = stage_strides(image_size, len(widths))
-    config.update(strides=strides or by_size, stem_stride=stem_stride or first_stride)
-    for name in ('widths', 'depths', 'strides', 'kernels', 'expands'): config[name] = list(config[name])
+    config = checked(dict(locals()), **_of_images, **_of_blocks)
+    _check_stages(config)
+    stem_stride, strides = stage_strides(config['image_size'], len(config['widths']))
+    config.update(strides=config['strides'] or list(strides), stem_stride=config['stem_stride'] or stem_stride)
     if resolutions is None: del config['resolutions'] # of a space without this choice nothing is said
-    else: config['resolutions'] = sorted(resolutions)
-    if not fused: del config['fused']
-    else: config['fused'] = [list(pair) for pair in fused]
+    else: config['resolutions'] = sorted(config['resolutions'])
+    if not config['fused']: del config['fused']
     return Proxyless(config)
 
 # %% ../../nbs/spaces/00_mobile.ipynb #1a7cf49f
@@ -328,32 +343,36 @@ def _make_head(self: OnceForAll, width, bn):
     self.pool, self.flatten, self.dropout = GlobalMean(), nn.Flatten(), nn.Dropout(config['dropout'])
     self.classifier = nn.Linear(last[-1], config['classes'])
 
-# %% ../../nbs/spaces/00_mobile.ipynb #0518b1cb
+# %% ../../nbs/spaces/00_mobile.ipynb #2952e8dd
+def _depths(name, value) -> list:
+    "Depths of all units, a list; or those of each unit, a list of lists."
+    depths = listed(one_or_listed(natural))(name, value)
+    alike = all(as_number(depth) is not None for depth in value)
+    return sum(depths, []) if alike else depths
+
+_of_units = dict(widths=listed(natural), depths=_depths, strides=optional(listed(natural)), kernels=listed(odd),
+                 expands=listed(partial(number, above=1)), first=natural, last=listed(natural))
+
 def _ofa(config) -> OnceForAll:
-    n = len(config['widths'])
-    if not n: raise ValueError("a space has at least one unit; widths is empty")
-    stem_stride, by_size = stage_strides(config['image_size'], n)
-    config.update(strides=list(config['strides'] or by_size), stem_stride=config['stem_stride'] or stem_stride)
-    depths = config['depths']
-    if all(isinstance(d, int) for d in depths): depths = [depths] * n # the same for each unit
-    config['depths'] = [[d] if isinstance(d, int) else sorted(d) for d in depths]
+    config = checked(config, **_of_images, **_of_units)
+    (wanted, said), found = _ends[config['family']], len(config['last'])
+    if found != wanted: raise ValueError(f"last has {said} pooling; found {found}")
+    n, size = len(config['widths']), config['image_size']
+    stem_stride, strides = stage_strides(size, n)
+    config.update(strides=config['strides'] or list(strides), stem_stride=config['stem_stride'] or stem_stride)
+    if isinstance(config['depths'][0], int): config['depths'] = [config['depths']] * n
+    config['depths'] = [sorted(depths) for depths in config['depths']]
     for name in ('depths', 'strides'):
         found = len(config[name])
         if found != n: raise ValueError(f"{name} has one entry a unit; found {found} for {n} units")
-    if config['resolutions'] is None:
-        config['resolutions'] = range(128, 225, 4) if config['image_size'] == 224 else [config['image_size']]
+    if config['resolutions'] is None: config['resolutions'] = list(range(128, 225, 4)) if size == 224 else [size]
     for name in ('kernels', 'expands', 'resolutions'): config[name] = sorted(config[name])
-    for name in ('widths', 'last'): config[name] = list(config[name])
-    need_positive(**{name: config[name] for name in ('width', 'classes', 'image_size', 'in_channels', 'stem', 'first')})
-    need_options(**{name: config[name] for name in ('kernels', 'expands', 'resolutions', 'last')})
-    need_options(depths=all(config['depths']))
-    need_odd(config['kernels'])
-    if bad := [e for e in config['expands'] if not e > 1]: raise ValueError(f"expansions are above 1; found {bad[0]}")
-    if (least := min(map(min, config['depths']))) < 1:
-        raise ValueError(f"a unit has at least one block; found a depth of {least}")
     return OnceForAll(config)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #dad8b5c2
+_ends = dict(ofa_mobilenet_v3=(2, 'two entries, the channels before and after'),
+             ofa_proxyless=(1, 'one entry, the channels before'))
+
+# %% ../../nbs/spaces/00_mobile.ipynb #368c681a
 def ofa_mobilenet_v3(width: float = 1., classes: int = 1000, image_size: int = 224, in_channels: int = 3,
     resolutions=None, # Sizes of the image to choose from; default: 128, 132, ..., 224; of other images that size alone
     widths=(24, 40, 80, 112, 160), depths=(2, 3, 4), # Depths of each unit; or a list of depths for each
@@ -364,8 +383,6 @@ def ofa_mobilenet_v3(width: float = 1., classes: int = 1000, image_size: int = 2
     dropout: float = .1, bn_eps: float = 1e-5, bn_momentum: float = .1
 ) -> OnceForAll:
     "Once-for-All's space of MobileNetV3-like networks. ValueError for sizes that do not fit together."
-    if len(last) != 2:
-        raise ValueError(f"last has two entries, the channels before and after pooling; found {len(last)}")
     return _ofa(dict(locals(), family='ofa_mobilenet_v3'))
 
 def ofa_proxyless(width: float = 1.3, classes: int = 1000, image_size: int = 224, in_channels: int = 3,
@@ -375,7 +392,6 @@ def ofa_proxyless(width: float = 1.3, classes: int = 1000, image_size: int = 224
     dropout: float = .1, bn_eps: float = 1e-3, bn_momentum: float = .1
 ) -> OnceForAll:
     "Once-for-All's space on ProxylessNAS's backbone; arguments and errors as of `ofa_mobilenet_v3`."
-    if len(last) != 1: raise ValueError(f"last has one entry, the channels before pooling; found {len(last)}")
     return _ofa(dict(locals(), family='ofa_proxyless'))
 
 # %% ../../nbs/spaces/00_mobile.ipynb #5c510f42

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['conv_bn_relu', 'Bottleneck', 'Same', 'OFAResNet', 'ofa_resnet50']
 
-# %% ../../nbs/spaces/02_resnet.ipynb #1795f96a
+# %% ../../nbs/spaces/02_resnet.ipynb #68c686e0
 from fastcore.basics import patch
 from torch import nn
 
+from ..arguments import positive, switch, whole
 from ..choices import Space, one_of
 from ..layers import ElasticBatchNorm, ElasticConv2d, ElasticDepth, ElasticLinear, ElasticResolution, scaled
-from .settings import chain, need_options, need_positive, some
+from .settings import chain, checked, natural, listed, of_norms, optional, share, some
 
 # %% ../../nbs/spaces/02_resnet.ipynb #25d35ddc
 def conv_bn_relu(i, o, kernel: int = 1, stride: int = 1, act: bool = True, pool: int = 1, **bn) -> nn.Sequential:
@@ -109,7 +110,14 @@ def _initialise(self: OFAResNet):
     for m in self.modules():
         if isinstance(m, Bottleneck): nn.init.zeros_(m.conv3.bn.weight)
 
-# %% ../../nbs/spaces/02_resnet.ipynb #2acd23af
+# %% ../../nbs/spaces/02_resnet.ipynb #94d06354
+_settings = dict(
+    classes=natural, image_size=natural, in_channels=natural, resolutions=optional(listed(natural)),
+    widths=listed(natural), base_depths=listed(whole), depths=listed(whole), ratios=listed(positive),
+    expands=listed(positive), strides=listed(natural), stem=natural, stem_stride=optional(natural),
+    stem_pool=optional(switch), stem_block=switch, dropout=share, **of_norms)
+
+# %% ../../nbs/spaces/02_resnet.ipynb #fa324734
 def ofa_resnet50(classes: int = 1000, image_size: int = 224, in_channels: int = 3,
     resolutions=None, # Sizes of the image to choose from; default: 128, 144, ..., 224; of other images that size alone
     widths=(256, 512, 1024, 2048),
@@ -122,21 +130,17 @@ def ofa_resnet50(classes: int = 1000, image_size: int = 224, in_channels: int = 
     dropout: float = 0., bn_eps: float = 1e-5, bn_momentum: float = .1
 ) -> OFAResNet:
     "Once-for-All's ResNet-50D space. ValueError for sizes that do not fit together."
-    config = dict(locals(), family='ofa_resnet50')
-    if not len(widths) == len(base_depths) == len(strides) > 0:
-        found = f"{len(widths)}, {len(base_depths)} and {len(strides)}"
+    config = checked(dict(locals(), family='ofa_resnet50'), **_settings)
+    stages = [len(config[name]) for name in ('widths', 'base_depths', 'strides')]
+    if len(set(stages)) > 1:
+        found = f"{stages[0]}, {stages[1]} and {stages[2]}"
         raise ValueError(f"widths, base_depths and strides have one entry a stage; found {found}")
-    if resolutions is None: config['resolutions'] = range(128, 225, 16) if image_size == 224 else [image_size]
-    options = ('depths', 'ratios', 'expands', 'resolutions')
-    need_options(**{name: config[name] for name in options})
-    for name in options: config[name] = sorted(config[name])
-    for name in ('widths', 'base_depths', 'strides'): config[name] = list(config[name])
-    need_positive(classes=classes, image_size=image_size, in_channels=in_channels)
-    if (least := min(*config['ratios'], *config['expands'])) <= 0:
-        raise ValueError(f"ratios and expands are positive; found {least}")
     if min(config['base_depths']) + min(config['depths']) < 1:
         raise ValueError("a stage has at least one block: raise base_depths or depths")
-    if stem < 2 or stem % 2: raise ValueError(f"stem is an even number of channels; found {stem}")
-    large = image_size >= 64
-    config.update(stem_stride=stem_stride or (2 if large else 1), stem_pool=large if stem_pool is None else stem_pool)
+    if config['stem'] % 2: raise ValueError(f"stem is an even number of channels; found {config['stem']}")
+    size, large = config['image_size'], config['image_size'] >= 64
+    if resolutions is None: config['resolutions'] = list(range(128, 225, 16)) if size == 224 else [size]
+    for name in ('depths', 'ratios', 'expands', 'resolutions'): config[name] = sorted(config[name])
+    if stem_stride is None: config['stem_stride'] = 2 if large else 1
+    if stem_pool is None: config['stem_pool'] = large
     return OFAResNet(config)

@@ -6,15 +6,16 @@
 __all__ = ['published', 'Join', 'Reduction', 'Candidate', 'candidate_option', 'Cell', 'conv_bn_act', 'resized', 'Pyramid',
            'Segmenter', 'ssr_segmenter', 'small_segmenter', 'published_arch']
 
-# %% ../../nbs/spaces/04_segmenter.ipynb #e17463a5
+# %% ../../nbs/spaces/04_segmenter.ipynb #7cdcae5a
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..arguments import whole
 from ..choices import Option, Space, encode, structure
 from ..layers import Count, ElasticBatchNorm, ElasticConv2d, ElasticDepth, ElasticFit, MixedOp
 from ..layers import concat, is_soft, of, rest
-from .settings import some
+from .settings import checked, natural, listed, one_or_listed, share, some
 
 # %% ../../nbs/spaces/04_segmenter.ipynb #e6b7cee5
 class Join(nn.Module):
@@ -133,7 +134,7 @@ class Segmenter(Space):
         low = self.low(torch.cat([quarter, F.avg_pool2d(half, 2, ceil_mode=True)], 1))
         return resized(self.classifier(self.fuse(torch.cat([resized(high, low), low], 1))), x)
 
-# %% ../../nbs/spaces/04_segmenter.ipynb #832c5b69
+# %% ../../nbs/spaces/04_segmenter.ipynb #ed3a0ed5
 def ssr_segmenter(classes: int = 20,
     image_size=(512, 1024), # The size that costs are counted for; the network takes any
     channels=(64, 128), depths=((1, 2, 3, 4, 5), (2, 3, 4, 5, 6, 7, 8, 9)), # Of the two stages
@@ -143,33 +144,33 @@ def ssr_segmenter(classes: int = 20,
     stem: int = 16, grids=(1, 2, 3, 6, 9), branch: int = 40, low: int = 64, head: int = 128 # Of the fixed parts
 ) -> Segmenter:
     "The joint-dimension space for semantic segmentation. ValueError for sizes that do not fit together."
-    config = dict(locals(), family='ssr_segmenter')
-    if isinstance(image_size, int): config['image_size'] = (image_size, image_size)
-    two = [len(setting) for setting in (channels, depths, dropout)]
-    if set(two) != {2}:
-        found = f"{two[0]}, {two[1]} and {two[2]}"
-        raise ValueError(f"channels, depths and dropout have two entries, one a stage; found {found}")
-    config['depths'] = [sorted({d} if isinstance(d, int) else set(d)) for d in depths]
+    config = checked(dict(locals(), family='ssr_segmenter'), **_settings)
+    config['depths'] = [sorted(set(options)) for options in config['depths']]
     for name in ('dilations', 'factors', 'cuts'): config[name] = sorted(set(config[name]), reverse=name == 'cuts')
+    if len(config['image_size']) == 1: config['image_size'] *= 2
     _check(config)
-    return Segmenter({name: list(value) if isinstance(value, tuple) else value for name,value in config.items()})
+    return Segmenter(config)
 
 def _check(config):
     "ValueError for settings that do not fit together."
     size, channels, stem = config['image_size'], config['channels'], config['stem']
+    two = [len(config[name]) for name in ('channels', 'depths', 'dropout')]
+    if set(two) != {2}:
+        found = f"{two[0]}, {two[1]} and {two[2]}"
+        raise ValueError(f"channels, depths and dropout have two entries, one a stage; found {found}")
     if len(size) != 2 or min(size) < 16:
         raise ValueError(f"images have a height and a width of at least 16 pixels; found {size!r}")
-    for name,least in dict(dilations=1, factors=1, cuts=0, grids=1).items():
-        if not config[name] or min(config[name]) < least:
-            raise ValueError(f"{name} has at least one entry, none below {least}; found {list(config[name])}")
-    for depths in config['depths']:
-        if not depths or depths[0] < 1: raise ValueError(f"a stage has at least one cell; found depths {depths}")
     if (cut := max(config['cuts'])) >= min(channels):
         raise ValueError(f"a cut leaves channels of every stage; found {cut} of {min(channels)}")
     if not 3 < stem < channels[0] < channels[1]:
         found = f"{stem}, {channels[0]}, {channels[1]}"
         raise ValueError(f"channels grow from 3 over the stem to the stages; found {found}")
     if config['classes'] < 2: raise ValueError(f"there are at least 2 classes; found {config['classes']}")
+
+_settings = dict(
+    dict.fromkeys(('classes', 'stem', 'branch', 'low', 'head'), natural), image_size=one_or_listed(natural),
+    **dict.fromkeys(('channels', 'dilations', 'factors', 'grids'), listed(natural)), cuts=listed(whole),
+    depths=listed(one_or_listed(natural)), dropout=listed(share))
 
 # %% ../../nbs/spaces/04_segmenter.ipynb #38cc8117
 def small_segmenter(classes: int = 5, image_size=(64, 96), **settings) -> Segmenter: # settings: as of `ssr_segmenter`

@@ -7,7 +7,7 @@ __all__ = ['coarse', 'fine', 'published', 'elastic_conv', 'conv_relu_bn', 'mixed
            'SqueezeExcite1d', 'SERes2Block', 'AttentiveStatistics', 'Aggregate', 'Layer1', 'EfficientTDNN',
            'efficient_tdnn', 'tdnn_arch', 'tdnn_config', 'published_macs', 'small_tdnn']
 
-# %% ../../nbs/spaces/03_tdnn.ipynb #2fd42852
+# %% ../../nbs/spaces/03_tdnn.ipynb #c3e012f4
 import ast, re, torch
 from einops import rearrange, reduce
 from torch import fx, nn
@@ -17,7 +17,7 @@ from ..choices import Choice, Space, choices
 from ..costs import count_macs
 from ..layers import Count, ElasticBatchNorm, ElasticConv1d, ElasticDepth, ElasticLinear, MixedOp
 from ..layers import concat, cut, either, grouped, halves, scaled, support
-from .settings import chain, need_odd, some
+from .settings import chain, checked, natural, odd, one_or_listed, some
 
 # %% ../../nbs/spaces/03_tdnn.ipynb #2e9395c5
 def elastic_conv(i, o, kernel=1, dilation: int = 1) -> ElasticConv1d:
@@ -187,9 +187,13 @@ class EfficientTDNN(Space):
             outputs.append(last if isinstance(p, int) else p * last)
         return self.bnembed(self.linear(self.aggregate(torch.cat(outputs, 1))))
 
-# %% ../../nbs/spaces/03_tdnn.ipynb #407cfbdf
+# %% ../../nbs/spaces/03_tdnn.ipynb #27ce884b
 coarse = dict(widths=(128, 176, 256, 384, 512), last=(384, 536, 768, 1152, 1536)) # those that training samples
 fine = dict(widths=tuple(range(128, 513, 8)), last=tuple(range(384, 1537, 8)))    # those that a search may use
+
+_settings = dict(dict.fromkeys(('features', 'embedding', 'scale', 'reduction', 'attention', 'frames'), natural),
+                 **dict.fromkeys(('widths', 'last', 'depths', 'dynamic'), one_or_listed(natural)),
+                 kernels=one_or_listed(odd))
 
 def efficient_tdnn(features: int = 80, embedding: int = 192,
     widths=coarse['widths'], # Channels between blocks, and inside each block
@@ -201,14 +205,9 @@ def efficient_tdnn(features: int = 80, embedding: int = 192,
     dynamic = 1 # Kernels in parallel in the Res2 convolutions, or several to choose from; 1 is the published space
 ) -> EfficientTDNN:
     "EfficientTDNN's space, by default all that its training samples. ValueError for sizes that do not fit together."
-    config = dict(locals(), family='efficient_tdnn')
-    for name in ('widths', 'last', 'kernels', 'depths', 'dynamic'):
-        config[name] = sorted({config[name]} if isinstance(config[name], int) else set(config[name]))
-        if not config[name] or min(config[name]) < 1:
-            raise ValueError(f"{name} has at least one option, all positive; found {config[name]}")
-    for name in ('features', 'embedding', 'scale', 'reduction', 'attention', 'frames'):
-        if not config[name] >= 1: raise ValueError(f"{name} is positive; found {config[name]}")
-    need_odd(config['kernels'])
+    config = checked(dict(locals(), family='efficient_tdnn'), **_settings)
+    for name in ('widths', 'last', 'kernels', 'depths', 'dynamic'): config[name] = sorted(set(config[name]))
+    scale, reduction = config['scale'], config['reduction']
     if scale < 2: raise ValueError(f"a block has at least 2 groups; found scale={scale}")
     if bad := [w for w in config['widths'] if w % scale or w < reduction]:
         raise ValueError(f"widths are multiples of the {scale} groups, and at least {reduction}; found {bad[0]}")

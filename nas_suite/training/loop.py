@@ -6,7 +6,7 @@
 __all__ = ['optimizers', 'precisions', 'sgd', 'adam', 'adamw', 'optimizer_named', 'cosine', 'set_rate', 'save_checkpoint',
            'load_checkpoint', 'launched', 'averaged', 'log_functions', 'labelled', 'Loop', 'head_of']
 
-# %% ../../nbs/training/01_loop.ipynb #676c2219
+# %% ../../nbs/training/01_loop.ipynb #1641266b
 import math, os, sys, time, torch, zipfile
 from fastcore.basics import patch
 from functools import partial
@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from pathlib import Path
 from torch import nn, Tensor
 from torch.utils._pytree import tree_map
-from ..arguments import among, given, positive
+from ..arguments import among, function, given, number, place, positive, shown, switch, whole
 from ..choices import Choice, selecting, selection
 from ..files import writing
 from ..progress import Stop, progress
@@ -89,11 +89,17 @@ def load_checkpoint(path) -> dict:
         what = f"{path} is not a checkpoint, or is damaged ({type(e).__name__})"
         raise ValueError(f"{what}: move it away to begin again") from None
 
-# %% ../../nbs/training/01_loop.ipynb #16b69d8c
+# %% ../../nbs/training/01_loop.ipynb #483fbc93
+def _known(device) -> torch.device:
+    "A device by its name. ValueError for what is none."
+    try: return torch.device(device)
+    except (RuntimeError, TypeError, OverflowError):
+        raise ValueError(f"a device is one that PyTorch knows, as 'cpu' or 'cuda:0'; found {shown(device)}") from None
+
 def launched(device='cpu', precision: str = '32-true') -> Fabric:
     """Fabric on one device; or, in a process that torchrun started, this process's part of a run on as many devices
     as there are processes."""
-    device = torch.device(device)
+    device = _known(device)
     world = int(os.environ.get('WORLD_SIZE', 1))
     here = dict(accelerator=device.type, precision=precision)
     if world == 1: return Fabric(devices=1 if device.index is None else [device.index], **here)
@@ -109,7 +115,7 @@ def averaged(fabric: Fabric, tensors: list) -> list:
     parts = fabric.all_reduce(flat, reduce_op='mean').split([t.numel() for t in tensors])
     return [new.view_as(t).to(t) for t,new in zip(tensors, parts)]
 
-# %% ../../nbs/training/01_loop.ipynb #ac81ada9
+# %% ../../nbs/training/01_loop.ipynb #16c2b305
 precisions = '32-true', 'bf16-mixed', '16-mixed'
 
 def log_functions(loggers) -> list:
@@ -133,7 +139,7 @@ class Loop:
         checkpoint=None, # A file to go on from and to write
         precision: str = '32-true', # Or 'bf16-mixed', '16-mixed': weights in 32 bits, most operations in 16
         progress: bool = True, # Is there a progress bar?
-        save_s: float = 10., # Seconds between checkpoints
+        save_s: float = 10., # Seconds between checkpoints; 0: one after each step
         on_step=None, # on_step(n) is called after each step, of which n are done then
         loggers=(), # Each a function(dict, step), or an object with log_metrics(dict, step), as Lightning's are
         executor=None, # A concurrent.futures.Executor, whose workers judge networks (`training.workers`)
@@ -141,10 +147,11 @@ class Loop:
         clip: float = None # The most that the length of a gradient may be; None: any
     ):
         among(precision, precisions, 'precision', 'precisions')
-        self.seed, self.precision, self.progress = seed, precision, progress
-        self.checkpoint, self.save_s, self.on_step = checkpoint and Path(checkpoint), save_s, on_step
+        self.seed, self.precision, self.progress = whole('seed', seed), precision, switch('progress', progress)
+        self.checkpoint, self.save_s = given(place, 'checkpoint', checkpoint), number('save_s', save_s, 0)
+        self.on_step = given(function, 'on_step', on_step)
         self.loggers, self.executor = log_functions(loggers), executor_given(executor)
-        self.workers, self.clip = workers, given(positive, 'clip', clip)
+        self.workers, self.clip = whole('workers', workers), given(positive, 'clip', clip)
         self.fabric = launched(device, precision)
         self.device, self.rank, self.world = self.fabric.device, self.fabric.global_rank, self.fabric.world_size
         if executor is not None and self.world > 1:
@@ -357,7 +364,7 @@ def _random_states():
             torch.cuda.set_rng_state_all(gpu)
     return restore
 
-# %% ../../nbs/training/01_loop.ipynb #ffe8f4db
+# %% ../../nbs/training/01_loop.ipynb #48351c40
 @patch
 def steps(self: Loop, total: int, label: str = 'search'):
     """The numbers of the steps that are left of `total`, up to one that sets `ended`. A checkpoint is written every
@@ -373,7 +380,7 @@ def steps(self: Loop, total: int, label: str = 'search'):
             before, clock = clock, (time.monotonic(), time.process_time())
             self.spent = {name: s + now - then for (name,s),now,then in zip(self.spent.items(), clock, before)}
             self._show(bar)
-            if clock[0] - saved > self.save_s or self.step == total or self.ended or stop.asked:
+            if clock[0] - saved >= self.save_s or self.step == total or self.ended or stop.asked:
                 self.save()
                 saved = time.monotonic()
             if self.on_step is not None:
