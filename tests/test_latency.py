@@ -31,6 +31,7 @@ from nas_suite.latency import (
     stopwatch,
     warm_up,
 )
+from nas_suite.progress import said_once
 
 # ---------------------------------------------------------------- a made-up clock
 
@@ -370,6 +371,17 @@ def test_doubts():
     assert "other programs keep 5.0 cores busy and 2 are available" in doubts(load=6.0, own=1.0, cores=2)[0]
     assert "8 threads share 2 cores" in doubts(cores=2, threads=8)[0]
     assert "a (9%), b (8%), c (7%) and 1 more" in doubts(spreads=dict(b=0.08, a=0.09, d=0.06, c=0.07, e=0.01))[0]
+    numbered = {str(i): 0.02 * i for i in range(4)}  # of a list, whose numbers are no names
+    assert "more than 5 % of the median for 1 of 4 networks, by 6% at most: is" in doubts(spreads=numbered)[0]
+    assert "over 6% of the median, where 5 % is usual: is the machine busy?" in doubts(spreads={"0": 0.06})[0]
+
+
+def test_a_busy_machine_is_said_once_in_a_search():
+    with pytest.warns(BusyMachine) as shown, said_once(), said_once():
+        for load in (6.0, 7.5):
+            for doubt in doubts(load=load, cores=2, threads=4, spreads=dict(a=load / 20)):
+                warnings.warn(doubt, BusyMachine)
+    assert len(shown) == 3
 
 
 def test_warnings_are_raised_and_kept(timed, monkeypatch):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['depths', 'widths', 'peers', 'scaled_by_hand', 'compare']
 
-# %% ../../nbs/front/07_compare.ipynb #558c42ed
+# %% ../../nbs/front/07_compare.ipynb #bb4c2add
 import torch, warnings
 
 from dataclasses import asdict, dataclass, field
@@ -23,6 +23,7 @@ from .record import last_metrics, percentile, read
 from .runs import Run
 from .search import fresh, recipe_of, settled_weights
 from ..latency import device_cost, measure_pairs, saved_cost
+from ..progress import said_once
 from ..strategies.filling import filling
 from ..strategies.fronts import spent
 from ..tasks.base import Task, seeded_weights
@@ -200,7 +201,7 @@ class _Trainer:
         alone = dict(trained_alone=epochs) if (epochs := self.alone(rival)) else {}
         return dict(name=rival.name, arch=rival.arch, **took, **counted, **{self.task.metric.name: score}, **alone)
 
-# %% ../../nbs/front/07_compare.ipynb #06c7f7f1
+# %% ../../nbs/front/07_compare.ipynb #d6922bc9
 def _with_percentile(rows: list, metric) -> list:
     "Rows, the first of which says how many of the random networks it is better than."
     worth = {row['name']: metric.worth(row[metric.name]) for row in rows}
@@ -226,6 +227,7 @@ def compare(
     device = str(next(found.model.parameters()).device)
     trainer = _Trainer(run, space, task, device, progress)
     best = last_metrics(read(run.folder))[task.metric.name]
+    @said_once()
     def rows():
         prices = _Prices(run, space, trainer.shape, budget or found.budget, table)
         rivals = _rivals(found, prices, random, seed)

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['settings', 'app', 'searches', 'one_line', 'speaks', 'note', 'notes', 'launch', 'sh']
 
-# %% ../../nbs/front/30_launch.ipynb #a243f9e8
+# %% ../../nbs/front/30_launch.ipynb #9fef1c37
 import contextlib, os, shlex, sys, warnings
 from typing import Annotated
 
 import typer
 
 import nas_suite
+from ..progress import said_once
 
-# %% ../../nbs/front/30_launch.ipynb #12ba506d
+# %% ../../nbs/front/30_launch.ipynb #d49ecab8
 def one_line(error) -> str:
     "What an error says, in one line."
     return ' '.join(str(error).split()) or type(error).__name__
@@ -35,7 +36,7 @@ def notes(debug: bool = False):
             if category.__module__.startswith(('nas_suite', 'data_recipes')): note(f'note: {one_line(message)}')
             elif debug: usual(message, category, filename, *rest, **more)
         warnings.showwarning = show
-        yield
+        with said_once(): yield
 
 # %% ../../nbs/front/30_launch.ipynb #f82017ba
 def _debugging(argv: list) -> tuple: # Whether, and the words without the option

@@ -7,7 +7,7 @@ __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_
            'fresh', 'settled_weights', 'recipe_of', 'handed_out', 'Kept', 'KeptEarlier', 'Gap', 'Result',
            'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #912207cb
+# %% ../../nbs/front/05_search.ipynb #bfd8b7cc
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -31,6 +31,7 @@ from .origins import space_facts, strategies, strategy_facts
 from .page import report
 from .runs import Run, differences, plain
 from ..latency import backends, device_cost, environment, saved_cost, table as measured_table
+from ..progress import said_once
 from ..strategies.base import Strategy, Trained, given_back
 from ..strategies.finals import Final, Hands, Plan, judging, planned, shortest
 from ..strategies.training_free import looked_at, untrained
@@ -534,7 +535,7 @@ def take_over(source: Path, run: Run):
         if other.has(name) and not run.has(name):
             with run.writing(name) as draft: shutil.copyfile(other.path(name), draft)
 
-# %% ../../nbs/front/05_search.ipynb #34f2121a
+# %% ../../nbs/front/05_search.ipynb #eccb630c
 @patch
 def found(self: Search) -> Found:
     "What a finished search found, read from its folder."
@@ -571,17 +572,18 @@ def run(
         allow_changed_data=allow_changed_data, executor=executor, recipe=recipe)
     if search.run.has('result.json'): return search.found()
     if supernet is not None: same_supernet(search.how.supernet, search.config)
-    costs = search.costs()
-    limits = search.limits(costs)
-    with search.begun(costs):
-        search.foresee()
-        if supernet is not None and search.run.leads: take_over(search.how.supernet, search.run)
-        trained = search.search(limits)
-        settled = search.final(search.settle(limits), limits, costs, trained)
-        arch = search.decide(settled, costs)
-        model, retrained = search.train(arch, trained)
-        network, kept = search.keep(arch, model)
-        metrics = search.judge(arch, model, kept)
-        written = search.export(network)
-        search.report(arch, costs, metrics, retrained, written, kept)
+    with said_once():
+        costs = search.costs()
+        limits = search.limits(costs)
+        with search.begun(costs):
+            search.foresee()
+            if supernet is not None and search.run.leads: take_over(search.how.supernet, search.run)
+            trained = search.search(limits)
+            settled = search.final(search.settle(limits), limits, costs, trained)
+            arch = search.decide(settled, costs)
+            model, retrained = search.train(arch, trained)
+            network, kept = search.keep(arch, model)
+            metrics = search.judge(arch, model, kept)
+            written = search.export(network)
+            search.report(arch, costs, metrics, retrained, written, kept)
     return search.found()

@@ -8,7 +8,7 @@ __all__ = ['backends', 'available_cores', 'device_name', 'tf32', 'environment', 
            'backend_named', 'evaluating', 'stopwatch', 'warm_up', 'peak_memory_mb', 'energy_counter', 'median_interval',
            'Measured', 'BusyMachine', 'doubts', 'reference_network', 'measure', 'cache_folder', 'Cache', 'affine']
 
-# %% ../../nbs/latency/00_measuring.ipynb #5ec8a579
+# %% ../../nbs/latency/00_measuring.ipynb #6d7b7427
 import atexit, ctypes, functools, gc, hashlib, importlib.metadata, json, math, os, platform, random, re
 import statistics, tempfile, time, warnings, weakref
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..files import parse_json, write
-from ..progress import over
+from ..progress import Often, over
 
 # %% ../../nbs/latency/00_measuring.ipynb #8f6a215e
 def _read(path):
@@ -727,8 +727,8 @@ def _plot_medians(self:Measured, right):
     right.set(xlim=(0, 1.1 * high.max()), ylim=(len(middle) - .5, -.5))
     right.set_yticks(range(len(middle)), self.names)
 
-# %% ../../nbs/latency/00_measuring.ipynb #6e29c5c8
-class BusyMachine(UserWarning):
+# %% ../../nbs/latency/00_measuring.ipynb #f5a0fb3f
+class BusyMachine(Often):
     "A latency was measured under conditions that speak against it"
 
 def _in_short(name):
@@ -744,10 +744,13 @@ def _widely(spreads):
     "A sentence about networks whose samples spread widely, none where there are none"
     wide = sorted(((s, n) for n, s in (spreads or {}).items() if s > 0.05), reverse=True)
     if not wide: return []
-    names = ", ".join(f"{_in_short(n)} ({s:.0%})" for s, n in wide[:3])
-    more = f" and {len(wide) - 3} more" if len(wide) > 3 else ""
-    return [f"the middle half of the samples spreads over more than 5 % of the median for {len(wide)} of "
-            f"{len(spreads)} networks, {names}{more}: is the machine busy?"]
+    named = [(_in_short(n), s) for s, n in wide[:3] if not str(n).isdigit()] # a number says nothing
+    found = f"{wide[0][0]:.0%} of the median{''.join(f' of {n}' for n, _ in named)}, where 5 % is usual"
+    if len(spreads) > 1:
+        which = ", ".join(f"{n} ({s:.0%})" for n, s in named) or f"by {wide[0][0]:.0%} at most"
+        more = f" and {len(wide) - 3} more" if named and len(wide) > 3 else ""
+        found = f"more than 5 % of the median for {len(wide)} of {len(spreads)} networks, {which}{more}"
+    return [f"latencies vary: the middle half of the samples spreads over {found}: is the machine busy?"]
 
 def doubts(
     load=None, # load average of the machine, None: unknown
@@ -872,7 +875,7 @@ def _ready(name, module, example, device, backend, eager, clock)->_Ready:
         mb = peak_memory_mb(module, example, run) if device.type == "cuda" else None
     return _Ready(run, seconds, mb, notes)
 
-# %% ../../nbs/latency/00_measuring.ipynb #8d3c07a6
+# %% ../../nbs/latency/00_measuring.ipynb #41f36103
 def _flusher(device):
     "A function that fills the caches with something else: 256 MB on a GPU, 64 MB on the CPU"
     other = torch.empty((64 if device.type == "cuda" else 16) * 2**20, device=device)
@@ -888,7 +891,7 @@ def _settled(samples, tolerance):
 def _rounds(runs, repeats, time_ms, rounds, min_rounds, tolerance, deadline, clock, seed, progress, flush=lambda: None):
     "Samples `(rounds, len(runs))`, the last run being the reference"
     order, samples, draw = list(range(len(runs))), [], random.Random(seed)
-    for r in over(range(rounds), "rounds", "round", hidden=not progress):
+    for r in over(range(rounds), "latency", "round", hidden=not progress):
         draw.shuffle(order)
         row = [0.] * len(runs)
         for i in order:
