@@ -14,6 +14,7 @@ from .pictures import as_it_is, normal
 
 ignored = 255
 names_of_files = 'class_dict.csv', 'labelmap.txt', 'colours.txt', 'colors.txt', 'classes.txt'
+_alike = re.compile('colou?r|palette|legend|class|label', re.IGNORECASE)
 _void = 'void', 'ignore', 'ignored', 'unlabelled', 'unlabeled'
 _numbers = r'(?P<r>\d+)[\s,;]+(?P<g>\d+)[\s,;]+(?P<b>\d+)'
 _line = re.compile(rf'(?P<name>.+?)[\s,:;]+(?:#(?P<hex>[0-9a-f]{{6}})|{_numbers})[\s:,;]*', re.ASCII | re.IGNORECASE)
@@ -57,10 +58,15 @@ def table_given(colours) -> dict:
     if len(classes_of(table)) > 1: return table
     raise ValueError(f"there are at least two classes with a colour; found {', '.join(table) or 'none'}")
 
+def _files_in(folder: Path) -> list:
+    "Files of a folder that may be a table of colours: those of known names, then others that are called alike."
+    known = [folder/name for name in names_of_files]
+    others = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in ('.csv', '.tsv', '.txt'))
+    return known + [path for path in others if path not in known and _alike.search(path.stem)]
+
 def found_in(folder):
     "The table of colours in a folder; None where there is none."
-    for name in names_of_files:
-        path = Path(folder)/name
+    for path in _files_in(Path(folder)):
         if path.is_file() and (table := read_colours(path)): return table
     return None
 

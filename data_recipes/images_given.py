@@ -12,51 +12,14 @@ its data in orders of its own."""
 import csv
 from pathlib import Path
 import torch
+from .columns import Item, is_columns, kinds_of, parts
 from .files import faults, left_out, text_of
 from .image_folder import Images, drawn, folder_parts, noted_transparency
-from .pictures import normal, opened, size_of
+from .pictures import opened, size_of
 
-parts = dict(train='train', training='train', test='test', testing='test', val='valid', valid='valid',
-             validation='valid', dev='valid')  # what people call them
 _paths = 'path', 'file', 'filename', 'file_name', 'filepath', 'image', 'img', 'picture', 'name'
 _labels = 'label', 'labels', 'class', 'class_name', 'classname', 'category', 'target', 'fine_label', 'species', 'y'
 _splits = 'split', 'part', 'set', 'subset', 'fold'
-
-# ---------------------------------------------------------------- one picture of a data set
-
-class Item:
-    "A picture of a data set, read when it is asked for."
-    def __init__(self, dataset, i: int, key): self.dataset, self.i, self.key = dataset, i, key
-    def __str__(self): return f'item {self.i} of the data'
-    def read(self):
-        "The picture as PIL has it. ValueError for what is none."
-        from PIL import Image
-        found = self.dataset[self.i][self.key]
-        if isinstance(found, dict): found = found.get('path') or found.get('array')
-        if isinstance(found, (str, Path)): return opened(found)
-        if isinstance(found, Image.Image): return normal(found)
-        if hasattr(found, '__array__'): return normal(Image.fromarray(_bytes(found, self)))
-        raise ValueError(f"{self} has no picture: it is a {type(found).__name__}")
-
-def _bytes(array, where):
-    "An array as one of bytes, channels last. ValueError for another."
-    import numpy as np
-    array = np.asarray(array)
-    found = f'{array.dtype} {array.shape}'
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[-1] not in (1, 3, 4):
-        array = np.moveaxis(array, 0, -1)
-    if array.ndim == 3 and array.shape[-1] == 1: array = array[..., 0]
-    if array.dtype.kind == 'f' and array.size and 0 <= array.min() and array.max() <= 1:
-        array = (255 * array).round().astype(np.uint8)
-    if array.dtype == np.uint8 and array.ndim in (2, 3): return array
-    raise ValueError(f"{where}: a picture is an array of bytes (H, W, 3), or of floats from 0 to 1; found {found}")
-
-class Given(Images):
-    "Pictures that are files or items of a data set: items (float image (3, size, size), label)."
-    def picture(self, i):
-        "One picture as PIL has it."
-        source = self.files[i]
-        return source.read() if isinstance(source, Item) else opened(source)
 
 # ---------------------------------------------------------------- tables
 
@@ -121,14 +84,10 @@ def check_no_stream(data):
     raise ValueError(f"the data are a stream ({kind}), and a search goes over its data in orders of its own: give a "
                      "data set with len(data) and data[i], or write its items to a folder first")
 
-def is_columns(data) -> bool:
-    "Whether data are a table of Hugging Face's, by what they offer."
-    return hasattr(data, 'column_names') and hasattr(data, 'features')
-
 def _of_columns(data) -> dict:
     "Class -> pictures of a data set of Hugging Face's."
     titles = list(data.column_names)
-    kinds = {title: type(data.features[title]).__name__ for title in titles}
+    kinds = kinds_of(data)
     image = next((title for title in titles if kinds[title] == 'Image'), None)
     if image is None: image = titles[_column(titles, _paths, 'the data set', 'pictures')]
     label = next((title for title in titles if kinds[title] == 'ClassLabel'), None)
@@ -219,11 +178,8 @@ def all_parts(data, seed: int = 0) -> dict:
 def usual_size(pictures: list) -> int:
     "The size that suits pictures: the median of their shorter sides, in steps of 16, from 32 to 128."
     some = pictures[::max(1, len(pictures) // 100)]
-    shorter = sorted(min(_size(picture)) for picture in some)
+    shorter = sorted(min(size_of(picture)) for picture in some)
     return min(128, max(32, shorter[len(shorter) // 2] // 16 * 16))
-
-def _size(picture) -> tuple:
-    return picture.read().size if isinstance(picture, Item) else size_of(picture)
 
 def load(data, image_size: int = None, seed: int = 0) -> dict:
     "dict(train, test, perhaps valid: data sets of float images (3, size, size), labels); the size is theirs if None."
@@ -237,7 +193,7 @@ def load(data, image_size: int = None, seed: int = 0) -> dict:
     size = image_size or usual_size([one for mine in found['train'].values() for one in mine])
     def images(of):
         files = [one for name in names for one in of.get(name, [])]
-        return Given(files, [label for label, name in enumerate(names) for _ in of.get(name, [])], names, size)
+        return Images(files, [label for label, name in enumerate(names) for _ in of.get(name, [])], names, size)
     every = [one for of in found.values() for mine in of.values() for one in mine]
     noted_transparency([one for one in every if not isinstance(one, Item)])
     return {part: images(of) for part, of in found.items()}

@@ -64,11 +64,21 @@ def normal(image, mode: str = 'RGB', name: str = 'the picture'):
 
 # ---------------------------------------------------------------- files
 
+class Source:
+    "A picture that is no file; everything that takes a path takes it too."
+    def picture(self):
+        "The picture as PIL has it, for the caller to close."
+        raise NotImplementedError
+
+def _opened(source):
+    from PIL import Image
+    return source.picture() if isinstance(source, Source) else Image.open(source)
+
 def _checked(path, read):
     "What `read` makes of an opened picture. ValueError that names a file that is missing or cannot be read."
     from PIL import Image, UnidentifiedImageError
     try:
-        with Image.open(path) as image: return read(image)
+        with _opened(path) as image: return read(image)
     except FileNotFoundError: raise Unreadable(f"there is no file {path}") from None
     except Unreadable: raise
     except ValueError as error:
@@ -94,6 +104,14 @@ def as_it_is(path):
 def size_of(path, turned: bool = True) -> tuple:
     "The size (width, height) of a picture, from its header; of an upright one, where `turned`."
     return _checked(path, lambda image: upright_size(image) if turned else image.size)
+
+def in_words(sizes: list) -> str:
+    "Sizes (width, height) for a person: the smallest, the largest, and the one in the middle."
+    def said(size): return f'{size[0]} x {size[1]}'
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    least, middle, most = ordered[0], ordered[len(ordered) // 2], ordered[-1]
+    if least == most: return f'{said(least)} pixels'
+    return f'{said(least)} to {said(most)} pixels, the middle one {said(middle)}'
 
 def transparent(files) -> list:
     "Of pictures those that may be transparent, from their headers; what cannot be read is none."

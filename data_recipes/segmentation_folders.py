@@ -62,6 +62,11 @@ def _of_grey(labels: np.ndarray, path) -> np.ndarray:
     raise ValueError(f"{path} is a colour picture: say what its colours are, by colours={{name: (r, g, b)}} or a file "
                      "with a class and its colour a line (class_dict.csv); or give masks with one channel, of labels")
 
+def _check_grey(path):
+    "ValueError for a mask in colour."
+    labels = np.asarray(as_it_is(path))
+    if labels.ndim == 3: _of_grey(labels, path)
+
 def seen_in(files: list, most: int = 200) -> set:
     "The labels in masks; of many, evenly spaced ones are looked at. Those that cannot be read are left to others."
     found = set()
@@ -264,5 +269,7 @@ def load(
         train, test = _parts(root, seed)
         if table is None: table = colours.found_in(root)
         if classes is None and table is None and (root/'classes.txt').is_file(): classes = root/'classes.txt'
-        if classes is None and table is None and seen_in(train) != {0, ignored}: _read_classes(root/'classes.txt')
+        if classes is None and table is None and seen_in(train) != {0, ignored}:
+            _check_grey(train[0][1])
+            _read_classes(root/'classes.txt')
     return of_pairs(train, test, classes, image_size, table)

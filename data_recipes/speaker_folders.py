@@ -111,7 +111,7 @@ def _of_a_list(path, root: Path, pairs: list, files: dict) -> dict:
         raise ValueError(f"{path} disagrees with the folders about who speaks, e.g. in {wrong[0][0]} and {wrong[0][1]}")
     return speakers
 
-def _drawn(of: dict, share: float, seed: int) -> tuple:
+def drawn_trials(of: dict, share: float, seed: int) -> tuple:
     "Trials among a share of the speakers, and the speaker of each of their recordings."
     names = sorted(of)
     random.Random(seed).shuffle(names)
@@ -130,7 +130,7 @@ def load(
     pairs = [] if trials is None else read_trials(trials, root)
     files = _usable(root, {file for _, *both in pairs for file in both})
     of = by_speaker(files)
-    if trials is None: pairs, speakers = _drawn(of, test, seed)
+    if trials is None: pairs, speakers = drawn_trials(of, test, seed)
     else: speakers = _of_a_list(trials, root, pairs, files)
     tested = set(speakers.values())
     train = [(file, speaker) for file, speaker in files.items() if speaker not in tested]

@@ -700,7 +700,7 @@ toy_spaces = dict(
     proxyless=_toy_proxyless, once_for_all=_toy_once_for_all, tdnn=_toy_tdnn
 )  # name -> function that makes one
 
-# %% ../nbs/core/11_testing.ipynb #3ec26205
+# %% ../nbs/core/11_testing.ipynb #8af75c61
 def check_task(
     make,  # function() -> a new task
     make_space=None,  # function(task) -> a space for it; default: the task's own
@@ -713,6 +713,8 @@ def check_task(
     _is_a_task(task)
     with _calling(f"{kind}.facts"):
         _says_what_it_is(task, data)
+    with _calling(f"{kind}.contents"):
+        _is_looked_into(task)
     space = _space_for(task, make_space)
     net = extract(space, smallest(space))
     with _calling(f"a batch of {kind}"):
@@ -724,6 +726,14 @@ def check_task(
     with _calling(f"{kind}.use"):
         _serves_a_person(task, net, raw)
 
+
+def _is_looked_into(task):
+    "Does it say how much data look like its own, and what they hold?"
+    kind, looks, found = type(task).__name__, type(task).fits('no such data'), task.contents()
+    is_share = isinstance(looks, (int, float)) and 0 <= looks <= 1
+    _owes(is_share, f"{kind}.fits(data) is a number from 0 to 1; found {looks!r}")
+    is_dict = isinstance(found, dict) and all(isinstance(value, (int, float, str)) for value in found.values())
+    _owes(is_dict, f"{kind}.contents() is a dict of numbers and texts; found {found!r}")
 
 def _is_a_task(task):
     "Is everything there that is read of a task before anything is called?"

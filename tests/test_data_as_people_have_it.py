@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from data_recipes import coco, colours, images_given
+from data_recipes import coco, colours, columns, images_given
+from nas_suite.front.commands.data import kind_for, looked_into
 from nas_suite.tasks.classification import classification
-from nas_suite.tasks.segmentation import segmentation
+from nas_suite.tasks.segmentation import Segmentation, segmentation
+from nas_suite.tasks.speaker import Speaker, speaker
 from nas_suite.tasks.speaker.audio import read_wave
 
 # ---------------------------------------------------------------- pictures with a label
@@ -412,3 +414,114 @@ def test_samples_in_any_usual_shape():
     assert found.shape == (16000,) and said == '8000 Hz resampled to 16000 Hz'
     with pytest.raises(ValueError, match=r'has shape \(8000, 3\); samples are \(n,\), or \(channels, n\)'):
         read_wave(torch.ones(8000, 3))
+
+
+# ---------------------------------------------------------------- columns of masks and of voices
+
+
+class Columns:
+    "As a data set of Hugging Face's: features by the names of their classes, and a list of values for each."
+
+    def __init__(self, kinds, **values):
+        self.features = {name: type(kinds[name], (), {})() for name in values}
+        self.column_names, self.values = list(values), values
+
+    def __len__(self):
+        return len(self.values[self.column_names[0]])
+
+    def __getitem__(self, key):
+        return self.values[key] if isinstance(key, str) else {name: value[key] for name, value in self.values.items()}
+
+
+def mask_columns(n, paint, first=0):
+    labels = [np.where(np.arange(24)[:, None] >= 12 + (first + i) % 3, 1, 0).repeat(32, 1).astype(np.uint8) for i in range(n)]
+    images = [Image.fromarray(np.stack([120 * one + 60] * 3, -1).astype(np.uint8)) for one in labels]
+    kinds = dict(note='Value', annotation='Image', image='Image')
+    return Columns(kinds, note=['-'] * n, annotation=[paint(one) for one in labels], image=images)
+
+
+def voice_columns(speakers, n=3, rate=8000, kind='Audio'):
+    generator = np.random.default_rng(0)
+    sounds = [dict(array=generator.standard_normal(rate), sampling_rate=rate) for _ in range(n * len(speakers))]
+    kinds = dict(audio=kind, speaker_id='Value')
+    return Columns(kinds, audio=sounds, speaker_id=[who for who in speakers for _ in range(n)])
+
+
+@pytest.mark.parametrize('paint, settings', [
+    (lambda one: Image.fromarray(one), dict(classes=['sky', 'road'])),
+    (lambda one: Image.fromarray(255 * one), {}),
+    (lambda one: Image.fromarray(np.array([TABLE['sky'], TABLE['road']], np.uint8)[one]), dict(colours=TABLE)),
+])  # fmt: skip
+def test_masks_in_columns(paint, settings):
+    for data, wanted in ((mask_columns(15, paint), [6, 6, 3]), (dict(train=mask_columns(8, paint), test=mask_columns(4, paint, 8)), [4, 4, 4])):
+        assert kind_for(data) is Segmentation
+        task = segmentation(data, **settings)
+        assert parts(task) == wanted and task.input_shape == (3, 24, 32)
+        x, y = task.test[0]
+        assert torch.equal(y, (x[0] > 0).long())  # the brighter is the road
+        assert task.test[0][1].equal(y)  # once more: a picture is not closed for those who come later
+
+
+def test_masks_in_columns_need_their_classes():
+    with pytest.raises(ValueError, match='nobody says what the labels of item 0 of the data mean'):
+        segmentation(mask_columns(10, lambda one: Image.fromarray(one)))
+    with pytest.raises(ValueError, match='the data set holds 3 pairs; at least 5 are needed'):
+        segmentation(mask_columns(3, lambda one: Image.fromarray(one)), classes=['sky', 'road'])
+
+
+def test_voices_in_columns():
+    names = [f'v{i}' for i in range(12)]
+    task = speaker(voice_columns(names), seconds=0.5)
+    assert task.classes == 12 - 3 - 2 and task.train[0][0].shape == (8000,) and kind_for(voice_columns(names)) is Speaker
+    apart = speaker(dict(train=voice_columns(names[:6]), test=voice_columns(names[6:])), seconds=0.5)
+    assert {who for pair in apart.test.speakers for who in pair} == set(names[6:]) and apart.classes == 4
+    mixed = speaker(dict(train=voice_columns(names, 2), test=voice_columns(names, 1)), seconds=0.5)
+    assert mixed.classes == 7 and len(mixed.train) == 21
+    assert apart.facts()['recordings'] != mixed.facts()['recordings']
+    with pytest.raises(ValueError, match='needs a column of speakers, called speaker, speaker_id'):
+        speaker(Columns(dict(audio='Audio', text='Value'), audio=[{}], text=['hello']))
+    with pytest.raises(ValueError, match='a dict of data has the parts train, test and perhaps valid; found tested'):
+        speaker(dict(train=voice_columns(names), tested=voice_columns(names)))
+
+
+def test_a_decoder_of_sound_is_asked_for_its_samples():
+    class Decoder:
+        def get_all_samples(self):
+            return types.SimpleNamespace(data=torch.ones(2, 800), sample_rate=8000)
+
+    found = columns.Voices({'a': ([{'audio': Decoder()}], 0, 'audio')})['a']
+    assert read_wave(found)[0].shape == (1600,)
+
+
+def test_data_sets_of_the_package_itself():
+    datasets = pytest.importorskip('datasets', reason='Hugging Face datasets is not installed')
+    rows = mask_columns(10, lambda one: Image.fromarray(one)).values
+    features = datasets.Features(note=datasets.Value('string'), annotation=datasets.Image(), image=datasets.Image())
+    task = segmentation(datasets.Dataset.from_dict(rows, features=features), classes=['sky', 'road'])
+    assert parts(task) == [4, 4, 2] and torch.equal(task.test[0][1], (task.test[0][0][0] > 0).long())
+
+
+def test_sound_that_is_not_decoded_is_read_from_its_bytes(tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / 'a.flac', np.sin(np.arange(800) / 9), 8000)
+    raw = (tmp_path / 'a.flac').read_bytes()
+    rows = [dict(audio=found) for found in (dict(bytes=raw, path='a.flac'), dict(bytes=None, path=str(tmp_path / 'a.flac')))]
+    waves = columns.Voices({str(i): (rows, i, 'audio') for i in range(2)})
+    assert all(read_wave(waves[str(i)])[0].shape == (1600,) for i in range(2))
+    with pytest.raises(ValueError, match='0 cannot be read as a recording'):
+        columns.Voices({'0': ([dict(audio=dict(bytes=raw[:50]))], 0, 'audio')})['0']
+
+
+@pytest.mark.parametrize('name', ['colours.csv', 'My Colors.txt', 'palette.tsv', 'label_colors.txt'])
+def test_a_table_of_colours_beside_the_masks_is_found(tmp_path, name):
+    for i in range(6):
+        scene(tmp_path, i, in_colour)
+    (tmp_path / 'labels.csv').write_text('file,n\n1.png,7\n')  # of something else
+    with pytest.raises(ValueError, match='0.png is a colour picture: say what its colours are'):
+        segmentation(tmp_path)
+    (tmp_path / 'labels.csv').unlink()
+    (tmp_path / name).write_text('name,r,g,b\n' + ''.join(f'{key},{r},{g},{b}\n' for key, (r, g, b) in TABLE.items()))
+    assert segmentation(tmp_path).names == ['sky', 'road']
+    said = looked_into(tmp_path, image_size=(32, 48)).lines()
+    assert 'input 3 x 32 x 48' in said and any(line.startswith('class   1 road: ') for line in said)

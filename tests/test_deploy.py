@@ -133,9 +133,10 @@ def test_the_facts_are_in_the_run_and_in_both_formats(saved, kind):
 def test_metadata_are_read_without_unpickling(tmp_path, saved, monkeypatch):
     import pickle
 
+    folder = saved(photos).run_dir
     monkeypatch.setattr(pickle, 'Unpickler', None)
     monkeypatch.setattr(torch, 'load', None)
-    assert read_metadata(saved(photos).run_dir / 'model.pt2')['names']
+    assert read_metadata(folder / 'model.pt2')['names']
     for name in ('a.pt2', 'a.onnx'):
         (tmp_path / name).write_bytes(b'damaged')
         with pytest.raises(ValueError, match=f'{name} is no exported network'):
@@ -215,6 +216,20 @@ def test_the_script_decides_on_two_recordings_with_onnx_runtime_alone(saved, tmp
     score, threshold = [float(word.strip(',')) for word in done.stdout.split() if word.strip(',')[-1:].isdigit()]
     assert abs(score - said['score']) < 1e-3 and abs(threshold - said['threshold']) < 1e-3, done.stderr
     assert done.stdout.startswith('the same speaker' if said['same'] else 'two speakers')
+
+
+def test_the_script_takes_recordings_of_any_format(saved, tmp_path):
+    import soundfile
+
+    found, names = saved(voices), [str(tmp_path / name) for name in ('a.flac', 'b.wav')]
+    for name, subtype in zip(names, ('PCM_16', 'FLOAT')):
+        soundfile.write(name, 0.1 * np.random.default_rng(0).standard_normal((16000, 2)), 16000, subtype=subtype)
+    command = [sys.executable, str(found.run_dir / 'use.py'), *names]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith('the same speaker  score 1.0000'), done.stderr
+    soundfile.write(names[0], np.ones(800), 8000)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == f'{names[0]} has 8000 samples a second; the network takes 16000'
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from nas_suite import cli
-from nas_suite.front.commands.data import looked_into
+from nas_suite.front.commands.data import data_page, examples_of, looked_into
 from nas_suite.front.watching import Live, TensorBoard
 from nas_suite.training import log_functions
 
@@ -45,3 +45,50 @@ def test_what_is_in_data_is_said(tmp_path, capsys):
     assert 'input 3 x 48 x 48' in said and 'class   0 ant: ' in said and Image.open(tmp_path / 'examples.png').size[0] > 100
     with pytest.raises(ValueError, match="there is no task 'cats'; the tasks are classification, segmentation, speaker"):
         looked_into(tmp_path / 'a', 'cats')
+
+
+OWN = '''
+from nas_suite.tasks.base import Task
+
+class Weights(Task):
+    name, input_shape = 'weights', (1, 4)
+    def __init__(self, n): self.train = self.valid = self.test = range(n)
+    @classmethod
+    def fits(cls, data): return float(str(data).endswith('.weights'))
+    @classmethod
+    def from_data(cls, data, **settings): return cls(5)
+    def contents(self): return {'heaviest': '3 kg'}
+'''
+
+
+def test_a_task_of_ones_own_is_looked_into(tmp_path, capsys):
+    (tmp_path / 'scales.py').write_text(OWN)
+    for place in (f'{tmp_path}/scales.py', f'{tmp_path}/scales.py:Weights'):
+        with pytest.raises(SystemExit):
+            cli.main(['data', 'a.weights', '--task', place, '--page', str(tmp_path / 'page.html')])
+        said = capsys.readouterr().out
+        assert said.startswith('weights: weights\n') and 'train 5, learned from' in said and 'heaviest: 3 kg' in said
+        assert 'items of weights are not drawn' in (tmp_path / 'page.html').read_text()
+    assert looked_into('a.weights').kind == 'weights'  # its class is known now
+    with pytest.raises(ValueError, match='has the tasks none'):
+        (tmp_path / 'none.py').write_text('')
+        looked_into('a.weights', f'{tmp_path}/none.py')
+
+
+def test_a_page_of_data_lists_what_is_left_out(tmp_path):
+    for i in range(6):
+        for name in ('ant', 'b & c'):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new('RGB', (60 + i, 48), (60, 100, 10 * i)).save(tmp_path / name / f'{i}.png')
+    for name in ('cut.png', 'bad.jpg'):
+        (tmp_path / 'ant' / name).write_bytes(b'none')
+    text = data_page(looked_into(tmp_path))
+    assert text.count('<li>') == 2 and 'b &amp; c' in text and '<svg' in text
+    assert 'pixels, the middle one' in text and 'learned from' in text
+
+
+@pytest.mark.parametrize('data', ['digits', 'digit scenes', 'synthetic voices'])
+def test_items_of_every_task_are_drawn(data):
+    seen = looked_into(data)
+    fig = examples_of(seen, 3)
+    assert len(fig.axes) == 3 and all(ax.images for ax in fig.axes) and len(seen.contents) > 3

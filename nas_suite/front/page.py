@@ -6,7 +6,8 @@
 __all__ = ['captions', 'titles', 'svg', 'table_html', 'flat', 'one_a_line', 'facts_html', 'section', 'samples', 'tile',
            'cost_tile', 'tiles', 'chance', 'verdict', 'head', 'body_html', 'of_the_task', 'stages_table',
            'finals_table', 'too_short', 'baselines_table', 'budget_shown', 'specialized_table', 'watched_table', 'uses',
-           'search_facts', 'why_this_space', 'space_table', 'space_html', 'configuration', 'page', 'report']
+           'search_facts', 'why_this_space', 'space_table', 'space_html', 'configuration', 'in_one_file', 'page',
+           'report']
 
 # %% ../../nbs/front/24_page.ipynb #75d51ddb
 import html, io, json, math, re
@@ -465,7 +466,7 @@ def space_html(run: dict) -> str:
     if table := space_table(run): return table_html(table)
     return f'<p class=note>{html.escape(why)}</p>' if (why := why_this_space(run.get('space') or {})) else ''
 
-# %% ../../nbs/front/24_page.ipynb #b657a440
+# %% ../../nbs/front/24_page.ipynb #40e1c89f
 _css = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1f2730;--soft:#5f6b78;--line:#e3e6ea;
   --accent:#2f6fd6;--good:#2c8a63;--bad:#c8423d}
@@ -557,6 +558,12 @@ def _made(run: dict) -> str:
     "Everything that is known of how it was made."
     return _columns({'The search': search_facts(run), 'The machine': one_a_line(run['environment'])})
 
+def in_one_file(title: str, *bodies: str) -> str:
+    "Some HTML as a page with everything inside."
+    size = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
+    start = f'<head>{size}<title>{html.escape(title)} · nas_suite</title><style>{_css}</style></head>'
+    return f"<!doctype html>\n<html lang=en>{start}\n<body><main>{''.join(bodies)}</main></body></html>\n"
+
 def page(run: dict) -> str:
     "The report of a run as HTML."
     figs, has_found = figures(run), bool(run['result'])
@@ -573,10 +580,7 @@ def page(run: dict) -> str:
         section('The space', space_html(run)),
         section('What was asked for', _columns(configuration(run))),
         section('How it was made', _made(run))]
-    name = html.escape((run['config'].get('task') or {}).get('name') or 'a search')
-    size = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
-    start = f'<head>{size}<title>{name} · nas_suite</title><style>{_css}</style></head>'
-    return f"<!doctype html>\n<html lang=en>{start}\n<body><main>{''.join(parts)}</main></body></html>\n"
+    return in_one_file((run['config'].get('task') or {}).get('name') or 'a search', *parts)
 
 # %% ../../nbs/front/24_page.ipynb #101d8aa5
 def report(

@@ -267,13 +267,13 @@ class Chosen:
         space.chosen = self.facts
         return space
 
-# %% ../../nbs/spaces/06_sizing.ipynb #335e8594
+# %% ../../nbs/spaces/06_sizing.ipynb #7e2017b9
 def _spare(candidate: Candidate, budget: Wanted, items: str, capped: bool) -> str:
     "What to say of a budget that is more than can be used."
-    said = [f'{name} of {reach.show(budget[name])} (its largest network: {reach.show(reach.high)})'
+    said = [f'{name} {reach.show(reach.high)} of {reach.show(budget[name])}'
             for name, reach in candidate.reach.items()]
     why = f"{items} can use, at {per_item} parameters each" if capped else "the largest space takes"
-    return f"the budget is more than {why}: {', '.join(said)}"
+    return f"the budget is more than {why}; the largest network of this space has {', '.join(said)}"
 
 def _facts(candidate: Candidate, budget: Wanted, items: int, called: str, note: str) -> dict:
     "What is to be known of a choice, as JSON."

@@ -6,7 +6,7 @@
 __all__ = ['comes_with_us', 'Preparation', 'read_picture', 'Classification', 'classification', 'Classifier', 'Photos',
            'image_sizes']
 
-# %% ../../nbs/tasks/01_classification.ipynb #edb67fbb
+# %% ../../nbs/tasks/01_classification.ipynb #da0b518e
 import json, math, numpy as np, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from ..choices import smallest
 from ..spaces.mobile import ofa_mobilenet_v3, proxyless, stage_strides
 from ..spaces.sizing import Size, chosen, wanted
 from .base import (
-    Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, windows) # noqa: F401
+    Metric, Task, Use, check_share, halves, labels_of, part_of, parted, seeded_weights, spread, windows) # noqa: F401
 from .deployment import (
     Deployment, Part, class_part, drawn_pictures, photos, picture_part, picture_script)
 from .. import training
@@ -316,6 +316,36 @@ def from_facts(cls: Classification, facts: dict, data=None, **settings) -> Class
     known |= {name: prepared.get(name) for name in ('mean', 'std')}
     known['shared'] = facts.get('shared', False)
     return classification(source, facts['share'], **known | settings)
+
+# %% ../../nbs/tasks/01_classification.ipynb #1d4d9c63
+@patch(cls_method=True)
+def fits(cls: Classification, data) -> float:
+    "Tables, folders and data sets of pictures, unless another task knows more of them."
+    is_word = isinstance(data, (str, Path))
+    return .5 if not is_word or data in comes_with_us or Path(data).exists() else .1
+
+@patch(cls_method=True)
+def from_data(cls: Classification, data, **settings) -> Classification:
+    "As `classification`."
+    return classification(data, **settings)
+
+@patch
+def contents(self: Classification) -> dict:
+    "The training pictures of each class, and the sizes of some."
+    counts = labels_of(self.train).bincount(minlength=self.classes).tolist()
+    found = {f'class {i:3} {name}': counts[i] for i, name in enumerate(self.names)}
+    some = [image_folder.picture_through(self.train, i, lambda picture: picture.size)
+            for i in spread(len(self.train), 100)]
+    sizes = [one[0] for one in some if one is not None]
+    return found | (dict(pictures=pictures.in_words(sizes)) if sizes else {})
+
+@patch
+def draw(self: Classification, ax, i: int):
+    "A picture below its class."
+    x, y = self.train[i]
+    low, high = x.amin(), x.amax()
+    ax.imshow(rearrange((x - low) / (high - low).clamp_min(1e-6), 'c h w -> h w c').numpy(), cmap='gray')
+    ax.set_title(self.names[int(y)], fontsize=8)
 
 # %% ../../nbs/tasks/01_classification.ipynb #c4a443a5
 @patch(cls_method=True)

@@ -60,7 +60,7 @@ def segment(
     with evaluating([model]): logits = model(normalize(seen, mean, std).to(device))
     return fitted(logits, x[:, 0]).argmax(1)[0].byte().cpu()
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #4e1a1141
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #796aa7af
 def coloured(mask: Tensor, palette) -> np.ndarray:
     "Labels (H, W) as a picture (H, W, 3) of bytes; what is ignored is white."
     table = np.full((256, 3), 255, np.uint8)
@@ -77,6 +77,13 @@ def mask_picture(mask: Tensor, palette) -> Image.Image:
     picture = Image.fromarray(np.asarray(mask))
     picture.putpalette([int(value) for colour in palette for value in colour])
     return picture
+
+@patch
+def draw(self: Segmentation, ax, i: int):
+    "A training picture with the colours of its mask laid over it."
+    x, y = self.train[i]
+    low, high = x.amin(), x.amax()
+    ax.imshow(overlay((x - low) / (high - low).clamp_min(1e-6), y, self.palette))
 
 # %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #47132784
 class Masks(Use):

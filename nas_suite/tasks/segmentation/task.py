@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['patch_pixels', 'lab', 'distinct', 'Segmentation', 'alike', 'segmentation']
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #07bd4369
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #83fce0f0
 import json, math, warnings, torch
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from data_recipes import (
-    camvid, cityscapes, coco, colours as colour_tables, digit_scenes, segmentation_folders, voc)
+    camvid, cityscapes, coco, colours as colour_tables, columns, digit_scenes, pictures, segmentation_folders, voc)
 from data_recipes.files import digest_of
 from data_recipes.image_folder import mean, std
 from data_recipes.segmentation_folders import ignored
@@ -24,7 +24,7 @@ from ...arguments import given, switch, whole
 from ...latency.measuring import evaluating
 from ...spaces.segmenter import small_segmenter, ssr_segmenter
 from ...spaces.sizing import Size, chosen
-from ..base import Metric, Task, check_share, parted, seeded_weights, windows
+from ..base import Metric, Task, check_share, parted, seeded_weights, spread, windows
 from ... import training
 from ..changes import ChangedPairs, change_of
 from ...training import not_finite, sent
@@ -174,7 +174,7 @@ def evaluate(self: Segmentation, model: nn.Module, dataset: Dataset, device='cpu
     matrix = counted.compute().cpu()
     return scores(matrix) | dict(loss=total / weight, n=len(dataset), confusion=matrix.tolist())
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #2ba8a6a7
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #0047e5c0
 def _files(found: dict, root) -> dict:
     "What tells the pairs of a recipe from others, wherever the folder is."
     pairs = [file for part in ('train', 'val', 'test') if part in found for pair in found[part].files for file in pair]
@@ -200,6 +200,7 @@ def _of_a_pair(data, image_size, classes, seed, table) -> tuple:
 
 def _parts(data, image_size, classes, seed, table=None) -> tuple:
     "What is known of the data, train, test or val, classes, perhaps palette and flip, and a name for it."
+    if columns.has_masks(data): return columns.masks(data, classes, image_size, seed, table), 'images'
     if isinstance(data, dict):
         if {'train', 'classes'} <= set(data) and {'test', 'val'} & set(data): return data, 'images'
         found = ', '.join(map(str, data)) or 'nothing'
@@ -284,10 +285,10 @@ def _shape_of(train, test, held: str, crop) -> tuple:
         raise ValueError(f"a crop (h, w) is a part of the images, which are {shape[1:]}; found {crop}")
     return shape
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #ebecff5a
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #298dcb55
 def _check_masks_are_files(data):
     "ValueError for colours beside data whose masks are no pictures."
-    if isinstance(data, (str, Path)) and Path(data).is_dir(): return
+    if isinstance(data, (str, Path)) and Path(data).is_dir() or columns.has_masks(data): return
     if isinstance(data, (tuple, list)) and all(isinstance(part, (str, Path)) for part in data): return
     raise ValueError("colours are those of masks in files, and these data have none: leave them out")
 
@@ -328,7 +329,7 @@ def segmentation(
     first, second = _parted(found['train'], valid, shared, seed)
     return Segmentation(name or label, first, second, found[held], names, shape, **known | settings)
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #19747ba6
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #3570e642
 @patch
 def facts(self: Segmentation) -> dict:
     "The task as JSON: sizes, settings, names and colours of the classes, what images were normalised by."
@@ -348,6 +349,30 @@ def from_facts(cls: Segmentation, facts: dict, data=None, **settings) -> Segment
     known |= dict(valid=facts['share'], shared=facts.get('shared', False))
     known |= dict(image_size=tuple(facts['input_shape'][1:]), classes=facts['names'], colours=facts.get('colours'))
     return segmentation(source, **known | settings)
+
+@patch(cls_method=True)
+def fits(cls: Segmentation, data) -> float:
+    "Folders that have masks, and data sets with a picture of labels beside each picture."
+    if not isinstance(data, (str, Path)): return .9 if columns.has_masks(data) else 0.
+    folder, places = Path(data), ('masks', 'train/masks', 'gtFine', 'SegmentationClass')
+    if data == 'digit scenes': return 1.
+    known = any(recipe.is_here(folder) for recipe in (camvid, cityscapes, voc, coco)) if folder.is_dir() else False
+    return .9 if known or any((folder/name).is_dir() for name in places) else 0.
+
+@patch(cls_method=True)
+def from_data(cls: Segmentation, data, **settings) -> Segmentation:
+    "As `segmentation`."
+    return segmentation(data, **settings)
+
+@patch
+def contents(self: Segmentation) -> dict:
+    "The share of the pixels that each class has in some training masks, and the sizes of some."
+    some = [self.train[i][1] for i in spread(len(self.train), 50)]
+    pixels = sum(labels.flatten().bincount(minlength=256) for labels in some)
+    shares = (pixels / pixels.sum()).tolist()
+    found = {f'class {i:3} {name}': f'{100 * shares[i]:.1f} % of the pixels' for i, name in enumerate(self.names)}
+    found['of no class'] = f'{100 * shares[ignored]:.1f} % of the pixels'
+    return found | dict(masks=pictures.in_words([tuple(labels.shape[::-1]) for labels in some]))
 
 @patch(cls_method=True)
 def metadata(cls: Segmentation, facts: dict) -> dict:

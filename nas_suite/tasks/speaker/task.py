@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Speaker', 'speaker']
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #f7bad822
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #61900fd3
 import hashlib, json, torch
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,12 +13,13 @@ from pathlib import Path
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from data_recipes import speaker_folders, synthetic_voices, voxceleb
+from data_recipes import columns, speaker_folders, synthetic_voices, voxceleb
+from data_recipes.files import files_below
 from ...spaces.sizing import Size, chosen
 from ...spaces.tdnn import efficient_tdnn, small_tdnn
 from ...arguments import as_number, given, number, of_no_use, place, positive, switch, whole
-from ..base import Metric, Task, seeded_weights
-from .audio import Recordings
+from ..base import Metric, Task, seeded_weights, spread
+from .audio import Recordings, read_wave
 from .disturbances import Disturb
 from .embedding import Trials, embeddings
 from .features import LogMel
@@ -152,10 +153,11 @@ def decision(self: Speaker, model: nn.Module, device='cpu') -> dict:
     "The threshold of the equal error rate on the validation trials, of whole recordings."
     return dict(threshold=self.evaluate(model, self.whole, device)['threshold'])
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #1d6a7542
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #1b4fc98e
 def _loaded(data, trials, seed) -> tuple:
     "Training recordings, trials, speakers and perhaps samples, and a name for them."
     if isinstance(data, str) and data == 'synthetic voices': return synthetic_voices.load(), data
+    if columns.has_voices(data): return columns.voices(data, seed), 'recordings'
     if isinstance(data, dict): return data, 'recordings'
     if not isinstance(data, (str, Path)) or not Path(data).is_dir():
         raise ValueError(f"there is no data {data!r}: give 'synthetic voices', a folder with one folder of recordings "
@@ -287,7 +289,7 @@ def facts(self: Speaker) -> dict:
     settings = {name: getattr(self, name) for name in _settings} | dict(disturb=_of_disturb(self.disturb))
     return Task.facts(self) | what | settings | dict(recordings=self.recordings) | self.made
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #03f3cb45
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #66e64b93
 @patch(cls_method=True)
 def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:  # settings: of `speaker`, such as trials
     "The task that a folder's facts describe. ValueError where its data must be given."
@@ -297,6 +299,37 @@ def from_facts(cls: Speaker, facts: dict, data=None, **settings) -> Speaker:  # 
     known |= dict(front=LogMel(**facts['front']), valid=facts['share'], held=facts['held_share'])
     if disturb := facts['disturb']: known |= dict(noise=disturb['noise'], rooms=disturb['rooms'])
     return speaker(source, **known | dict(disturb=bool(disturb)) | settings)
+
+@patch(cls_method=True)
+def fits(cls: Speaker, data) -> float:
+    "Folders of recordings, and data sets with a column of sound."
+    if not isinstance(data, (str, Path)): return .9 if columns.has_voices(data) else 0.
+    if data == 'synthetic voices': return 1.
+    return .8 if Path(data).is_dir() and files_below(data, speaker_folders.suffixes) else 0.
+
+@patch(cls_method=True)
+def from_data(cls: Speaker, data, **settings) -> Speaker:
+    "As `speaker`."
+    return speaker(data, **settings)
+
+@patch
+def contents(self: Speaker) -> dict:
+    "Speakers, recordings and trials, and how long some recordings are."
+    names = [self.train.files[i][0] for i in spread(len(self.train), 100)]
+    waves = (read_wave(self.train.waves.get(name, name), self.front.rate)[0] for name in names)
+    seconds = sorted(len(wave) / self.front.rate for wave in waves)
+    least, middle, most = (seconds[i] for i in (0, len(seconds) // 2, -1))
+    found = {'training speakers': self.classes}
+    found |= {f'{part} speakers': len({name for pair in trials.speakers for name in pair})
+              for part, trials in dict(valid=self.valid, test=self.test).items()}
+    return found | dict(recordings=f'{least:.1f} to {most:.1f} s, the middle one {middle:.1f} s')
+
+@patch
+def draw(self: Speaker, ax, i: int):
+    "The features of a part of a recording, low bands below, and whose it is."
+    wave, label = self.train[i]
+    ax.imshow(self.front(wave[None])[0].numpy(), origin='lower', aspect='auto', cmap='magma')
+    ax.set_title(self.train.speakers[label], fontsize=8)
 
 @patch(cls_method=True)
 def metadata(cls: Speaker, facts: dict) -> dict:

@@ -87,20 +87,26 @@ def use(cls: Speaker, model: nn.Module, facts: dict) -> Voices:
     "The network for a person with recordings."
     return Voices(model, facts)
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #c95d6b5c
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #c9c48065
 _script = '''"""Whether two recordings are of one speaker: python use.py one.wav other.wav
 
-Needs onnxruntime; recordings are .wav of 16 bits, at the rate of the network."""
+Needs onnxruntime, and soundfile for files that are no .wav of 16 bits."""
 import sys, wave
 from pathlib import Path
 import numpy as np, onnxruntime
 
 def read(path, rate):
     "Samples (n,) from -1 to 1; channels are mixed to one."
-    with wave.open(path) as file:
-        if (file.getframerate(), file.getsampwidth()) != (rate, 2): sys.exit(f"{path} is not of 16 bits at {rate} Hz")
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-    return (samples / 32768).mean(1).astype(np.float32)
+    try:
+        with wave.open(path) as file:
+            if file.getsampwidth() != 2: raise wave.Error
+            samples, found = np.frombuffer(file.readframes(file.getnframes()), "<i2"), file.getframerate()
+            samples = samples.reshape(-1, file.getnchannels()) / 32768
+    except wave.Error:
+        import soundfile
+        samples, found = soundfile.read(path, always_2d=True)
+    if found != rate: sys.exit(f"{path} has {found} samples a second; the network takes {rate}")
+    return samples.mean(1).astype(np.float32)
 
 file = str(Path(__file__).with_name("deploy.onnx"))
 network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
