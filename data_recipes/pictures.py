@@ -68,7 +68,7 @@ class Source:
     "A picture that is no file; everything that takes a path takes it too."
     def picture(self):
         "The picture as PIL has it, for the caller to close."
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no picture()")
 
 def _opened(source):
     from PIL import Image
