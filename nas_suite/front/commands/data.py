@@ -17,13 +17,13 @@ from .segmentation import size_of
 from ..launch import app, one_line
 from ..options import imported, option, picture_place, word
 
-# %% ../../../nbs/front/commands/03_data.ipynb #06a68c5b
+# %% ../../../nbs/front/commands/03_data.ipynb #91d36ad4
 def kinds() -> dict: # Word -> class
     "The kinds of task of this package, by the words that commands know them by."
     from nas_suite import tasks
     for entry in pkgutil.walk_packages(tasks.__path__, 'nas_suite.tasks.'): importlib.import_module(entry.name)
     ours = [kind for kind in _below(tasks.base.Task) if kind.__module__.startswith('nas_suite.tasks.')]
-    return {kind.__name__.lower(): kind for kind in ours}
+    return {kind.__name__.lower(): kind for kind in sorted(ours, key=lambda kind: kind.__name__)}
 
 def _below(kind: type) -> list:
     "All classes made of one that are known in this process."
