@@ -65,15 +65,19 @@ def cifar():
     return classification(jpeg_npz.load(shared / 'cifar10_jpeg.npz', 5_000), shift=4, flip=True, name='cifar')
 
 
-def cifar_space(task):
-    sizes = dict(stem=16, widths=(16, 24, 40), depths=(3, 3, 3), last=160, stem_stride=2, strides=(2, 2, 1))
-    return proxyless(classes=10, image_size=32, bn_eps=1e-5, **sizes)
+def cifar_space(task, widths=(16, 24, 40), depths=(3, 3, 3), last=160, **operators):
+    strides = dict(stem_stride=2, strides=(2, 2, 1))
+    sizes = dict(stem=16, widths=widths, depths=depths, last=last, bn_eps=1e-5)
+    return proxyless(classes=10, image_size=32, **sizes, **strides, **operators)
 
 
 def cifar_fused_space(task):
     "Plain and fused convolutions beside depthwise ones, in stages that are wider and less deep."
-    sizes = dict(stem=16, widths=(16, 32, 64), depths=(2, 2, 2), last=256, stem_stride=2, strides=(2, 2, 1))
-    return proxyless(classes=10, image_size=32, bn_eps=1e-5, kernels=(3, 5), fused=[(3, 1), (3, 3)], **sizes)
+    return cifar_space(task, (16, 32, 64), (2, 2, 2), 256, kernels=(3, 5), fused=[(3, 1), (3, 3)])
+
+
+def cifar_strategies(passes, evaluations) -> dict:
+    return dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(passes, evaluations))
 
 
 def in_memory(dataset) -> TensorDataset:
@@ -166,7 +170,7 @@ protocols = dict(
         cifar,
         cifar_space,
         epochs=8,
-        strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(3, 8)),
+        strategies=cifar_strategies(3, 8),
         by_hand={
             'MobileNetV2-like': lambda task, space: mobilenets_v2(space),
             'plain': lambda task, space: plain_chains(space),
@@ -177,7 +181,7 @@ protocols = dict(
         cifar,
         cifar_fused_space,
         epochs=12,
-        strategies=dict(gated=lambda space: Gated(epochs=8), shorttraining=lambda space: ShortTraining(4, 10)),
+        strategies=cifar_strategies(4, 10),
         by_hand={
             'plain': lambda task, space: plain_chains(space),
             'MobileNetV2-like': lambda task, space: mobilenets_v2(cifar_space(task)),
