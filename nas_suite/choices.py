@@ -434,10 +434,11 @@ def selected(
     states = {s.choices[d]: state for d, state in _states(s, arch).items()}
     with selecting(Selection(states, zip(s.choices, s.names))): yield space
 
-# %% ../nbs/core/00_choices.ipynb #cd8ce516
+# %% ../nbs/core/00_choices.ipynb #38a58e47
 class Space(nn.Module):
     "A module whose call takes an architecture: `space(x, arch)` is short for `with selected(space, arch): space(x)`."
     chosen = None # How a budget picked this space among others, as JSON; None where nothing did
+    heads = () # Names of the layers that are made anew where weights are of a network for other classes
     def __call__(self, *args, **kwargs):
         if 'arch' in kwargs:
             arch = kwargs.pop('arch')

@@ -164,7 +164,7 @@ def verdict(run: dict) -> str:
                  f"{100*chance(found['score'], n):.1f} points can be chance.</span>")
     return f"<p class=verdict>The found network is {html.escape('; '.join(said))}.{doubt}</p>"
 
-# %% ../../nbs/front/24_page.ipynb #3b715a98
+# %% ../../nbs/front/24_page.ipynb #ea9b558d
 def _title(run: dict) -> str:
     "What the page is about."
     config, metric = run['config'], metric_of(run)
@@ -182,6 +182,11 @@ def _where(run: dict) -> list:
     counts = [f'{n:g} {name[:-1] if n == 1 else name}' for name, n in known.items()]
     return [str(name) for name in (facts.get('device'),) if name] + counts
 
+def _began(start: dict) -> str: # As config.json says it
+    "What weights the search began with, in words."
+    anew = f"; made anew: {', '.join(start['anew'])}" if start['anew'] else ''
+    return f"Begun with the weights of {start['file']} ({start['of']}){anew}"
+
 def head(run: dict) -> str:
     "What was searched, and what came of it."
     config, where = run['config'], _where(run)
@@ -189,6 +194,7 @@ def head(run: dict) -> str:
     how.append(f"seed {config.get('seed', 0)}")
     is_done = run['result'] or not config.get('budget') and run['history']
     lines = [f'<h1>{html.escape(_title(run))}</h1>', f"<p>{html.escape(' · '.join(how))}</p>"]
+    if start := config.get('start'): lines.append(f'<p>{html.escape(_began(start))}</p>')
     if where: lines.append(f"<p>Measured on {html.escape(', '.join(where))}</p>")
     if not is_done: lines.append('<p class=verdict>This run has not finished; the same command continues it.</p>')
     return f"<header>{''.join(lines)}</header>"

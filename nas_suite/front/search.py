@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 
 import nas_suite
-from ..arguments import among, given, place, whole
+from ..arguments import among, given, of_no_use, place, whole
 from ..choices import Option, Space, choices, random_input, restrict, roles, smallest
 from ..costs import named
 from ..extraction import check, extract
@@ -30,6 +30,7 @@ from .found import Found, load
 from .origins import space_facts, strategies, strategy_facts
 from .page import report
 from .runs import Run, differences, plain
+from .starting import Begun, begin, note_start, start_given
 from ..latency import backends, device_cost, environment, saved_cost, table as measured_table
 from ..progress import said_once
 from ..strategies.base import Strategy, Trained, given_back
@@ -80,7 +81,7 @@ def space_given(space) -> nn.Module:
     raise ValueError(f"there is no choice in this {type(space).__name__}: a space has one or more, made by one_of, or "
                      "in elastic layers")
 
-# %% ../../nbs/front/05_search.ipynb #4bbb7868
+# %% ../../nbs/front/05_search.ipynb #9a1cc398
 @dataclass
 class How:
     "How a search goes: everything but its space, task, strategy and budget. ValueError, by name, for what cannot be."
@@ -101,6 +102,7 @@ class How:
     allow_changed_data: bool = False
     executor: object = None
     recipe: object = None
+    start: object = None          # Then the weights of the file
 
     def __post_init__(self):
         self.seed, self.batch = whole('seed', self.seed), whole('batch', self.batch, 1)
@@ -113,6 +115,8 @@ class How:
         if not isinstance(self.fixed, dict | None):
             raise ValueError(f"fixed is a dict of choices and their options; found {self.fixed!r}")
         self.supernet = given(place, 'supernet', self.supernet)
+        if self.supernet is not None: of_no_use("gives weights, and the supernet has its own", start=self.start)
+        self.start = start_given(self.start)
         self.run = Run(self.run_dir)
         self.device, self.table = target(self.device, self.table)
         recipe_given(self.recipe)
@@ -122,7 +126,7 @@ class How:
         "How latency is measured."
         return {name: getattr(self, name) for name in ('backend', 'device', 'threads', 'batch')}
 
-# %% ../../nbs/front/05_search.ipynb #42fd41b4
+# %% ../../nbs/front/05_search.ipynb #a85994d7
 class Search:
     "One search: what was asked for, and the folder that its steps leave their files in."
     def __init__(self,
@@ -139,7 +143,8 @@ class Search:
         self.measuring, self.precision, self.retrain_epochs = how.measuring, how.precision, how.retrain_epochs
         self.recipe = self._recipe()
         if self.retrain_epochs is None: self.retrain_epochs = self._passes()
-        self.space = restrict(space_given(space), how.fixed) if how.fixed else space_given(space)
+        self.begun_with = self._begin(space_given(space))
+        self.space = restrict(space, how.fixed) if how.fixed else space
         self.shape = tuple(task.input_shape)
         self.own = made(budget, self.space, self.shape)
         self.budget = by_name(budget, self.own)
@@ -152,6 +157,13 @@ class Search:
         recipe = recipe_given(self.how.recipe, self.task.recipes)
         if recipe is not None and asked_of_inputs(recipe): self.task.under(recipe)
         return recipe
+
+    def _begin(self, space: nn.Module) -> Begun | None:
+        "Give the space the weights that the search begins with; what was done. None where none were given."
+        if self.how.start is None: return None
+        begun = begin(space, self.how.start)
+        if not self.run.has('config.json'): note_start(begun)
+        return begun
 
     def _passes(self) -> int:
         "For how long the network found is trained, where nothing else is said."
@@ -166,7 +178,7 @@ class Search:
             task=self.task.facts(), space=space_facts(self.space), strategy=strategy_facts(self.strategy),
             budget=self.budget, seed=self.seed, fixed=self.how.fixed or {}, retrain_epochs=self.retrain_epochs,
             finalists=self.how.finalists, latency=self.measuring | identity(self.table), precision=self.precision,
-            recipe=self.recipe and self.recipe.facts(), version=nas_suite.__version__))
+            recipe=self.recipe and self.recipe.facts(), start=self.begun_with, version=nas_suite.__version__))
 
 # %% ../../nbs/front/05_search.ipynb #c36a6996
 class ChangedData(UserWarning):
@@ -516,10 +528,10 @@ def report(self: Search, *found):
     for path in self.run.folder.glob('final-*.pt'): path.unlink() # the network may have been one of those
     report(self.run.folder)
 
-# %% ../../nbs/front/05_search.ipynb #da79edee
+# %% ../../nbs/front/05_search.ipynb #c080c9ed
 def _supernet(config: dict) -> dict:
     "What a trained supernet depends on."
-    same = {name: config[name] for name in ('space', 'task', 'seed', 'fixed')}
+    same = {name: config.get(name) for name in ('space', 'task', 'seed', 'fixed', 'start')}
     return same | dict(training=config['strategy'].get('supernet'))
 
 def same_supernet(source: Path, config: dict):
@@ -561,7 +573,8 @@ def run(
     progress: bool = True,
     allow_changed_data: bool = False, # Whether a run goes on though items of its data were taken away or added
     executor=None, # A concurrent.futures.Executor, whose workers judge and train candidates (`training.workers`)
-    recipe=None # Of the training of the network found: small, standard, long, a `Recipe`, or a dict of its fields
+    recipe=None, # Of the training of the network found: small, standard, long, a `Recipe`, or a dict of its fields
+    start=None # Weights that the space begins with: a published file, or the folder of a run with a trained supernet
 ) -> Found:
     """Search a space for the most accurate network within a budget.
     ValueError, before anything long, for what cannot be."""
@@ -569,7 +582,7 @@ def run(
         space, task, strategy, amounts(budget), run_dir=run_dir, seed=seed, device=device, fixed=fixed,
         retrain_epochs=retrain_epochs, finalists=finalists, table=table, supernet=supernet, backend=backend,
         threads=threads, batch=batch, precision=precision, loggers=loggers, progress=progress,
-        allow_changed_data=allow_changed_data, executor=executor, recipe=recipe)
+        allow_changed_data=allow_changed_data, executor=executor, recipe=recipe, start=start)
     if search.run.has('result.json'): return search.found()
     if supernet is not None: same_supernet(search.how.supernet, search.config)
     with said_once():

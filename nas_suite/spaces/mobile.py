@@ -153,9 +153,10 @@ def resizing(resolutions) -> ElasticResolution:
     resolution.name = 'resolution'
     return ElasticResolution(None, resolution)
 
-# %% ../../nbs/spaces/00_mobile.ipynb #c513e775
+# %% ../../nbs/spaces/00_mobile.ipynb #8b603d9a
 class Proxyless(Space):
     "ProxylessNAS's space (Cai, Zhu, Han, 2019, section 4.2): (B, C, H, W) -> (B, classes)."
+    heads = 'classifier',
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (config['in_channels'], config['image_size'], config['image_size'])
@@ -285,9 +286,10 @@ class ElasticMBConv(nn.Module):
         y = self.point_linear(y)
         return x + y if self.residual else y
 
-# %% ../../nbs/spaces/00_mobile.ipynb #859e2e87
+# %% ../../nbs/spaces/00_mobile.ipynb #7687a9b4
 class OnceForAll(Space):
     "Once-for-All's mobile spaces (Cai et al., 2020): (B, C, H, W) -> (B, classes)."
+    heads = 'classifier',
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (config['in_channels'], config['image_size'], config['image_size'])

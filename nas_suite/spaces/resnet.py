@@ -43,7 +43,7 @@ class Bottleneck(nn.Module):
         y = self.conv3(self.conv2(self.conv1(x)))
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
 
-# %% ../../nbs/spaces/02_resnet.ipynb #2edb1e30
+# %% ../../nbs/spaces/02_resnet.ipynb #f197e7ab
 class Same(nn.Module):
     "x + conv(x), of one width."
     unit = True
@@ -54,6 +54,7 @@ class Same(nn.Module):
 
 class OFAResNet(Space):
     "Once-for-All's ResNet-50D space (Cai et al., 2020): (B, C, H, W) -> (B, classes)."
+    heads = 'classifier',
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (config['in_channels'], config['image_size'], config['image_size'])

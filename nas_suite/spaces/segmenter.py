@@ -102,9 +102,10 @@ class Pyramid(nn.Module):
         means = [resized(branch(pool(x)), x) for pool,branch in zip(self.pools, self.branches)]
         return self.fuse(torch.cat([x, *means], 1))
 
-# %% ../../nbs/spaces/04_segmenter.ipynb #bfa500a9
+# %% ../../nbs/spaces/04_segmenter.ipynb #dee60217
 class Segmenter(Space):
     "Joint-dimension space of SSR (Ye et al., 2022): images (B, 3, H, W) -> logits (B, classes, H, W), of any size."
+    heads = 'classifier',
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (3, *config['image_size'])

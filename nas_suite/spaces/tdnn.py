@@ -148,7 +148,7 @@ class Aggregate(nn.Module):
         self.pooling, self.bnpool = AttentiveStatistics(o, bottleneck), ElasticBatchNorm(halves(o), dims=1)
     def forward(self, x): return self.bnpool(self.pooling(self.act(self.catconv(x))))
 
-# %% ../../nbs/spaces/03_tdnn.ipynb #bc82d31b
+# %% ../../nbs/spaces/03_tdnn.ipynb #f870705f
 class Layer1(nn.Module):
     "The first layer, of elastic kernel: (B, F, T) -> (B, C, T)."
     unit = True
@@ -160,6 +160,7 @@ class Layer1(nn.Module):
 
 class EfficientTDNN(Space):
     "EfficientTDNN's space (Wang et al., 2022): log-mel features (B, features, T) -> embeddings (B, embedding)."
+    heads = 'linear', 'bnembed'
     def __init__(self, config: dict):
         super().__init__()
         self.config, self.input_shape = config, (config['features'], config['frames'])

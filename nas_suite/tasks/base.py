@@ -46,7 +46,7 @@ def worth(self: Metric, value: float) -> float:
     "What is to be large: the value, or minus it where less is better. Its own inverse."
     return value if self.larger_is_better else -value
 
-# %% ../../nbs/tasks/00_base.ipynb #c0d8619f
+# %% ../../nbs/tasks/00_base.ipynb #592cb3b5
 class Task:
     "What is to be learned and how it is judged; the base class of all tasks."
     name: str
@@ -62,6 +62,7 @@ class Task:
     of_data = 'train', 'valid'  # Those of its facts that change with the items alone
     checks = {} # Name of a setting -> what looks at it: function(name, value) -> the value, or a ValueError
     takes, gives = 'input', 'output'  # What the two ends of a network are called in its files
+    space_sizes = {}  # What a space must suit, as arguments of the functions that make spaces: classes, image_size, ...
 
     @property
     def held(self) -> Dataset:

@@ -426,7 +426,7 @@ def deployment(cls: Classification, facts: dict) -> Photos:
     "The file that takes photos."
     return Photos(facts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #f2491270
+# %% ../../nbs/tasks/01_classification.ipynb #b791ca2c
 def _small(channels, blocks: int, shared: bool, size: int) -> dict:
     "Settings of a space of a stem and three stages, for images of a few pixels."
     stem, *widths = channels
@@ -435,13 +435,17 @@ def _small(channels, blocks: int, shared: bool, size: int) -> dict:
     return same | dict(first=stem, depths=tuple(range(1, blocks + 1)), kernels=(3, 5) if size <= 16 else (3, 5, 7),
                        last=(4*widths[-1], 5*widths[-1]), dropout=0.)
 
+@patch(as_prop=True)
+def space_sizes(self: Classification) -> dict:
+    "What a space must suit."
+    channels, size, _ = self.input_shape
+    return dict(classes=self.classes, image_size=size, in_channels=channels)
+
 @patch
 def _size(self: Classification, shared: bool, **settings) -> Size:
     "A space of this task with such settings."
-    channels, size, _ = self.input_shape
-    same = dict(classes=self.classes, image_size=size, in_channels=channels)
     small = _smallest_plain if 'fused' in settings else smallest
-    return Size(ofa_mobilenet_v3 if shared else proxyless, same | settings, small)
+    return Size(ofa_mobilenet_v3 if shared else proxyless, self.space_sizes | settings, small)
 
 @patch
 def _usual(self: Classification, shared: bool) -> Size:

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Data', 'search_classification', 'train_supernet_command']
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #359ba6c4
+# %% ../../../nbs/front/commands/00_classification.ipynb #cbc6c369
 from pathlib import Path
 from typing import Optional
 
 from ...arguments import among, given, positive, whole
 from ..launch import app, speaks
-from ..options import Asked, Changed, Device, Quiet, Seed, option, search_command, searched, word
+from ..options import Asked, Changed, Device, Quiet, Seed, Start, option, search_command, searched, word
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #022680f1
 Data = word(str, '"digits", "cluttered_digits", "cifar10", a folder with one folder of images a class, or a table '
@@ -41,17 +41,17 @@ def search_classification(
     given(whole, '--image-size', image_size, 8)
     searched(search.classification, data, asked, image_size=image_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #e64c7413
-def _trainer(task, schedule: str, epochs: float, batch_size: int, seed: int):
+# %% ../../../nbs/front/commands/00_classification.ipynb #0845fd63
+def _trainer(space, schedule: str, epochs: float, batch_size: int):
     "How a supernet is trained: a `Supernet` of so many epochs in all."
     from nas_suite.strategies.supernet import Supernet, progressive, sandwich
     if schedule == 'sandwich': return Supernet(sandwich(epochs), batch_size=batch_size)
-    stages = progressive(task.default_space({}, shared=True, seed=seed), epochs=1, full=1)
+    stages = progressive(space, epochs=1, full=1)
     whole = sum(stage.epochs for stage in stages)
     for stage in stages: stage.epochs *= epochs/whole
     return Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #229cca93
+# %% ../../../nbs/front/commands/00_classification.ipynb #1fe42b0f
 @app.command('train-supernet')
 def train_supernet_command(
     data: Data,
@@ -61,6 +61,7 @@ def train_supernet_command(
                           'kernels, depths, widths).', show_default=True) = 'sandwich',
     batch_size: option(int, 'Images a step, over all processes.', show_default=True) = 64,
     precision: option(Optional[str], 'Of training: 32-true, bf16-mixed, 16-mixed.') = None,
+    start: Start = None,
     seed: Seed = 0,
     device: Device = 'auto',
     quiet: Quiet = False,
@@ -79,6 +80,7 @@ def train_supernet_command(
     from nas_suite import search
     from nas_suite.drawing import Table
     from nas_suite.front.search import How
+    from nas_suite.front.specialize import supernet_for
     from nas_suite.report import read, stage_table
     from nas_suite.strategies.evolution import Evolution
     from nas_suite.tasks.classification import classification
@@ -86,9 +88,11 @@ def train_supernet_command(
     more = dict(allow_changed_data=allow_changed_data) | ({} if precision is None else dict(precision=precision))
     positive('--epochs', epochs)
     whole('--batch-size', batch_size, 1)
-    How(run_dir, seed, device, **more)
+    start = How(run_dir, seed, device, start=start, **more).start
+    more |= dict(start=start)
     task = classification(data, seed=seed, shared=True)
-    strategy = Evolution(_trainer(task, schedule, epochs, batch_size, seed))
-    search.train_supernet(task, run_dir, strategy=strategy, seed=seed, device=device, progress=not quiet, **more)
+    space = supernet_for(task, seed, start)
+    strategy = Evolution(_trainer(space, schedule, epochs, batch_size))
+    search.train_supernet(task, run_dir, space, strategy, seed=seed, device=device, progress=not quiet, **more)
     if not speaks(): return
     print(f"{Table(*stage_table(read(run_dir)))}\n\nfiles   {run_dir}\nreport  {run_dir/'report.html'}")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['one_budget', 'Asked', 'asked', 'looked_at', 'wish_of', 'space_for', 'through']
 
-# %% ../../../nbs/front/doors/00_base.ipynb #87b51a6c
+# %% ../../../nbs/front/doors/00_base.ipynb #71be1a81
 from dataclasses import dataclass
 
 from torch import nn
@@ -17,6 +17,7 @@ from ..found import Found
 from ..origins import space_of
 from ..runs import Run
 from ..search import How, run, strategy_named
+from ..starting import space_like, start_given
 from ...spaces.sizing import Wanted
 from ...tasks.base import Task
 from ...training import recipe_given
@@ -56,7 +57,7 @@ def looked_at(budget: dict = None, latency_ms=None, macs=None, params=None, stra
     one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     asked(strategy, epochs, **how)
 
-# %% ../../../nbs/front/doors/00_base.ipynb #33a6ce33
+# %% ../../../nbs/front/doors/00_base.ipynb #63eea3c9
 def _kept_space(run: Run, task: Task):
     "The space of a run that began before; None where there is none, or none that can be made from a folder."
     if not run.has('config.json'): return None
@@ -77,12 +78,13 @@ def wish_of(budget: dict, device='auto', table=None, backend='eager', threads=No
 def space_for(
     task: Task, budget: dict, shared: bool, # Whether the strategy keeps the supernet's weights
     seed: int = 0, device='auto', run_dir=None, # As of `run`
-    table=None, backend='eager', threads=None, batch=1, **more # As of `run`
+    table=None, backend='eager', threads=None, batch=1, start=None, **more # As of `run`
 ) -> nn.Module:
-    "The task's own space for a budget, or that of the run in the folder."
+    "The task's own space for a budget, that of the weights that are begun with, or that of the run in the folder."
     run = Run(run_dir)
     if not run.leads and run.folder is not None: run.awaited('config.json')
     if (space := _kept_space(run, task)) is not None: return space
+    if start is not None: return space_like(start_given(start), task, seed)
     return task.default_space(wish_of(budget, device, table, backend, threads, batch), shared=shared, seed=seed)
 
 # %% ../../../nbs/front/doors/00_base.ipynb #09d1e105

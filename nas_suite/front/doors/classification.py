@@ -14,7 +14,7 @@ from ..found import Found
 from ...tasks.base import Task
 from ...tasks.classification import classification as classification_task
 
-# %% ../../../nbs/front/doors/01_classification.ipynb #d2074733
+# %% ../../../nbs/front/doors/01_classification.ipynb #4cf549d1
 def classification(
     data, # "digits", "cifar10"; a folder of images in class folders, a list of several, a table of paths and labels;
           # data sets of torchvision, of Hugging Face, or your own; a (train, test) pair or a dict of these; or a task
@@ -30,7 +30,7 @@ def classification(
     "Search an image classifier within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
-    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
+    device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed = wish.how.seed
     if isinstance(data, Task): of_no_use("is of data, and a task has them", image_size=image_size)
     how = dict(image_size=image_size, seed=seed, shared=wish.shares_weights)

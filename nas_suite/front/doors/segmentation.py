@@ -16,7 +16,7 @@ from ...strategies.supernet import Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.segmentation import segmentation as segmentation_task
 
-# %% ../../../nbs/front/doors/02_segmentation.ipynb #1454be4b
+# %% ../../../nbs/front/doors/02_segmentation.ipynb #f688cb9d
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
@@ -32,7 +32,7 @@ def segmentation(
     "Search a network for semantic segmentation within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
-    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
+    device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed, task = wish.how.seed, data
     how = dict(image_size=image_size, classes=classes, colours=colours)
     if isinstance(data, Task): of_no_use("is of data, and a task has them", **how)

@@ -17,7 +17,7 @@ from ...strategies.supernet import Supernet, five_stages
 from ...tasks.base import Task
 from ...tasks.speaker import speaker as speaker_task
 
-# %% ../../../nbs/front/doors/03_speaker.ipynb #bc281082
+# %% ../../../nbs/front/doors/03_speaker.ipynb #cde8faa3
 def speaker(
     data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
           # returned, or a task
@@ -32,7 +32,7 @@ def speaker(
     "Search a speaker-embedding network within a budget."
     budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
-    device, more = wish.how.device, more | dict(table=wish.how.table) # which was read
+    device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed, shared = wish.how.seed, wish.shares_weights
     if isinstance(data, Task): of_no_use("is of data, and a task has them", trials=trials)
     task = data if isinstance(data, Task) else speaker_task(data, trials, seed=seed, held=0. if shared else .3)

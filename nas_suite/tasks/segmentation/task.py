@@ -382,15 +382,19 @@ def metadata(cls: Segmentation, facts: dict) -> dict:
     said |= dict(size=json.dumps(facts['input_shape'][1:]), channels='3', colours='red, green, blue')
     return said | dict(resize='bilinear, antialiased, to the size', crop='none')
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #c2d13e64
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #3723c932
+@patch(as_prop=True)
+def space_sizes(self: Segmentation) -> dict:
+    "What a space must suit."
+    return dict(classes=self.classes, image_size=tuple(self.input_shape[1:]))
+
 @patch
 def _usual(self: Segmentation, timed: bool) -> Size: # timed: the latency of all layers is to be measured
     "The space that is taken without a budget."
-    same = dict(classes=self.classes, image_size=tuple(self.input_shape[1:]))
-    if min(self.input_shape[1:]) < 256: return Size(small_segmenter, same)
-    return Size(ssr_segmenter, same | (dict(cuts=(32, 16, 0)) if timed else {}))
+    if min(self.input_shape[1:]) < 256: return Size(small_segmenter, self.space_sizes)
+    return Size(ssr_segmenter, self.space_sizes | (dict(cuts=(32, 16, 0)) if timed else {}))
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #3ecd362f
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #54700a1b
 _stages = (  # channels of the first stage, and the most cells of both
     (8, 2, 4), (8, 3, 6), (10, 3, 5), (10, 3, 6), (12, 3, 6), (14, 3, 6), (16, 3, 6), (18, 3, 6), (20, 3, 6),
     (24, 3, 6), (28, 3, 6), (32, 3, 6), (36, 3, 6), (40, 3, 6), (40, 4, 7), (48, 4, 7), (56, 4, 8), (64, 5, 9),
@@ -406,9 +410,7 @@ def _ssr(width: int, depths, steps: int) -> dict:
 @patch
 def _sizes(self: Segmentation, timed: bool) -> list:
     "Spaces that suit the images, from small to large."
-    size = tuple(self.input_shape[1:])
-    large = min(size) >= 256
-    same = dict(classes=self.classes, image_size=size)
+    large, same = min(self.input_shape[1:]) >= 256, self.space_sizes
     if not large: same |= dict(dilations=(1, 2, 4), grids=(1, 2, 3, 6), dropout=(.03, .1))
     steps = 8 if large and not timed else 2
     return [Size(ssr_segmenter, same | _ssr(width, depths, steps)) for width, *depths in _stages]

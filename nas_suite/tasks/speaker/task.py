@@ -340,7 +340,7 @@ def metadata(cls: Speaker, facts: dict) -> dict:
     said |= {name: str(size) for name, size in sizes.items()} | dict(channels='1', samples='from -1 to 1')
     return said | {name: str(facts[name]) for name in ('threshold',) if name in facts}
 
-# %% ../../../nbs/tasks/speaker/06_task.ipynb #a05cf358
+# %% ../../../nbs/tasks/speaker/06_task.ipynb #aa51202d
 _small_widths, _large_widths = (24, 32, 40, 48, 64, 80, 96, 128), (128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
 
 def _tdnn(width: int, large: bool) -> dict:
@@ -349,19 +349,21 @@ def _tdnn(width: int, large: bool) -> dict:
     sizes = dict(scale=8, depths=(2, 3, 4), attention=128) if large else dict(scale=4, depths=(1, 2, 3), attention=32)
     return dict(widths=widths, last=[3*w for w in widths], **sizes)
 
+@patch(as_prop=True)
+def space_sizes(self: Speaker) -> dict:
+    "What a space must suit."
+    bands, frames = self.input_shape
+    return dict(features=bands, embedding=self.embedding, frames=frames)
+
 @patch
 def _sizes(self: Speaker) -> list:
     "Spaces of this task, from small to large."
-    bands, frames = self.input_shape
-    same = dict(features=bands, embedding=self.embedding, frames=frames)
     settings = [_tdnn(width, False) for width in _small_widths] + [_tdnn(width, True) for width in _large_widths]
-    return [Size(efficient_tdnn, same | setting) for setting in settings]
+    return [Size(efficient_tdnn, self.space_sizes | setting) for setting in settings]
 
 @patch
 def default_space(self: Speaker, budget: dict = None, shared: bool = False, seed: int = 0):
     "EfficientTDNN's space in a size that lies around a budget; without one in its small size below 200 speakers."
-    bands, frames = self.input_shape
-    usual = Size(small_tdnn if self.classes < 200 else efficient_tdnn,
-                 dict(features=bands, embedding=self.embedding, frames=frames))
+    usual = Size(small_tdnn if self.classes < 200 else efficient_tdnn, self.space_sizes)
     picked = chosen([self._sizes()], usual, budget, len(self.train))
     with seeded_weights(seed): return picked.make()
