@@ -351,3 +351,40 @@ def test_a_network_that_training_spoils_is_handed_out_as_it_was(tmp_path):
     record = read(found.run_dir)
     assert record['result']['kept'] == 'extracted' and f'{100 * scores["extracted"]:.1f} %' in summary(found.run_dir)
     assert stage_table(record) is not None
+
+
+# ---------------------------------------------------------------- supernets
+
+
+def test_a_supernet_is_trained_by_a_recipe_as_far_as_one_can_be():
+    from nas_suite.strategies.supernet import LeftOfRecipe, Stage, Supernet, supernet_by
+
+    recipe = Recipe(epochs=7, lr=0.02, batch_size=16, optimizer='adam', ema=0.9, patience=3, mixup=0.2, crop=(0.5, 1))
+    with pytest.warns(LeftOfRecipe, match='leaves out of the recipe: ema, patience$'):
+        found = supernet_by(recipe)
+    assert [(stage.epochs, stage.lr) for stage in found.stages] == [(7, 0.02)] and found.optimizer == 'adam'
+    assert found.batch_size == 16 and found.config()['recipe'] == dict(mixup=0.2, crop=[0.5, 1])
+    assert Supernet(**found.config()).config() == found.config()  # as a folder gives it back
+    stages = supernet_by(Recipe(lr=0.1), [Stage('a', {}, 1, 0.05), Stage('b', {}, 1, 0.01)]).stages
+    assert [round(stage.lr, 6) for stage in stages] == [0.1, 0.02]  # the others in proportion
+    assert 'recipe' not in supernet_by(Recipe()).config()
+    with pytest.raises(ValueError, match='about its inputs and labels; found ema'):
+        Supernet(recipe=dict(ema=0.9))
+
+
+def test_a_supernet_sees_what_its_recipe_says(tmp_path):
+    from nas_suite.spaces.mobile import ofa_mobilenet_v3
+    from nas_suite.strategies.supernet import sandwich, supernet_by
+
+    def losses(**fields):
+        torch.manual_seed(0)
+        tiny = dict(widths=(8,), depths=(1, 2), kernels=(3,), expands=(2, 3), stem=8, first=8, last=(16, 20), dropout=0.0)
+        space = ofa_mobilenet_v3(classes=3, image_size=8, in_channels=1, **tiny)
+        supernet = supernet_by(Recipe(batch_size=20, **fields), sandwich(1))
+        supernet.report = lambda *_: {}
+        return supernet.train(space, problem(), Loop(0, 'cpu', None, progress=False)).history[0]['losses']
+
+    plain, mixed = losses(), losses(mixup=1.0, crop=(0.3, 1))
+    assert plain != mixed and losses(mixup=1.0, crop=(0.3, 1)) == mixed
+    with pytest.raises(ValueError, match='a recipe beside a strategy that has its own'):
+        search.train_supernet(problem(), tmp_path / 'no', strategy='evolution', recipe='small')

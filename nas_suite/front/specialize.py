@@ -6,7 +6,7 @@
 __all__ = ['spared', 'supernet_for', 'train_supernet', 'Trained', 'opened', 'each_budget', 'Specialized', 'validated',
            'specialize', 'Point', 'Front', 'front']
 
-# %% ../../nbs/front/06_specialize.ipynb #ef88fc28
+# %% ../../nbs/front/06_specialize.ipynb #fb13ac1c
 import torch, warnings
 from dataclasses import dataclass
 
@@ -27,16 +27,23 @@ from .search import (ChangedData, How, Search, handed_out, settled_weights, spac
                                     task_given)
 from ..latency import device_cost, saved_cost, table as measured_table
 from ..strategies.base import Strategy
+from ..strategies.evolution import Evolution
 from ..strategies.finals import Final, Hands, Plan, judging, planned
+from ..strategies.supernet import sandwich, supernet_by
 from ..tasks.base import Task
 from ..tasks.classification import classification as classification_task
-from ..training import Loop, calibrated, fit, seed_of
+from ..training import Loop, Recipe, calibrated, fit, recipe_given, seed_of, view_of
 
-# %% ../../nbs/front/06_specialize.ipynb #a8169695
+# %% ../../nbs/front/06_specialize.ipynb #0ac80b08
 def supernet_for(task: Task, seed: int = 0, start=None) -> nn.Module: # As of `train_supernet`
     "The space whose supernet is trained where none is given: that of the weights it begins with, or the task's own."
     if start is not None: return space_like(start_given(start), task, seed)
     return task.default_space({}, shared=True, seed=seed)
+
+def _by_recipe(recipe: Recipe, task: Task, epochs: float = None) -> Strategy:
+    "Evolution over a supernet that is trained by a recipe. ValueError for what means nothing to the task."
+    view_of(task, recipe)
+    return Evolution(supernet_by(recipe, None if epochs is None else sandwich(epochs)))
 
 def train_supernet(
     task: Task, # Or data as of `search.classification`
@@ -44,15 +51,20 @@ def train_supernet(
     space: nn.Module = None, # Default: the task's own
     strategy: Strategy = None, epochs: float = None, # How it is trained: a strategy, or epochs of evolution's default
     seed: int = 0, device='auto', progress: bool = True,
-    precision: str = '32-true', loggers=(), allow_changed_data: bool = False, start=None # As of `run`
+    precision: str = '32-true', loggers=(), allow_changed_data: bool = False, start=None, # As of `run`
+    recipe=None # As of `run`, of a strategy that is made here; what means nothing to a supernet is left out
 ) -> list:
     """Train a supernet for `specialize`, `front` and searches that take it over; its history.
     ValueError if the folder holds something else."""
-    strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
+    if recipe is None: strategy = strategy_named('evolution' if strategy is None else strategy, epochs=epochs)
+    elif strategy is not None: raise ValueError("a recipe beside a strategy that has its own: leave one of them out")
     how = dict(run_dir=run_dir, device=device, precision=precision, loggers=loggers, progress=progress,
                allow_changed_data=allow_changed_data, start=start_given(start))
-    seed = How(seed=seed, **how).seed # before data are read
+    seed = How(seed=seed, recipe=recipe, **how).seed # before data are read
     task = task if isinstance(task, Task) else classification_task(task, seed=seed, shared=True)
+    if recipe is not None:
+        recipe = recipe_given(recipe, task.recipes)
+        strategy, how['precision'] = _by_recipe(recipe, task, epochs), recipe.precision or precision
     if space is None: space = supernet_for(task, seed, how['start'])
     search = Search(space, task, strategy, {}, seed=seed, **how)
     if not search.run.has('history.json'):

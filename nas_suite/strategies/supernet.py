@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
-           'soft_squares', 'Supernet', 'fair_networks', 'by_sample', 'probes']
+           'soft_squares', 'Supernet', 'LeftOfRecipe', 'supernet_by', 'fair_networks', 'by_sample', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #ceea59a6
-import torch
+# %% ../../nbs/strategies/03_supernet.ipynb #c0a0ebda
+import torch, warnings
 from bisect import bisect_right
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fastcore.basics import patch
 from itertools import accumulate
 from torch import nn, Tensor
@@ -24,7 +24,8 @@ from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
 from ..training import (
-    Calibration, Loop, NotFinite, cosine, head_of, optimizer_named, recalibrate, seeded, set_rate)
+    Calibration, Loop, NotFinite, Recipe, asked_of_inputs, cosine, head_of, optimizer_named, recalibrate, recipe_given,
+    seeded, set_rate, usual_rates, view_of)
 
 # %% ../../nbs/strategies/03_supernet.ipynb #f68192ab
 @dataclass
@@ -156,7 +157,7 @@ def _distilled(kind: str, output, teacher) -> Tensor:
     pairs = zip(tree_leaves(output), tree_leaves(teacher), strict=True)
     return sum(distillation[kind](mine, theirs) for mine, theirs in pairs)
 
-# %% ../../nbs/strategies/03_supernet.ipynb #69c870b6
+# %% ../../nbs/strategies/03_supernet.ipynb #5211b790
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
     rules, teachers = ('sandwich', 'uniform', 'fair', 'ordered'), ('in-place', 'teacher', 'none')
@@ -167,7 +168,8 @@ class Supernet:
         distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
-        optimizer: str = 'sgd' # Or 'adam', with stages of a smaller `lr`
+        optimizer: str = 'sgd', # Or 'adam', with stages of a smaller `lr`
+        recipe: Recipe = None # What networks see: crop, flip, policy, mixup, ...; the other fields are those above
     ):
         if rule not in self.rules: raise ValueError(f"there is no rule {rule!r}; the rules are {', '.join(self.rules)}")
         if distill not in self.teachers:
@@ -184,13 +186,42 @@ class Supernet:
         self.rule, self.distill, self.loss = rule, distill, loss
         self.batch_size = whole('batch_size', batch_size, 1)
         self.weight_decay = number('weight_decay', weight_decay, 0)
-        self.optimizer = optimizer
+        self.optimizer, self.recipe = optimizer, recipe_given(recipe)
+        _check_of_inputs(self.recipe)
+
+def _check_of_inputs(recipe: Recipe | None):
+    "ValueError for a field of a recipe that a supernet has as a setting of its own, or not at all."
+    if recipe is None: return
+    if others := [name for name in recipe.facts() if name not in asked_of_inputs(recipe)]:
+        raise ValueError(f"the recipe of a supernet is about its inputs and labels; found {', '.join(others)}")
 
 @patch
 def config(self: Supernet) -> dict:
     "All settings, as JSON can hold them."
     names = 'rule', 'distill', 'loss', 'batch_size', 'weight_decay', 'optimizer'
-    return dict(stages=[asdict(stage) for stage in self.stages], **{name: getattr(self, name) for name in names})
+    found = dict(stages=[asdict(stage) for stage in self.stages], **{name: getattr(self, name) for name in names})
+    return found if self.recipe is None else found | dict(recipe=self.recipe.facts())
+
+# %% ../../nbs/strategies/03_supernet.ipynb #c253d953
+class LeftOfRecipe(UserWarning):
+    "A recipe says something that a supernet has not."
+
+def supernet_by(
+    recipe: Recipe,
+    stages: list = None, # Default: the sandwich rule, for the passes of the recipe
+    **settings # As of `Supernet`, in place of the recipe's
+) -> Supernet:
+    "A supernet that is trained by a recipe, as far as one can be."
+    said, inputs = recipe.facts(), asked_of_inputs(recipe)
+    rate = recipe.lr or (usual_rates[recipe.optimizer] if recipe.optimizer in ('adam', 'adamw') else None)
+    stages = sandwich(recipe.epochs or 40) if stages is None else stages
+    if rate is not None: stages = [replace(stage, lr=rate * stage.lr / stages[0].lr) for stage in stages]
+    own = {name: said[name] for name in ('batch_size', 'weight_decay', 'optimizer') if name in said} | settings
+    if inputs: own['recipe'] = Recipe(**{name: said[name] for name in inputs})
+    left = said.keys() - {'epochs', 'lr', 'precision', 'batch_size', 'weight_decay', 'optimizer', *inputs}
+    text = f"a supernet leaves out of the recipe: {', '.join(sorted(left))}"
+    if left: warnings.warn(text, LeftOfRecipe, stacklevel=2)
+    return Supernet(stages, **own)
 
 # %% ../../nbs/strategies/03_supernet.ipynb #fa6dec05
 def _from_orders(choice, begin: int, n: int, *seed) -> list:
@@ -343,7 +374,7 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
     optimizer.state.clear()
     loop.values['sorted'] = k
 
-# %% ../../nbs/strategies/03_supernet.ipynb #33cc10df
+# %% ../../nbs/strategies/03_supernet.ipynb #78e33db4
 @patch
 def train(self: Supernet, space: nn.Module, task, loop: Loop,
     head: dict = None # What the layer between network and loss begins with; default: new weights
@@ -354,7 +385,8 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
     head = head_of(task, loop.seed, loop.device, head)
     both, make = nn.ModuleList([space, head]), optimizer_named(self.optimizer)
     optimizer = make(both, self.stages[0].lr, weight_decay=self.weight_decay)
-    train = loop.stream(task.train, self.batch_size, task.augment)
+    seen = view_of(task, self.recipe)
+    train = loop.stream(seen.data(task.train), self.batch_size, seen.augment)
     plan = _plan(space, self.stages, train.per_epoch)
     loop.resume(dict(space=space, head=head, opt=optimizer), sorted=-1, teacher=None)
     teacher = self.teacher(space, loop.values['teacher'])
@@ -367,7 +399,7 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
         x, y = next(train)
         optimizer.zero_grad(set_to_none=True)
         drawn = self.archs(s, stage, loop.seed, step)
-        losses = self.step(view, task.loss_at(loop.share), drawn, x, y, teacher, head, loop, s)
+        losses = self.step(view, seen.loss_at(loop.share), drawn, x, y, teacher, head, loop, s)
         loop.update(optimizer)
         last = step == plan.ends[k] - 1
         if last or loop.due(200): loop.note(dict(step=step, stage=stage.name, losses=losses))

@@ -5,7 +5,8 @@ from .finite import NotFinite, check_data, finite, first_layer, not_finite
 from .graphs import Graphed, NoGraph, graphed
 from .loop import (Loop, adam, adamw, averaged, cosine, head_of, labelled, launched, load_checkpoint, log_functions,
     optimizer_named, optimizers, precisions, save_checkpoint, set_rate, sgd)
-from .recipes import Recipe, View, asked_of_inputs, of_inputs, passes, presets, recipe_given, settled
+from .recipes import (Recipe, View, asked_of_inputs, of_inputs, passes, presets, recipe_given, settled, usual_rates,
+    view_of)
 from .fitting import Averages, Best, Training, fit, trained_weights
 from .resident import sent
 from .untrained import anew, as_it_begins, degree, gradient_norm, jacobian_covariance, synflow, untrained_scores
@@ -17,4 +18,5 @@ __all__ = ['Averages', 'Best', 'Calibration', 'Graphed', 'Loop', 'LostWorker', '
     'gradient_norm', 'graphed', 'head_of', 'image_format', 'jacobian_covariance', 'labelled', 'launched',
     'load_checkpoint', 'log_functions', 'not_finite', 'of_inputs', 'optimizer_named', 'optimizers', 'packed',
     'passes', 'precisions', 'presets', 'recalibrate', 'recipe_given', 'save_checkpoint', 'seed_of', 'seeded', 'sent',
-    'set_rate', 'settled', 'sgd', 'spread', 'synflow', 'trained_weights', 'unpacked', 'untrained_scores']
+    'set_rate', 'settled', 'sgd', 'spread', 'synflow', 'trained_weights', 'unpacked',
+    'untrained_scores', 'usual_rates', 'view_of']

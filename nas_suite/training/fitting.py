@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Averages', 'Best', 'Training', 'fit', 'trained_weights']
 
-# %% ../../nbs/training/06_fitting.ipynb #6b7ec2eb
+# %% ../../nbs/training/06_fitting.ipynb #86ba786f
 import torch
 from contextlib import contextmanager
 from fastcore.basics import patch
 from torch import nn
 from ..arguments import positive, whole
 from .loop import Loop, cosine, head_of, load_checkpoint, optimizer_named, set_rate
-from .recipes import Recipe, View, asked_of_inputs, passes, settled
+from .recipes import Recipe, passes, settled, view_of
 
 # %% ../../nbs/training/06_fitting.ipynb #bb84336d
 class Averages:
@@ -60,15 +60,14 @@ class Best:
     def state_dict(self) -> dict: return dict(worth=self.worth, waited=self.waited, weights=self.weights)
     def load_state_dict(self, state: dict): vars(self).update(state)
 
-# %% ../../nbs/training/06_fitting.ipynb #ff5437eb
+# %% ../../nbs/training/06_fitting.ipynb #cdcfa7d8
 class Training:
     "A network that is trained on a task by a settled recipe, in a loop."
     def __init__(self, model: nn.Module, task, recipe: Recipe, loop: Loop,
         data=None, head: dict = None # As of `fit`
     ):
         self.model, self.task, self.recipe, self.loop = loop.place(model), task, recipe, loop
-        plain = View(lambda dataset: dataset, task.augment, task.loss_at)
-        self.view = task.under(recipe) if asked_of_inputs(recipe) else plain
+        self.view = view_of(task, recipe)
         self.top = head_of(task, loop.seed, loop.device, head)
         weights = nn.ModuleList([model, self.top])
         self.optimizer = optimizer_named(recipe.optimizer)(weights, recipe.lr, weight_decay=recipe.weight_decay)

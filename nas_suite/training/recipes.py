@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['policies', 'presets', 'usual_rates', 'of_inputs', 'Recipe', 'recipe_given', 'settled', 'passes', 'View',
-           'asked_of_inputs']
+           'asked_of_inputs', 'view_of']
 
 # %% ../../nbs/training/05_recipes.ipynb #e54e1f8d
 import math
@@ -108,7 +108,7 @@ def passes(recipe: Recipe, per_epoch: int) -> int: # per_epoch: steps of a pass
     "The passes that a training makes: as many as it says, and more of few data."
     return max(recipe.epochs, math.ceil(recipe.steps / per_epoch))
 
-# %% ../../nbs/training/05_recipes.ipynb #ff1979fd
+# %% ../../nbs/training/05_recipes.ipynb #28f3c2ea
 of_inputs = 'smoothing', 'class_weights', 'crop', 'flip', 'policy', 'mixup', 'cutmix' # what a task must know
 
 @dataclass
@@ -122,3 +122,8 @@ def asked_of_inputs(recipe: Recipe) -> list:
     "The fields of a recipe that change what a network sees, or what is asked of it."
     facts = recipe.facts()
     return [name for name in of_inputs if name in facts]
+
+def view_of(task, recipe: Recipe = None) -> View:
+    "The task as a training by a recipe sees it; as it is where the recipe changes nothing of its inputs."
+    if recipe is not None and asked_of_inputs(recipe): return task.under(recipe)
+    return View(lambda dataset: dataset, task.augment, task.loss_at)

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Data', 'search_classification', 'train_supernet_command']
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #cbc6c369
+# %% ../../../nbs/front/commands/00_classification.ipynb #1fde8a38
 from pathlib import Path
 from typing import Optional
 
 from ...arguments import among, given, positive, whole
 from ..launch import app, speaks
-from ..options import Asked, Changed, Device, Quiet, Seed, Start, option, search_command, searched, word
+from ..options import (
+    Asked, Changed, Device, Quiet, RecipeWords, Seed, Start, option, recipe_of, search_command, searched, word)
 
 # %% ../../../nbs/front/commands/00_classification.ipynb #022680f1
 Data = word(str, '"digits", "cluttered_digits", "cifar10", a folder with one folder of images a class, or a table '
@@ -41,26 +42,27 @@ def search_classification(
     given(whole, '--image-size', image_size, 8)
     searched(search.classification, data, asked, image_size=image_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #0845fd63
-def _trainer(space, schedule: str, epochs: float, batch_size: int):
-    "How a supernet is trained: a `Supernet` of so many epochs in all."
-    from nas_suite.strategies.supernet import Supernet, progressive, sandwich
-    if schedule == 'sandwich': return Supernet(sandwich(epochs), batch_size=batch_size)
+# %% ../../../nbs/front/commands/00_classification.ipynb #d3c608d2
+def _trainer(space, schedule: str, epochs: float, batch_size: int, recipe):
+    "How a supernet is trained: a `Supernet` of so many epochs in all, and a recipe for the rest."
+    from nas_suite.strategies.supernet import progressive, sandwich, supernet_by
+    if schedule == 'sandwich': return supernet_by(recipe, sandwich(epochs), batch_size=batch_size)
     stages = progressive(space, epochs=1, full=1)
     whole = sum(stage.epochs for stage in stages)
     for stage in stages: stage.epochs *= epochs/whole
-    return Supernet(stages, rule='uniform', distill='teacher', batch_size=batch_size)
+    return supernet_by(recipe, stages, rule='uniform', distill='teacher', batch_size=batch_size)
 
-# %% ../../../nbs/front/commands/00_classification.ipynb #1fe42b0f
+# %% ../../../nbs/front/commands/00_classification.ipynb #6426728f
 @app.command('train-supernet')
 def train_supernet_command(
     data: Data,
     run_dir: option(Path, 'Folder for the files of the run.'),
-    epochs: option(float, 'Passes over the training data.', show_default=True) = 40,
+    epochs: option(Optional[float], "Passes over the training data; by default the recipe's, or 40.") = None,
     schedule: option(str, 'sandwich (all networks from the first step on), or progressive (the largest first, then '
                           'kernels, depths, widths).', show_default=True) = 'sandwich',
-    batch_size: option(int, 'Images a step, over all processes.', show_default=True) = 64,
+    batch_size: option(Optional[int], "Images a step, over all processes; by default the recipe's, or 64.") = None,
     precision: option(Optional[str], 'Of training: 32-true, bf16-mixed, 16-mixed.') = None,
+    recipe: RecipeWords = None,
     start: Start = None,
     seed: Seed = 0,
     device: Device = 'auto',
@@ -75,6 +77,7 @@ def train_supernet_command(
     \b
     Examples:
       nas-suite train-supernet digits --run-dir runs/supernet
+      nas-suite train-supernet photos/ --run-dir runs/many --recipe crop=.5,1 --recipe epochs=100
       nas-suite specialize runs/supernet --macs 1M --macs 2M --out networks
     """
     from nas_suite import search
@@ -84,15 +87,20 @@ def train_supernet_command(
     from nas_suite.report import read, stage_table
     from nas_suite.strategies.evolution import Evolution
     from nas_suite.tasks.classification import classification
+    from nas_suite.training import recipe_given, view_of
     among(schedule, ('sandwich', 'progressive'), 'schedule', 'schedules')
-    more = dict(allow_changed_data=allow_changed_data) | ({} if precision is None else dict(precision=precision))
-    positive('--epochs', epochs)
-    whole('--batch-size', batch_size, 1)
-    start = How(run_dir, seed, device, start=start, **more).start
+    given(positive, '--epochs', epochs)
+    given(whole, '--batch-size', batch_size, 1)
+    words = recipe_of(recipe or [])
+    more = dict(allow_changed_data=allow_changed_data, precision=precision or words.get('precision') or '32-true')
+    start = How(run_dir, seed, device, start=start, recipe=words, **more).start
     more |= dict(start=start)
     task = classification(data, seed=seed, shared=True)
     space = supernet_for(task, seed, start)
-    strategy = Evolution(_trainer(space, schedule, epochs, batch_size))
+    recipe = recipe_given(words, task.recipes)
+    view_of(task, recipe) # what means nothing to the task, before anything long
+    epochs, batch_size = epochs or recipe.epochs or 40, batch_size or recipe.batch_size or 64
+    strategy = Evolution(_trainer(space, schedule, epochs, batch_size, recipe))
     search.train_supernet(task, run_dir, space, strategy, seed=seed, device=device, progress=not quiet, **more)
     if not speaks(): return
     print(f"{Table(*stage_table(read(run_dir)))}\n\nfiles   {run_dir}\nreport  {run_dir/'report.html'}")
