@@ -8,6 +8,7 @@ from nas_suite.choices import sample
 from nas_suite.cli import app
 from nas_suite.extraction import extract
 from nas_suite.files import read_json
+from nas_suite.front.search import Search, same_supernet
 from nas_suite.front.starting import Started, begin, space_like, start_given
 from nas_suite.importers import (
     PublishedNet, load_efficient_tdnn, load_ofa, load_proxyless, published_space, to_efficient_tdnn, to_ofa, to_proxyless)
@@ -96,7 +97,7 @@ def test_a_published_supernet_is_known_by_its_shapes():
     assert published_space(weights['resnet'], classes=7, image_size=64, in_channels=3).config['family'] == 'ofa_resnet50'
 
 
-def test_one_run_begins_with_another_one_of_other_classes(tmp_path):
+def test_one_run_begins_with_another_one_of_other_classes(tmp_path, unwritten):
     torch.manual_seed(0)
     torch.save(to_ofa(mobile(8)), tmp_path / 'w.pth')
     with pytest.warns(Started, match=r'w\.pth \(Once-for-All\).*classifier made anew'):
@@ -104,6 +105,8 @@ def test_one_run_begins_with_another_one_of_other_classes(tmp_path):
     config = read_json(tmp_path / 'a/config.json')
     assert config['start']['anew'] == ['classifier'] and config['start']['file'] == 'w.pth'
     assert 'Begun with the weights of w.pth' in (tmp_path / 'a/report.html').read_text()
+    config = Search(mobile(10), classification('digits', shared=True), trainer(), dict(macs='1M')).config
+    same_supernet(tmp_path / 'a', config)  # also a supernet that began so may be taken over
     few = classification('digits')
     train, test = ([(x, y) for x, y in part if y < 4][:60] for part in (few.train, few.test))
     how = dict(strategy='gated', epochs=1, retrain_epochs=0, finalists=0, **quick)

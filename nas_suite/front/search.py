@@ -528,10 +528,10 @@ def report(self: Search, *found):
     for path in self.run.folder.glob('final-*.pt'): path.unlink() # the network may have been one of those
     report(self.run.folder)
 
-# %% ../../nbs/front/05_search.ipynb #c080c9ed
+# %% ../../nbs/front/05_search.ipynb #da79edee
 def _supernet(config: dict) -> dict:
     "What a trained supernet depends on."
-    same = {name: config.get(name) for name in ('space', 'task', 'seed', 'fixed', 'start')}
+    same = {name: config[name] for name in ('space', 'task', 'seed', 'fixed')}
     return same | dict(training=config['strategy'].get('supernet'))
 
 def same_supernet(source: Path, config: dict):
