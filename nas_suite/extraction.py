@@ -93,6 +93,13 @@ def _asks_type(kind) -> bool:
 # %% ../nbs/core/02_extraction.ipynb #19a30814
 _makers = torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.rand, torch.randn
 
+def _parts_of(node) -> int | None:
+    "How many tensors a node takes one apart into, where that is said; None where it is not."
+    said = node.args[1] if len(node.args) > 1 else node.kwargs.get('chunks', node.kwargs.get('split_size_or_sections'))
+    name = getattr(node.target, '__name__', node.target)
+    if name in ('chunk', 'tensor_split') and isinstance(said, int): return said
+    return len(said) if name in ('split', 'split_with_sizes') and isinstance(said, (list, tuple)) else None
+
 class _Tracer(fx.Tracer):
     "Its leaves are elastic layers, `Zero`, and the layers and functions of PyTorch and einops."
     def __init__(self, call=None, whole: bool = False): # whole: nothing ordinary is looked into
@@ -105,6 +112,9 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(module, name)
     def getattr(self, attr, value, cache):
         return super().getattr(attr, value, cache) if get_ident() == self.thread else value
+    def iter(self, value):
+        parts = _parts_of(value.node)
+        return super().iter(value) if parts is None else iter([value[i] for i in range(parts)])
     def proxy(self, node):
         if _is_tensor(node, self.others): return _Value(node, self)
         self.others.add(node)

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..choices import Choice, input_dtype, selecting, structure
 from .lengths import BATCH, SAMPLES, Branch, Extent, Shaped, Size
-from .lengths import as_width, extents, factors, lengths_of, results, shaped, simple, unified, unknown
+from .lengths import as_width, extents, factors, length_of, lengths_of, results, shaped, simple, unified, unknown
 from .probing import Unselected
 from ..layers import MixedOp, Width, either, kept, most, values, variables, width_of
 
@@ -168,8 +168,7 @@ def is_elastic(m: nn.Module) -> bool:
 def _elastic(branch, m, x) -> Shaped:
     "What an elastic layer makes of `x`."
     def length(n): # a length of the input's, or a width
-        if isinstance(n, Size): return simple(n)
-        return n if isinstance(n, int) else Size(most(n), 1, (unified(n),))
+        return simple(n) if isinstance(n, Size) else length_of(n)
     shape = m.out_shape(tuple(Size(int(n), *factors(n)) for n in lengths_of(x)))
     dtype = next((p.dtype for p in m.parameters()), x.dtype)
     return branch.tensor([length(n) for n in shape], dtype)

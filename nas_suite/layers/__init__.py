@@ -5,6 +5,8 @@ from .gates import *
 from .mixed import *
 from .norms import *
 from .transposed import *
-from . import elastic, gates, mixed, norms, transposed, widths
+from .ranked import *
+from .given import *
+from . import elastic, gates, given, mixed, norms, ranked, transposed, widths
 
-__all__ = [name for module in (widths, elastic, transposed, norms, gates, mixed) for name in module.__all__]
+__all__ = [name for module in (widths, elastic, transposed, norms, gates, mixed, ranked, given) for name in module.__all__]

@@ -560,6 +560,11 @@ def made(self: Concat):
     return 'concat', sum(n for n in parts if isinstance(n, int)), *(part for part in parts if not isinstance(part, int))
 
 @patch
+def share(self: Channels) -> tuple:
+    "A ratio and a width whose sizes times that ratio are its sizes; the simplest such width."
+    return 1, self
+
+@patch
 def read(self: Channels):
     "A layer takes the choices behind it as numbers of channels."
     for c in self.variables(): c.read_as('width')
