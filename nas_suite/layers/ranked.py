@@ -46,7 +46,7 @@ def _load_from_state_dict(self: Best, state_dict, prefix, *args):
     if (rank := state_dict.pop(prefix + 'rank', None)) is not None: self.order = tuple(rank.tolist())
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
-# %% ../../nbs/layers/06_ranked.ipynb #f66774ef
+# %% ../../nbs/layers/06_ranked.ipynb #db9fc383
 class Ranked(Width):
     "Channels that stay with their members."
     has_places, sortable = True, False
@@ -56,6 +56,11 @@ class Ranked(Width):
         if not set(self.members) <= set(range(-1, len(choice.order))):
             raise ValueError(f"members are numbers from -1 to {len(choice.order) - 1}; found {self.members}")
     def most(self): return len(self.members)
+    def variables(self): return [self.choice]
+    def values(self):
+        live = tuple(self.choice.survivors)
+        if live not in self.answers: self.answers[live] = Width.values(self)
+        return self.answers[live]
     def made(self): return 'ranked', self.choice, self.members
     def share(self):
         each, left = divmod(len(self.members), len(self.choice.order))

@@ -201,8 +201,8 @@ class Concat(Width):
     def values(self):
         sums = {0}
         for part in dict.fromkeys(self.inner):
-            times = sum(other is part for other in self.inner)
-            sums = {n + times*v for n in sums for v in part.values()}
+            times, values = sum(other is part for other in self.inner), part.values()
+            sums = {n + times*v for n in sums for v in values}
         return sorted(sums)
 
 def concat(*widths):

@@ -6,8 +6,10 @@
 __all__ = ['shares', 'MAKERS', 'SIZES', 'options_for', 'kernels_of', 'Maker', 'maker', 'Length', 'sizes', 'Product', 'Region',
            'regions', 'stages', 'put_blocks', 'Searchable', 'searchable', 'left_out']
 
-# %% ../../nbs/spaces/12_searchable.ipynb #d2915cd2
-import fnmatch, operator, torch
+# %% ../../nbs/spaces/12_searchable.ipynb #7f22b217
+import fnmatch, torch
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 
 from fastcore.basics import patch
@@ -526,10 +528,50 @@ def _put_parameters(net, make: Maker, blocks):
         node.replace_all_uses_with(call)
         net.graph.erase_node(node)
 
-# %% ../../nbs/spaces/12_searchable.ipynb #7d08ab3e
+# %% ../../nbs/spaces/12_searchable.ipynb #d973228d
+class _EncoderLayer(nn.Module):
+    "A layer of PyTorch's transformer encoder, in steps that a trace sees."
+    def __init__(self, given: nn.TransformerEncoderLayer):
+        super().__init__()
+        for name, child in given.named_children(): setattr(self, name, child)
+        self.norm_first, self.activation = given.norm_first, given.activation
+    def attend(self, x): return self.dropout1(self.self_attn(x, x, x, need_weights=False)[0])
+    def feed(self, x): return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+    def forward(self, x):
+        if self.norm_first:
+            x = x + self.attend(self.norm1(x))
+            return x + self.feed(self.norm2(x))
+        x = self.norm1(x + self.attend(x))
+        return self.norm2(x + self.feed(x))
+
+class _Encoder(nn.Module):
+    "PyTorch's transformer encoder, in steps that a trace sees."
+    def __init__(self, given: nn.TransformerEncoder):
+        super().__init__()
+        self.layers = nn.ModuleList(map(_EncoderLayer, given.layers))
+        self.norm = given.norm
+    def forward(self, x):
+        for layer in self.layers: x = layer(x)
+        return x if self.norm is None else self.norm(x)
+
+def _opened(module: nn.Module) -> nn.Module:
+    "A network whose encoders a trace looks into; its tensors are the same."
+    for kind, opened in ((nn.TransformerEncoder, _Encoder), (nn.TransformerEncoderLayer, _EncoderLayer)):
+        if type(module) is kind: return opened(module).train(module.training)
+    for name, child in module.named_children(): setattr(module, name, _opened(child))
+    return module
+
+def _graph_of(model: nn.Module) -> fx.GraphModule:
+    "A trace of a model that looks into encoders, where they are called with one tensor."
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers())} # a copy of what holds them
+    if any(isinstance(m, nn.TransformerEncoderLayer) for m in model.modules()):
+        with suppress(Exception): return extract_selected(_opened(deepcopy(model, memo)))
+    return extract_selected(model)
+
+# %% ../../nbs/spaces/12_searchable.ipynb #ecf6013b
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     "The graph of a model, with copies of its weights. ValueError, with what to change, where there is none."
-    try: net = extract_selected(model)
+    try: net = _graph_of(model)
     except Exception as e:
         raise ValueError(f"{type(model).__name__} cannot be traced, so nothing of it can be searched: {e}") from e
     inputs = [n for n in net.graph.nodes if n.op == 'placeholder']
@@ -572,7 +614,14 @@ def _resolutions(net, example, wanted) -> list:
         elif wanted not in (None, True): raise ValueError(f"this network does not run on images of {s} pixels as on {side}")
     return sorted(set(found)) if len(set(found)) > 1 else []
 
-# %% ../../nbs/spaces/12_searchable.ipynb #36d9c69c
+# %% ../../nbs/spaces/12_searchable.ipynb #6e8d1ff1
+def _another(name: str, named: set) -> str:
+    "A name, with a number where it is taken."
+    found, n = name, 1
+    while found in named: found, n = f'{name}{n + 1}', n + 1
+    named.add(found)
+    return found
+
 def _depth_choices(net, make: Maker, blocks, why) -> list:
     "Put the blocks that may be left out into layers of their own; the reason where one stays."
     named = set()
@@ -581,9 +630,7 @@ def _depth_choices(net, make: Maker, blocks, why) -> list:
         if not chain: continue
         depth = Best(_depths(len(chain)), len(chain))
         layers = [layer for part in chain for block in part for layer in block.layers]
-        depth.name = f"{_common(layers)}.depth".lstrip('.')
-        if depth.name in named: depth.name = f'{chain[0][0].name}.depth'
-        named.add(depth.name)
+        depth.name = _another(f"{_common(layers)}.depth".lstrip('.'), named)
         for member, part in reversed(list(enumerate(chain))): put_blocks(net, part, depth, member)
 
 def searchable(
