@@ -16,7 +16,8 @@ from torch import nn, Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..choices import Choice, input_dtype, selecting, structure
 from .lengths import BATCH, SAMPLES, Branch, Extent, Shaped, Size
-from .lengths import as_width, extents, factors, length_of, lengths_of, results, shaped, simple, unified, unknown
+from .lengths import (
+    as_width, extents, factors, length_of, lengths_of, results, shaped, simple, unified, unknown)
 from .probing import Unselected
 from ..layers import MixedOp, Width, either, kept, most, values, variables, width_of
 

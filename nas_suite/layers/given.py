@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['ElasticAttention', 'attended', 'ElasticParameter', 'Droppable']
 
-# %% ../../nbs/layers/07_given.ipynb #491f227d
+# %% ../../nbs/layers/07_given.ipynb #f6a9787a
 import torch
 
 from fastcore.basics import patch
 from torch import fx, nn, Tensor
 from torch.nn import functional as F
 
-from ..choices import Gates, one_of
+from ..choices import Gates
 from .elastic import Count, own
 from .gates import mixture
-from .ranked import Best, Ranked
-from .widths import along, mask, masked, most, size, support, take, width_of
+from .ranked import Best
+from .widths import mask, masked, size, support, take, width_of
 
 # %% ../../nbs/layers/07_given.ipynb #b208754f
 def _alone(module: nn.Module) -> fx.GraphModule:
@@ -25,7 +25,7 @@ def _alone(module: nn.Module) -> fx.GraphModule:
     net.graph._tracer_cls = None # a pickle would look for it
     return net.train(module.training)
 
-# %% ../../nbs/layers/07_given.ipynb #f923f643
+# %% ../../nbs/layers/07_given.ipynb #d87a83fa
 class ElasticAttention(nn.MultiheadAttention):
     "Self-attention whose heads, and channels that it reads and writes, may be fewer: (B, T, C) -> (B, T, C')."
     reads_choices = True
@@ -51,14 +51,14 @@ class ElasticAttention(nn.MultiheadAttention):
         return masked(y, self.out, -1)
 
 def attended(x, inner, heads, batch_first, drop, between, weight, bias, last, last_bias):
-    "Attention of a tensor on itself, (B, T, C), or (T, B, C) unless `batch_first`; `between`: what the heads give passes."
+    "Attention of (B, T, C), or (T, B, C) unless `batch_first`, on itself; what the heads give passes `between`."
     qkv = F.linear(x if batch_first else x.transpose(0, 1), weight, bias)
     q, k, v = qkv.unflatten(-1, (3, heads, inner // heads)).permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
     y = F.linear(between(y.transpose(1, 2).flatten(2)), last, last_bias)
     return y if batch_first else y.transpose(0, 1)
 
-# %% ../../nbs/layers/07_given.ipynb #7828daf3
+# %% ../../nbs/layers/07_given.ipynb #b89c802a
 @patch
 def sliced(self: ElasticAttention) -> tuple:
     "The number of channels of all heads, and weight and bias of `in_proj` and of `out_proj`, of the present selection."
@@ -85,7 +85,8 @@ class _Narrow(nn.Module):
 
 def _linear(weight, bias, layer) -> nn.Linear:
     new = nn.Linear(*weight.shape[::-1], bias is not None, device='meta')
-    new.weight, new.bias = own(layer.in_proj_weight, weight), own(layer.in_proj_weight, bias) if bias is not None else None
+    new.weight = own(layer.in_proj_weight, weight)
+    if bias is not None: new.bias = own(layer.in_proj_weight, bias)
     return new
 
 class _Whole(nn.Module):

@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['Best', 'Ranked', 'Mixed', 'together', 'GroupedConv1d', 'GroupedConv2d', 'GroupedConv3d']
 
-# %% ../../nbs/layers/06_ranked.ipynb #89507cda
+# %% ../../nbs/layers/06_ranked.ipynb #4d752b82
 import math, torch
 
 from fastcore.basics import patch
 from torch import nn, Tensor
-from torch.nn import functional as F
 
-from ..choices import Choice, one_of
-from .elastic import Count, ElasticConv, ElasticConv1d, ElasticConv2d, ElasticConv3d, filled, own
+from ..choices import Choice
+from .elastic import Count, ElasticConv1d, ElasticConv2d, ElasticConv3d
 from .widths import Concat, Width, _tidy, cut, most, positions, size, support, take, width_of
 
 # %% ../../nbs/layers/06_ranked.ipynb #6f2877df

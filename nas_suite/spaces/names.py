@@ -100,12 +100,12 @@ def why(self: Names) -> dict:
         for c in label[names]: found.setdefault(int(c), reason)
     return found
 
-# %% ../../nbs/spaces/10_names.ipynb #31ce371d
+# %% ../../nbs/spaces/10_names.ipynb #aeff66f8
 aten = torch.ops.aten
 
 _moving = """view _unsafe_view reshape _reshape_alias permute transpose t expand squeeze unsqueeze slice split
-    split_with_sizes unbind cat stack clone detach alias flip repeat pixel_shuffle pixel_unshuffle channel_shuffle unfold
-    repeat_interleave tile narrow numpy_T swapaxes movedim select constant_pad_nd""".split()
+    split_with_sizes unbind cat stack clone detach alias flip repeat pixel_shuffle pixel_unshuffle channel_shuffle
+    unfold repeat_interleave tile narrow numpy_T swapaxes movedim select constant_pad_nd""".split()
 _alike = '_to_copy lift_fresh zeros_like ones_like full_like empty_like rand_like randn_like native_dropout'.split()
 _reducing = 'mean sum amax amin max min var std var_mean std_mean prod logsumexp argmax argmin norm any all'.split()
 _places = """max_pool1d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d
@@ -193,7 +193,7 @@ def _cat(names, dim=0):
     shape[dim] = out.shape[dim]
     return out.expand(*shape)
 
-# %% ../../nbs/spaces/10_names.ipynb #39129618
+# %% ../../nbs/spaces/10_names.ipynb #5e514189
 @patch
 def alike(self: Following, func, outs, x, *args, **kwargs):
     "What gives a tensor of the same places."
@@ -225,12 +225,15 @@ def met(self: Following, a: Tensor, b: Tensor, shape) -> Tensor:
         if bool((bare == NONE).all()) and any(one.shape[d] > 1 and varies(other, d) for d in range(one.ndim)):
             self.names.fix(other, f"{self.where} adds or multiplies a tensor of a fixed size")
     a, b = torch.broadcast_tensors(a, b)
-    return a if bool((stored(a) != NONE).all()) else b if bool((stored(b) != NONE).all()) else torch.where(a != NONE, a, b)
+    for one in (a, b):
+        if bool((stored(one) != NONE).all()): return one
+    return torch.where(a != NONE, a, b)
 
 def _repeated(one, other) -> bool:
     "Whether a tensor is repeated along the dimensions in which the names of another differ."
     differs = [d for d in range(one.ndim) if varies(other, d)]
-    return bool(differs) and all(one.shape[d] == 1 for d in differs) and not any(varies(one, d) for d in range(one.ndim))
+    if not differs or any(one.shape[d] != 1 for d in differs): return False
+    return not any(varies(one, d) for d in range(one.ndim))
 
 # %% ../../nbs/spaces/10_names.ipynb #ec07e566
 def _dims(dim, n) -> list:

@@ -310,7 +310,7 @@ def _put_products(net, names: list): # names: of nodes that multiply
         net.add_submodule(name, Product(function).train(net.training))
         node.op, node.target = 'call_module', name
 
-# %% ../../nbs/spaces/12_searchable.ipynb #7a8ad54c
+# %% ../../nbs/spaces/12_searchable.ipynb #a3d42291
 @dataclass
 class Region:
     "A residual block of a graph."
@@ -363,7 +363,8 @@ def _region(sum_node, net) -> Region | None:
         if nodes is None: continue
         inside = {*nodes, sum_node}
         if any(user not in inside for node in nodes for user in node.users if node.op != 'get_attr'): continue
-        layers = [node.target for node in nodes if node.op == 'call_module' and _has_weights(net.get_submodule(node.target))]
+        called = [node.target for node in nodes if node.op == 'call_module']
+        layers = [name for name in called if _has_weights(net.get_submodule(name))]
         if layers: return Region(entry, [*sorted(nodes), sum_node], layers)
     return None
 
@@ -568,7 +569,7 @@ def _graph_of(model: nn.Module) -> fx.GraphModule:
         with suppress(Exception): return extract_selected(_opened(deepcopy(model, memo)))
     return extract_selected(model)
 
-# %% ../../nbs/spaces/12_searchable.ipynb #ecf6013b
+# %% ../../nbs/spaces/12_searchable.ipynb #ae3f3377
 def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
     "The graph of a model, with copies of its weights. ValueError, with what to change, where there is none."
     try: net = _graph_of(model)
@@ -576,9 +577,10 @@ def _traced(model: nn.Module, example: Tensor) -> fx.GraphModule:
         raise ValueError(f"{type(model).__name__} cannot be traced, so nothing of it can be searched: {e}") from e
     inputs = [n for n in net.graph.nodes if n.op == 'placeholder']
     calls = [n for n in net.graph.nodes if n.op == 'call_module']
-    if len(inputs) != 1: raise ValueError(f"{type(model).__name__} takes {len(inputs)} inputs; a searchable network takes one")
+    kind = type(model).__name__
+    if len(inputs) != 1: raise ValueError(f"{kind} takes {len(inputs)} inputs; a searchable network takes one")
     if len(calls) == 1 and not type(net.get_submodule(calls[0].target)).__module__.startswith('torch.nn.'):
-        raise ValueError(f"{type(model).__name__} cannot be looked into: its forward branches on numbers or sizes of "
+        raise ValueError(f"{kind} cannot be looked into: its forward branches on numbers or sizes of "
                          "tensors; put what does into a module of its own, which then stays as it is")
     return net
 
@@ -611,10 +613,11 @@ def _resolutions(net, example, wanted) -> list:
         try: alike = answers(s) == answers(side)
         except Exception: alike = False
         if alike: found.append(s)
-        elif wanted not in (None, True): raise ValueError(f"this network does not run on images of {s} pixels as on {side}")
+        elif wanted not in (None, True):
+            raise ValueError(f"this network does not run on images of {s} pixels as on {side}")
     return sorted(set(found)) if len(set(found)) > 1 else []
 
-# %% ../../nbs/spaces/12_searchable.ipynb #6e8d1ff1
+# %% ../../nbs/spaces/12_searchable.ipynb #3b8e3c77
 def _another(name: str, named: set) -> str:
     "A name, with a number where it is taken."
     found, n = name, 1
@@ -644,7 +647,7 @@ def searchable(
 ) -> nn.Module: # `Searchable`
     "A trained network as a space, whose largest network it is. ValueError for what cannot be."
     example = _batch(example)
-    before = _run_once(model, example)
+    _run_once(model, example)
     net, why = _traced(model, example), _why_not(only, freeze)
     followed = Followed(net, example, why)
     make = Maker(followed, _choices(followed, steps))
