@@ -4,7 +4,7 @@ import json, pickle
 import pytest, torch
 from typer.testing import CliRunner
 from nas_suite import search
-from nas_suite.choices import sample
+from nas_suite.choices import Space, one_of, sample
 from nas_suite.cli import app
 from nas_suite.extraction import extract
 from nas_suite.files import read_json
@@ -117,6 +117,24 @@ def test_one_run_begins_with_another_one_of_other_classes(tmp_path, unwritten):
     assert again.arch == found.arch
     with pytest.raises(ValueError, match='start'):
         search.classification((train, test), macs='1M', run_dir=tmp_path / 'b', **how)
+
+
+class Own(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.some, self.last = one_of(1, 2), torch.nn.Linear(4, classes)
+
+
+class Named(Own, Space):
+    heads = ('last',)
+
+
+def test_a_space_of_ones_own_names_its_heads(tmp_path):
+    torch.save(Own(3).state_dict(), tmp_path / 'w.pth')
+    assert begin(Own(3), start_given(tmp_path / 'w.pth')).anew == []
+    with pytest.raises(ValueError, match='which layers may be made anew'):
+        begin(Own(4), start_given(tmp_path / 'w.pth'))
+    assert begin(Named(4), start_given(tmp_path / 'w.pth')).anew == ['last']
 
 
 class Malice:

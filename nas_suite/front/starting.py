@@ -58,21 +58,26 @@ def _space_of_run(start: Start, task: Task) -> nn.Module:
     facts |= {name: size for name, size in task.space_sizes.items() if name in facts}
     return space_of(facts, start.config.get('fixed'))
 
-# %% ../../nbs/front/04_starting.ipynb #b26b863b
+# %% ../../nbs/front/04_starting.ipynb #37c26ef4
 def _found(space: nn.Module, start: Start) -> tuple: # Who they are of, weights under the names of the space, optional
     "Weights of a file as they are to go into a space. ValueError where they do not fit."
     mine, form = space.state_dict().keys(), form_of(space)
     published = form is not None and start.config is None and not start.weights.keys() <= mine
-    found, of = start.weights, 'an earlier run'
+    found, of = start.weights, 'such a space' if start.config is None else 'an earlier run'
     if published: found, of = form.renamed(space, found), form.name
     choosing = mine - weights_of(space).keys()
     found = {name: tensor for name, tensor in found.items() if name not in choosing}
     if faults := misfits(space, found, form.optional if published else ''):
         more = f'; and {len(faults) - 3} more' if len(faults) > 3 else ''
         of = f", nor those that {form.name} publishes" if form is not None else ''
+        hint = '' if _has_heads(space) else '; a Space says by `heads` which layers may be made anew'
         raise ValueError(f"the weights in {start.path} are not of this {type(space).__name__}{of}: "
-                         f"{'; '.join(faults[:3])}{more}")
+                         f"{'; '.join(faults[:3])}{more}{hint}")
     return of, found
+
+def _has_heads(space: nn.Module) -> bool:
+    "Whether a space says which of its layers may be made anew."
+    return any(of_heads(space, name) for name in space.state_dict())
 
 def _head_of(space: nn.Module, name: str) -> str:
     "The head that a weight belongs to."
