@@ -1,14 +1,30 @@
 "Watching a search, and looking into data before one."
 
 import importlib.util
+import json
+import os
+import re
+import signal
+import sys
+from functools import partial
 
 import pytest
+import torch
 from PIL import Image
 
+import nas_suite.progress
 from nas_suite import cli
+from nas_suite.choices import largest
+from nas_suite.extraction import extract
 from nas_suite.front.commands.data import data_page, examples_of, looked_into
-from nas_suite.front.watching import Live, TensorBoard
-from nas_suite.training import log_functions
+from nas_suite.front.example import example_run
+from nas_suite.front.watching import Live, TensorBoard, watched
+from nas_suite.strategies.gated import Gated
+from nas_suite.strategies.gumbel import Gumbel
+from nas_suite.strategies.probabilistic import Probabilistic
+from nas_suite.training import Loop, fit, log_functions
+from test_loop import FOUR, limits_of, searched
+from test_supernet import Net, task_for
 
 
 def test_loggers_of_the_package_are_loggers(tmp_path):
@@ -92,3 +108,99 @@ def test_items_of_every_task_are_drawn(data):
     seen = looked_into(data)
     fig = examples_of(seen, 3)
     assert len(fig.axes) == 3 and all(ax.images for ax in fig.axes) and len(seen.contents) > 3
+
+
+# ---------------------------------------------------------------- loggers, logs, Ctrl-C
+
+
+class Kept:
+    "A logger in the form that Lightning's have."
+
+    def __init__(self):
+        self.rows = []
+
+    def log_metrics(self, metrics, step):
+        self.rows.append((step, metrics))
+
+
+LOOPS = FOUR | {
+    'probabilistic': searched(Probabilistic(epochs=2, batch_size=8)),
+    'gumbel': searched(Gumbel(epochs=2, batch_size=8)),
+    'fit': lambda space, task, loop: fit(
+        extract(space, largest(space)), task, epochs=2, batch_size=8, progress=False, loggers=loop.loggers
+    ),
+}
+
+
+@pytest.mark.parametrize('name', LOOPS)
+def test_every_loop_is_logged_in_numbers(name):
+    torch.manual_seed(0)
+    kept = Kept()
+    history = LOOPS[name](Net(), task_for(), Loop(progress=False, loggers=[kept]))
+    assert kept.rows and len(kept.rows) == len(history) and kept.rows == sorted(kept.rows, key=lambda row: row[0])
+    assert all(isinstance(value, (int, float)) for _, row in kept.rows for value in row.values())
+    assert any('loss' in key for _, row in kept.rows for key in row)
+
+
+def test_what_tensorboard_reads_back(tmp_path):
+    pytest.importorskip('tensorboard', reason='TensorBoard is not installed')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    torch.manual_seed(0)
+    kept = Kept()
+    history = LOOPS['gated'](Net(), task_for(), Loop(progress=False, loggers=[TensorBoard(tmp_path), kept]))
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert set(read.Tags()['scalars']) == {key for _, row in kept.rows for key in row}
+    for key in read.Tags()['scalars']:
+        found = [(event.step, event.value) for event in read.Scalars(key)]
+        assert found == [(step, pytest.approx(row[key], rel=1e-6)) for step, row in kept.rows if key in row]
+    assert len(history) > 2
+
+
+def test_a_report_is_written_again_while_a_run_grows(tmp_path):
+    example_run(tmp_path, finished=False)
+    whole = json.loads((tmp_path / 'history.json').read_text())
+    (tmp_path / 'history.json').write_text(json.dumps(whole[:10]))
+    waits, pages = [], []
+
+    def later(seconds):
+        waits.append(seconds)
+        if len(waits) == 1:
+            (tmp_path / 'history.json').write_text(json.dumps(whole))
+        else:
+            example_run(tmp_path)
+
+    for path in watched(tmp_path, 7, later):
+        pages.append(path.read_text())
+    assert waits == [7, 7] and len(pages) == 3 == len(set(pages))
+    assert ['has not finished' in page for page in pages] == [True, True, False] and 'Use it' in pages[2]
+
+
+def test_a_log_file_gets_lines_and_no_bar(monkeypatch):
+    end, begin = os.pipe()
+    monkeypatch.setattr(sys, 'stderr', os.fdopen(begin, 'w'))
+    monkeypatch.setattr(nas_suite.progress, 'Lines', partial(nas_suite.progress.Lines, every_s=0))
+    Gated(epochs=2, batch_size=8).search(Net(), task_for(), limits_of(Net()), Loop())
+    sys.stderr.close()
+    with os.fdopen(end) as log:
+        text = log.read()
+    monkeypatch.undo()
+    lines = text.splitlines()
+    assert '\r' not in text and lines and all(re.fullmatch(r'search: step \d+ of \d+ \(\d+ %\)(, \w+ [\d.]+)*, \d+ s left', one) for one in lines)
+
+
+@pytest.mark.parametrize('name', ['gated', 'regularized', 'supernet'])
+def test_ctrl_c_ends_a_step_and_the_rest_is_the_same(name, tmp_path, capsys):
+    def trained(**more):
+        torch.manual_seed(0)
+        space = Net()
+        LOOPS[name](space, task_for(), Loop(seed=2, progress=False, **more))
+        return space.state_dict()
+
+    whole, kept = trained(), tmp_path / 'kept.pt'
+    with pytest.raises(KeyboardInterrupt):
+        trained(checkpoint=kept, save_s=1000, on_step=lambda step: step == 2 and os.kill(os.getpid(), signal.SIGINT))
+    assert 'stopping at the end of this step' in capsys.readouterr().err and kept.exists()
+    again = trained(checkpoint=kept)
+    assert all(torch.equal(again[key], value) for key, value in whole.items())

@@ -374,7 +374,7 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
     optimizer.state.clear()
     loop.values['sorted'] = k
 
-# %% ../../nbs/strategies/03_supernet.ipynb #78e33db4
+# %% ../../nbs/strategies/03_supernet.ipynb #18351264
 @patch
 def train(self: Supernet, space: nn.Module, task, loop: Loop,
     head: dict = None # What the layer between network and loss begins with; default: new weights
@@ -402,7 +402,7 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
         losses = self.step(view, seen.loss_at(loop.share), drawn, x, y, teacher, head, loop, s)
         loop.update(optimizer)
         last = step == plan.ends[k] - 1
-        if last or loop.due(200): loop.note(dict(step=step, stage=stage.name, losses=losses))
+        if last or loop.due(200): loop.note(dict(step=step, stage=stage.name, loss=losses.mean(), losses=losses))
         if last and k == 0 and self.distill == 'teacher':
             loop.values['teacher'] = {name: t.detach().cpu().clone() for name, t in space.state_dict().items()}
             teacher = self.teacher(space, loop.values['teacher'])

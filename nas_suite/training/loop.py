@@ -364,7 +364,7 @@ def _random_states():
             torch.cuda.set_rng_state_all(gpu)
     return restore
 
-# %% ../../nbs/training/01_loop.ipynb #48351c40
+# %% ../../nbs/training/01_loop.ipynb #aa659f1b
 @patch
 def steps(self: Loop, total: int, label: str = 'search'):
     """The numbers of the steps that are left of `total`, up to one that sets `ended`. A checkpoint is written every
@@ -380,12 +380,14 @@ def steps(self: Loop, total: int, label: str = 'search'):
             before, clock = clock, (time.monotonic(), time.process_time())
             self.spent = {name: s + now - then for (name,s),now,then in zip(self.spent.items(), clock, before)}
             self._show(bar)
-            if clock[0] - saved >= self.save_s or self.step == total or self.ended or stop.asked:
+            if clock[0] - saved >= self.save_s or self.step == total or self.ended:
                 self.save()
                 saved = time.monotonic()
             if self.on_step is not None:
                 self.on_step(self.step)
-            if stop.asked: raise KeyboardInterrupt(self._stopped(label))
+            if stop.asked: # at whatever moment: what is said to be kept is kept
+                self.save()
+                raise KeyboardInterrupt(self._stopped(label))
     restore()
     self.ran, self.graphs = None, {} # what they held may be freed
     if self.network is not None:
