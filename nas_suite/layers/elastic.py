@@ -19,7 +19,8 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from ..choices import Choice, Gates
-from .widths import along, cut, mask, masked, most, size, support, take, width_of
+from .widths import (
+    along, cut, held, mask, masked, most, part_of, positions, size, support, take, width_of)
 
 # %% ../../nbs/layers/01_elastic.ipynb #a3537de4
 @lru_cache(2**12)
@@ -167,7 +168,7 @@ def sliced(self: ElasticConv, k: int = None) -> tuple: # k: of the kernel in the
     if self.depthwise: per_group = range(1)
     else: per_group = support(second) if self.groups == 1 else range(size(second) // self.groups)
     weight = cut(weight, support(first), per_group, *self._middle(weight.shape, k))
-    return weight, None if bias is None else take(bias, 0, support(self.out_channels))
+    return weight, None if bias is None else cut(bias, support(self.out_channels))
 
 @patch
 def _middle(self: ElasticConv, shape, k) -> tuple:
@@ -185,7 +186,7 @@ def _window(stored: int, k: int, dims: tuple, lengths: tuple) -> tuple:
 def _centre(self: ElasticConv, weight, k: int):
     first, second, *lengths = weight.shape
     if lengths[self.dims[0] - 2] == k: return weight
-    return cut(weight, range(first), range(second), *self._middle(weight.shape, k))
+    return part_of(weight, range(first), range(second), *self._middle(weight.shape, k))
 
 @lru_cache(2**10)
 def _matrices(kernels: tuple, k: int) -> list:
@@ -197,14 +198,27 @@ def _through(self: ElasticConv, k: int) -> list:
     "The learned matrices that lead to the kernel of size `k`."
     return [] if self.transforms is None else _matrices(tuple(self.kernels), k)
 
+
+# %% ../../nbs/layers/01_elastic.ipynb #5a1c0e13
+@lru_cache(2**10)
+def _inner(size: int, k: int, dims: int) -> tuple:
+    "Which entries of a flat kernel of some size are the kernel of size `k` in its middle."
+    begin = (size - k) // 2
+    middle = torch.arange(size**dims).view([size]*dims)[(slice(begin, begin + k),)*dims]
+    return tuple(middle.flatten().tolist())
+
 @patch
 def kernel_of(self: ElasticConv, weight: Tensor, k: int) -> Tensor: # weight: with the largest kernel, or the next
     "The kernel of size `k` inside a stored one."
-    for small,name in self._through(k):
-        weight = self._centre(weight, small)
-        matrix = self.transforms[name].to(weight.dtype)
-        weight = (weight.reshape(-1, len(matrix)) @ matrix.T).view(weight.shape)
-    return self._centre(weight, k)
+    through = self._through(k)
+    if not through: return self._centre(weight, k)
+    size, dims = through[0][0], len(self.dims)
+    weight = self._centre(weight, size)
+    flat = weight.reshape(-1, size**dims) # stays flat: few operations, of which autograd makes as many more
+    for small,name in through:
+        if small < size: flat = flat.index_select(1, positions(_inner(size, small, dims), flat.device))
+        flat, size = F.linear(flat, self.transforms[name].to(flat.dtype)), small
+    return flat.view(*weight.shape[:2], *self._per_dim(k))
 
 # %% ../../nbs/layers/01_elastic.ipynb #9c613aa4
 def window(weight: Tensor, dilation: int, dims: tuple, length: int) -> Tensor:
@@ -236,9 +250,14 @@ def resolve(self: ElasticConv) -> Resolved:
     kernels, dilations = _selected(self.kernel_size), _selected(self.dilation)
     (k, one_kernel), (d, one_dilation) = kernels[0], dilations[0]
     if one_kernel is not None or one_dilation is not None: return self._mixture(*self.sliced(), kernels, dilations)
+    found = held(self, (k, d, *map(support, self.stored)), lambda: self._hard(k, d))
+    return found._replace(weight=self.kernel_of(found.weight, k)) if self._through(k) else found
+
+@patch
+def _hard(self: ElasticConv, k: int, d: int) -> Resolved:
+    "What one kernel and one dilation make of it, the kernel as it is before learned matrices."
     through = self._through(k)
     weight, bias = self.sliced(through[0][0] if through else k) # channels and kernel are cut in one view
-    if through: weight = self.kernel_of(weight, k)
     padding = self._same(d*(k-1) + 1) if self.padding == 'same' else self.padding
     return Resolved(weight, bias, self._each(padding, 0), self._each(d, 1))
 
@@ -390,21 +409,26 @@ class ElasticBatchNorm(nn.modules.batchnorm._BatchNorm):
 @patch
 def sliced(self: ElasticBatchNorm, kept) -> dict: # kept: indices of channels
     "Weights and statistics of some channels."
-    tensors = dict(weight=self.weight, bias=self.bias, running_mean=self.running_mean, running_var=self.running_var)
-    return {name: None if tensor is None else take(tensor, 0, kept) for name,tensor in tensors.items()}
+    weights, moments = dict(weight=self.weight, bias=self.bias), ('running_mean', 'running_var')
+    found = {name: None if tensor is None else cut(tensor, kept) for name,tensor in weights.items()}
+    for name in moments: found[name] = None if (t := getattr(self, name)) is None else take(t, 0, kept)
+    return found
 
 @patch
 def partly(self: ElasticBatchNorm, x: Tensor, kept) -> Tensor:
     "Batch norm of some of the channels, which moves their running statistics in training."
     self._check_input_dim(x)
-    part, moves, momentum = self.sliced(kept), self.training and self.track_running_stats, self.momentum
+    part = held(self, (kept,), lambda: self.sliced(kept))
+    moves, momentum = self.training and self.track_running_stats, self.momentum
     if moves and self.num_batches_tracked is not None:
         self.num_batches_tracked.add_(1)
         if momentum is None: momentum = 1 / float(self.num_batches_tracked)
     mean, var = (part['running_mean'], part['running_var']) if moves or not self.training else (None, None)
     own_batch, momentum = self.training or mean is None, 0. if momentum is None else momentum
     y = F.batch_norm(x, mean, var, part['weight'], part['bias'], own_batch, momentum, self.eps)
-    if moves and not isinstance(kept, range): self.running_mean[kept], self.running_var[kept] = mean, var
+    if moves and not isinstance(kept, range):
+        places = positions(tuple(kept), x.device)
+        for whole, new in (self.running_mean, mean), (self.running_var, var): whole.index_copy_(0, places, new)
     return y
 
 # %% ../../nbs/layers/01_elastic.ipynb #4f438649
@@ -464,7 +488,7 @@ class ElasticPReLU(nn.Module):
     def extra_repr(self): return f"num_parameters={self.width if isinstance(self.width, int) else 'elastic'}"
     def sliced(self) -> Tensor:
         "The slopes of the present selection."
-        return take(self.weight, 0, support(self.width))
+        return cut(self.weight, support(self.width))
     def forward(self, x): return F.prelu(x, self.sliced())
     def plain(self):
         "The ordinary PReLU that the present selection stands for, with a copy of its slopes."
@@ -498,7 +522,7 @@ class ElasticLinear(nn.Module):
         "Weight and bias of the present selection."
         out = support(self.out_features)
         weight = cut(self.weight, out, support(self.in_features))
-        return weight, None if self.bias is None else take(self.bias, 0, out)
+        return weight, None if self.bias is None else cut(self.bias, out)
     def forward(self, x):
         y = F.linear(x, *self.sliced())
         return masked(y, self.out_features, -1) if self.masked else y
@@ -557,7 +581,7 @@ class ElasticLayerNorm(nn.Module):
     def sliced(self) -> dict:
         "Weight and bias of the present selection."
         kept = support(self.width)
-        return dict(weight=take(self.weight, 0, kept), bias=None if self.bias is None else take(self.bias, 0, kept))
+        return dict(weight=cut(self.weight, kept), bias=None if self.bias is None else cut(self.bias, kept))
     def forward(self, x):
         part, weights = self.sliced(), mask(self.width, x)
         if weights is None: return F.layer_norm(x, part['weight'].shape, **part, eps=self.eps)

@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from .elastic import Count, check_unmasked, filled, own, reordered
-from .widths import mask, masked, most, positions, size, support, take, width_of
+from .widths import cut, mask, masked, most, positions, size, support, width_of
 
 # %% ../../nbs/layers/05_norms.ipynb #c164fe7f
 class _Norm(nn.Module):
@@ -30,7 +30,7 @@ class _Norm(nn.Module):
     def sliced(self) -> dict:
         "Weight and bias of the present selection."
         kept, tensors = support(self.width), dict(weight=self.weight, bias=self.bias)
-        return {name: None if tensor is None else take(tensor, 0, kept) for name, tensor in tensors.items()}
+        return {name: None if tensor is None else cut(tensor, kept) for name, tensor in tensors.items()}
     def narrow(self):
         "Keep only the part of the weights that the present selection computes."
         part = self.sliced()

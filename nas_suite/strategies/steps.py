@@ -8,7 +8,7 @@ __all__ = ['scatter', 'weight_step', 'Resting', 'resting', 'architecture_gradien
 
 # %% ../../nbs/strategies/01_steps.ipynb #e352b1ef
 import torch, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from einops import rearrange
 from fastcore.basics import patch
@@ -38,7 +38,8 @@ def weight_step(space: nn.Module, selection: Selection,
 ) -> Tensor:
     "One step of the weights on the path of a selection; the loss."
     optimizer.zero_grad(set_to_none=True)
-    with selecting(selection if loop is None else placed(selection, loop.device)):
+    path = selection if loop is None else placed(selection, loop.device)
+    with selecting(path), nullcontext() if loop is None else loop.slices.used():
         out = loss()
     if not out.requires_grad: return out # a path may have no weights
     if loop is not None:

@@ -287,7 +287,7 @@ def step(self: Supernet, space: nn.Module,
     "Add the gradients of several networks on a batch: the loss of each, (networks,)."
     loop, soft, found, s = loop or Loop(progress=False), None, [], s or structure(space)
     for i, arch in enumerate(archs):
-        with selected(s, self._drawn(s, arch, x, loop, i)):
+        with selected(s, self._drawn(s, arch, x, loop, i)), loop.slices.used():
             output = loop.run(x, space, head)
             value = self._value(loss, output, y, soft)
             if teacher is not None:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from ..arguments import among, function, given, number, place, positive, shown, switch, whole
 from ..choices import Choice, selecting, selection
 from ..files import writing
+from ..layers import Slices
 from ..progress import Stop, progress
 from .data import Stream, image_format, seed_of
 from .finite import NotFinite, not_finite
@@ -163,6 +164,7 @@ class Loop:
         self.ended = False # Was there nothing more to do before the last step?
         self.ran, self.unread = None, [] # What ran last, and losses that were not looked at, with their steps
         self.graphs = {} # Network -> what runs in its place
+        self.slices = Slices() # Of shared weights, whose gradients `backward` gathers
 
     def __repr__(self): return f"Loop(seed={self.seed}, {self.device}, {self.precision}, {self.step} steps done)"
     @property
@@ -254,6 +256,7 @@ def backward(self: Loop, loss: Tensor):
     "Add the gradients of a loss. NotFinite, saying where it comes from, for one that is not finite."
     self.watch(loss)
     self.scaler.scale(loss).backward()
+    self.slices.gather()
 
 @patch
 def update(self: Loop, optimizer):
@@ -389,7 +392,7 @@ def steps(self: Loop, total: int, label: str = 'search'):
                 self.save()
                 raise KeyboardInterrupt(self._stopped(label))
     restore()
-    self.ran, self.graphs = None, {} # what they held may be freed
+    self.ran, self.graphs, self.slices = None, {}, Slices() # what they held may be freed
     if self.network is not None:
         self.network.to(memory_format=torch.contiguous_format)
 
