@@ -1,6 +1,6 @@
 "What the host does in a step: weights are cut in one view, widths are asked once, and choices stay where they are."
 
-import collections, warnings
+import collections, contextlib, warnings
 import pytest, torch
 from torch import nn
 from torch.nn import functional as F
@@ -265,3 +265,87 @@ def test_a_step_waits_for_a_card_as_often_as_it_must(strategy, space, most):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert len(found) == 4 and max(found[1:]) <= most
+
+
+def grads_of(weights, parts, rounds=2):
+    "Gradients after backward passes through some parts of weights, each cut by `parts(weights)`, with and without leaves."
+    found = []
+    for leaves in False, True:
+        mine, slices = [nn.Parameter(w.clone()) for w in weights], widths.Slices()
+        for turn in range(rounds):
+            with slices.used() if leaves else contextlib.nullcontext():
+                cuts = parts(mine)
+            sum((i + turn + 1) * part.pow(2).sum() for i, part in enumerate(cuts)).backward()
+            slices.gather()
+        found.append([w.grad for w in mine])
+    return found
+
+
+@pytest.mark.parametrize('form', [torch.contiguous_format, torch.channels_last], ids=['contiguous', 'last'])
+def test_leaves_gather_the_gradients_of_autograd(form):
+    "Of one part, of parts that overlap, of a whole beside a part, of lists; none for what no loss depends on."
+    whole = torch.randn(6, 4, 5, 5, dtype=torch.double).to(memory_format=form)
+    cut, middle = widths.cut, range(1, 4)
+    plans = (
+        lambda w: [cut(w[0], range(3), range(2))],
+        lambda w: [cut(w[0], range(3)), cut(w[0], range(5), range(4), middle, middle), cut(w[0], range(3))],
+        lambda w: [w[0], cut(w[0], range(2), range(4))],
+        lambda w: [cut(w[0], [0, 2], range(3)), cut(w[0], range(4))],
+        lambda w: [cut(w[0], range(6)), cut(w[1], range(2))][:1],
+    )
+    for plan in plans:
+        plain, ours = grads_of([whole, whole], plan)
+        for one, other in zip(plain, ours):
+            assert (one is None) == (other is None)
+            assert one is None or torch.allclose(one, other, rtol=1e-14, atol=0)
+
+
+def test_what_was_cut_of_a_layer_stands_until_its_tensors_are_others():
+    w, x = one_of(2, 4), torch.randn(2, 3, 5, 5)
+    net = nn.Sequential(ElasticConv2d(3, w, 3, padding='same'), ElasticBatchNorm(w))
+    slices = widths.Slices()
+
+    def off(now):
+        "The largest difference of gradients to those of autograd."
+        found = []
+        for leaves in False, True:
+            net.zero_grad(set_to_none=True)
+            with selecting(Selection({w: 0})), slices.used() if leaves else contextlib.nullcontext():
+                net(x.to(net[0].weight.dtype)).pow(3).sum().backward()
+            slices.gather()
+            found.append([p.grad for p in net.parameters()])
+        assert [g is None for g in found[0]] == [g is None for g in found[1]], now
+        return max(float((a - b).abs().max()) for a, b in zip(*found) if a is not None)
+
+    assert off('at first') < 1e-5 and off('again') < 1e-5
+    net[0].weight.requires_grad_(False)
+    assert off('a frozen weight') < 1e-5
+    net[0].weight.requires_grad_(True)
+    net.double()
+    assert off('of another type') < 1e-12
+    net[1].weight = nn.Parameter(torch.full((4,), 2.0, dtype=torch.double))
+    assert off('a new weight') < 1e-12
+    net[0].weight.register_hook(lambda grad: 2 * grad)
+    assert off('a hook') < 1e-12
+
+
+def test_what_a_step_on_the_host_reads(monkeypatch):
+    "Numbers that Python asks tensors for: of a network its loss, and of a space once what is alive."
+    read = collections.Counter()
+
+    def counted(name, real):
+        def method(self, *args):
+            read[name] += 1
+            return real(self, *args)
+
+        return method
+
+    space, loop = mobile(), Loop(progress=False)
+    rule, s = Supernet(), structure(loop.place(space))
+    archs = [largest(space), smallest(space)]
+    x, y = torch.randn(4, *space.input_shape), torch.randint(4, (4,))
+    rule.step(space, F.cross_entropy, archs, x, y, loop=loop, s=s)
+    for name in 'item', 'tolist', '__bool__', '__float__', '__int__':
+        monkeypatch.setattr(torch.Tensor, name, counted(name, getattr(torch.Tensor, name)))
+    rule.step(space, F.cross_entropy, archs, x, y, loop=loop, s=s)
+    assert read == dict(item=2, tolist=2)

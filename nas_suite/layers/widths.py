@@ -663,9 +663,8 @@ slicing = _slices.get # the `Slices` that are used now, or None
 def cut(t: Tensor, *kept) -> Tensor:
     "As `part_of`; of a weight inside `Slices.used()` a leaf."
     slices = slicing()
-    if slices is not None and type(t) is nn.Parameter and t.requires_grad and torch.is_grad_enabled():
-        return slices.cut(t, kept)
-    return part_of(t, *kept)
+    if slices is None or type(t) is not nn.Parameter or not t.requires_grad: return part_of(t, *kept)
+    return part_of(t, *kept) if t._backward_hooks or not torch.is_grad_enabled() else slices.cut(t, kept)
 
 def part_of(t: Tensor, *kept) -> Tensor: # kept: of each of the first dimensions indices, a range or a list
     "The entries of `t` that are kept along its first dimensions: a view where all indices are ranges."
@@ -714,7 +713,7 @@ def cut(self: Slices, weight: Tensor, kept: tuple) -> Tensor:
     "As the function."
     whole = self.of.get(id(weight))
     if whole is None or whole.at != weight.data_ptr(): # moved to other memory
-        if weight._backward_hooks or all(len(k) == n for k, n in zip(kept, weight.shape)): return part_of(weight, *kept)
+        if all(len(k) == n for k, n in zip(kept, weight.shape)): return weight
         whole = self.of[id(weight)] = _Whole(weight)
     try: found = whole.slices.get(kept)
     except TypeError: return part_of(weight, *kept) # a list
@@ -725,8 +724,8 @@ def cut(self: Slices, weight: Tensor, kept: tuple) -> Tensor:
     return found.leaf
 
 def _where(layer: nn.Module) -> list:
-    "Which tensors a layer has, where they lie, and whether they are trained."
-    return [(id(t), t.data_ptr(), t.requires_grad) for t in _tensors(layer)]
+    "Which tensors a layer has, where they lie, whether they are trained, and what looks at their gradients."
+    return [(id(t), t.data_ptr(), t.requires_grad, t._backward_hooks is None) for t in _tensors(layer)]
 
 def _tensors(layer) -> list:
     return [t for t in (*layer._parameters.values(), *layer._buffers.values()) if t is not None]
