@@ -52,6 +52,52 @@ def unwritten(monkeypatch):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    "Reports are written without their figures drawn, which takes a second for each report: for what nobody looks at."
+    from nas_suite.front import page
+
+    monkeypatch.setattr(page, 'svg', lambda name, fig, title: f'<svg>{name}</svg>')
+
+
+@pytest.fixture
+def drawn_once(monkeypatch):
+    "Of searches that are to find the same, the first report draws its figures, and others take them from there."
+    from nas_suite.front import page
+
+    plain, drawn = page.svg, {}
+
+    def once(name, fig, title):
+        if name not in drawn:
+            drawn[name] = plain(name, fig, title)
+        return drawn[name]
+
+    monkeypatch.setattr(page, 'svg', once)
+
+
+@pytest.fixture(autouse=True, scope='session')
+def verified_once():
+    "Counts of a space of ours that were held against extracted networks, and are the same again, are believed."
+    from nas_suite.choices import choices
+    from nas_suite.costs import counts
+
+    plain, seen = counts._verified, set()
+
+    def once(cost, space, count):
+        if not type(space).__module__.startswith('nas_suite.spaces.'):
+            return plain(cost, space, count)
+        alive = tuple((name, choice.options, tuple(choice.survivors)) for name, choice in choices(space).items())
+        said = tuple(cost(arch) for arch in counts._spread(space))
+        key = repr((cost.name, type(space), space.config, alive, said))
+        found = cost if key in seen else plain(cost, space, count)
+        seen.add(key)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, '_verified', once)
+        yield
+
+
+@pytest.fixture
 def few_digits(monkeypatch):
     "The handwritten digits are a third of them."
     from data_recipes import digits

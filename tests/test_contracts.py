@@ -2,6 +2,7 @@
 
 import random, sys
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 import nbformat, pytest, torch
 from torch.utils.data import TensorDataset
@@ -223,7 +224,7 @@ CHANGED = {  # settings that a configuration must tell
 
 
 @pytest.mark.parametrize('name', STRATEGIES)
-def test_strategy(name, unwritten):  # the formats of a network are no strategy's matter
+def test_strategy(name, unwritten, drawn_once):  # the formats of a network are no strategy's matter
     testing.check_strategy(STRATEGIES[name])
 
 
@@ -247,16 +248,31 @@ def task_for(space, n=12):
     return Classification('signs', a, b, b, 3, space.input_shape)
 
 
-def limits_of(space, share=0.4):
-    "MACs and parameters, both a share of the way from the cheapest to the dearest network; MACs alone where no network meets both."
-    rows, out = testing.every_row(space), []
+def spent_in(space):
+    "MACs and parameters, each with what networks of a space spend."
+    rows = testing.every_row(space)
     if rows is None:
         rows = sample(space, 2000, torch.Generator().manual_seed(0))
-    for cost in (macs(space, space.input_shape), params(space, space.input_shape)):
-        spent = cost.batch(rows)
-        out.append((cost, float(spent.min() + share * (spent.max() - spent.min()))))
-    joint = torch.stack([cost.batch(rows) <= bound for cost, bound in out]).all(0)
+    return [(cost, cost.batch(rows)) for cost in (macs(space, space.input_shape), params(space, space.input_shape))]
+
+
+def limits_among(costs, share=0.4):
+    "Both a share of the way from the cheapest to the dearest network; the first alone where no network meets both."
+    out = [(cost, float(spent.min() + share * (spent.max() - spent.min()))) for cost, spent in costs]
+    joint = torch.stack([spent <= bound for (_, spent), (_, bound) in zip(costs, out)]).all(0)
     return out if joint.any() else out[:1]
+
+
+def limits_of(space, share=0.4):
+    "Limits of MACs and parameters, as of `limits_among`."
+    return limits_among(spent_in(space), share)
+
+
+@cache
+def known(name):
+    "A space, and what is spent in it: found once, for all strategies."
+    space = testing.shaken(SPACES[name][0]())
+    return space, spent_in(space)
 
 
 def best_that_uses(market, rows):
@@ -270,7 +286,7 @@ def best_that_uses(market, rows):
 @pytest.mark.parametrize('name', SPACES)
 def test_what_is_derived_is_the_most_probable_that_uses_a_budget(name):
     "Against all networks, one budget and two, beliefs that are equal and random ones."
-    space = SPACES[name][0]()
+    space, costs = known(name)
     rows = testing.every_row(space)
     if rows is None:
         pytest.skip('too many networks to list')
@@ -278,7 +294,7 @@ def test_what_is_derived_is_the_most_probable_that_uses_a_budget(name):
         g = torch.Generator().manual_seed(seed)
         probs = {n: (seed * torch.randn(len(c), generator=g)).softmax(0) for n, c in choices(space).items()}
         probs = {n: p * choices(space)[n].alive for n, p in probs.items()}
-        limits = limits_of(space, share)[: 1 + seed % 2]
+        limits = limits_among(costs, share)[: 1 + seed % 2]
         market = _market(space, limits, probs)
         found = encode(space, derive(space, limits, probs))
         assert market.fits(found)[0]
@@ -291,8 +307,8 @@ def test_each_strategy_on_each_space(strategy, name):
     "A network within all limits, and something learned; what was never alive stays so."
     if strategy in SEES_SCORES and name not in FEW:
         pytest.skip('asks for rows and is told scores, whatever the space')
-    space = testing.shaken(SPACES[name][0]())
-    given, limits, one = deepcopy(space.state_dict()), limits_of(space), STRATEGIES[strategy]()
+    space, costs = deepcopy(known(name))  # of the copy, which the search changes
+    given, limits, one = deepcopy(space.state_dict()), limits_among(costs), STRATEGIES[strategy]()
     trained = one.search(space, task_for(space), limits, Loop(seed=1, progress=False))
     arch = one.derive(space, limits)
     assert torch.equal(encode(space, decode(space, encode(space, arch))), encode(space, arch))
