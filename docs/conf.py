@@ -34,7 +34,7 @@ html_static_path = [str(root / 'docs' / '_static')]
 html_css_files = ['site.css']
 exclude_patterns = ['_build', '**.ipynb_checkpoints', 'notebooks']  # those are for downloading
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ('index', 'how_to', 'results')}
+html_sidebars = {page: [] for page in ('index', 'three_ways', 'how_to', 'results')}
 if html_theme == 'pydata_sphinx_theme':
     html_theme_options = dict(
         show_toc_level=2,

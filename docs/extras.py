@@ -177,9 +177,9 @@ class Site:
         )
         return f'# Results\n\n{said}did not work.\n\n{self.grid(RESULTS)}'
 
-    def questions(self) -> str:
-        "The page of questions, with its links to notebooks led to their pages."
-        text = (here / 'how_to.md').read_text(encoding='utf-8')
+    def page(self, name: str) -> str:
+        "A text beside this file, with its links to notebooks led to their pages."
+        text = (here / f'{name}.md').read_text(encoding='utf-8')
         for old, new in self.pages.items():
             text = text.replace(f']({old})', f'](/{new})')
-        return text
+        return text.replace('](../nbs/images/', '](/images/')

@@ -141,7 +141,7 @@ def readme(p, names):
                 txt = ''.join(o.get('text', o.get('data', {}).get('text/plain', '')))
                 if txt:
                     out.append('```\n' + txt.strip('\n') + '\n```')
-    return '\n\n'.join(md(s, names, plain=True) for s in out).replace('](images/', '](nbs/images/') + '\n'
+    return '\n\n'.join(md(s, names, plain=True) for s in out).replace('](images/', '](nbs/images/').replace('](three_ways.md', '](docs/three_ways.md') + '\n'
 
 
 def add(notebook, text, after=None):
@@ -185,7 +185,8 @@ def main(dest):
     for page, new in site.pages.items():
         if page.startswith('tutorials/'):
             add(dest / f'{new}.ipynb', site.download(page), after=0)
-    for name, text in dict(results=site.results(), how_to=site.questions()).items():
+    texts = dict(results=site.results(), how_to=site.page('how_to'), three_ways=site.page('three_ways'))
+    for name, text in texts.items():
         (dest / f'{name}.md').write_text(text, encoding='utf-8')
     here = {s: t for s, t in SECTIONS.items() if any(a.parts[0] == s for a in ren)}
     for s, t in here.items():
@@ -198,7 +199,7 @@ def main(dest):
     first, *others = [f'{s}/index' for s in here]
     add(
         dest / 'index.ipynb',
-        '```{toctree}\n:hidden:\n\n' + '\n'.join([first, 'how_to', 'results', *others]) + '\n```\n',
+        '```{toctree}\n:hidden:\n\n' + '\n'.join([first, 'three_ways', 'how_to', 'results', *others]) + '\n```\n',
     )
     new = readme(proc / cfg.get('readme_nb', 'index.ipynb'), names)
     r = Path(cfg.config_path) / 'README.md'

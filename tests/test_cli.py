@@ -787,3 +787,40 @@ def test_a_supernet_is_told_that_its_data_may_have_changed(sh, monkeypatch, tmp_
     with pytest.raises(ZeroDivisionError):
         cli.main(['train-supernet', 'digits', '--run-dir', str(tmp_path / 'run'), *said])
     assert seen[0]['allow_changed_data'] == bool(said)
+
+
+# ---------------------------------------------------------------- what pages type
+
+
+def typed_lines():
+    "Commands in fenced blocks of README, of the texts in docs and of notebooks, with where they stand."
+    import json
+    import re
+
+    texts = {path.name: path.read_text() for path in [root / 'README.md', *(root / 'docs').glob('*.md')]}
+    for path in sorted((root / 'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in path.parts:
+            continue
+        cells = json.loads(path.read_text())['cells']
+        texts[path.name] = '\n\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'markdown')
+    for name, text in texts.items():
+        for block in re.findall(r'^```(?:shell|bash|sh)?\n(.*?)^```', text, re.M | re.S):
+            for line in block.replace('\\\n', ' ').splitlines():
+                if found := re.match(r'(?:\$ )?nas-suite (?!.*(?:\.\.\.|…))(.+)', line):
+                    yield name, found[1]
+
+
+@pytest.mark.parametrize('page, line', list(typed_lines()))
+def test_what_pages_type_can_be_typed(page, line):
+    import shlex
+
+    import typer
+
+    command, words = typer.main.get_command(cli.app), shlex.split(line, comments=True)
+    for stop in ('|', '>', '2>', '&&', '&'):
+        words = words[: words.index(stop)] if stop in words else words
+    while hasattr(command, 'commands') and words and not words[0].startswith('-'):
+        assert words[0] in command.commands, f'{page}: there is no command {words[0]}'
+        command, words = command.commands[words[0]], words[1:]
+    if '--help' not in words:
+        command.make_context('nas-suite', words)

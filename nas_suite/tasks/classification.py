@@ -395,7 +395,7 @@ def use(cls: Classification, model, facts: dict) -> Classifier:
     "The network for a person with photos."
     return Classifier(model, facts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #1924a1d3
+# %% ../../nbs/tasks/01_classification.ipynb #ddf33227
 _answer = '''\
     label, probability, _ = network.run(None, {"image": read(path)[None]})
     print(f"{path}  {names[label[0]]}  {probability[0]:.3f}")
@@ -404,7 +404,7 @@ _script = picture_script('What is in a picture: python use.py photo.jpg ...', _a
 
 class Photos(Deployment):
     "A classifier as a file that takes photos."
-    raw, most, script = photos, .02, _script
+    raw, most, script = photos, .005, _script
 
     def before(self) -> Part:
         known = self.facts['preparation']

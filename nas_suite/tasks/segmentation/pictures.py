@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['read_image', 'segment', 'coloured', 'overlay', 'mask_picture', 'Masks', 'Scenes']
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #ee0f9354
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #f85bea3e
 import numpy as np, torch
 from pathlib import Path
 from einops import rearrange
 from fastcore.basics import patch
 from PIL import Image
 from torch import nn, Tensor
-from torch.nn import functional as F
 from torchvision.transforms.functional import normalize
 from data_recipes.image_folder import mean, std
 from data_recipes.pictures import normal, opened, suffixes
@@ -43,7 +42,13 @@ def read_image(
     picture = normal(source) if isinstance(source, Image.Image) else opened(source)
     return rearrange(torch.from_numpy(np.array(picture)), 'h w c -> c h w').float() / 255
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #47d9545b
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #9124f20b
+def _resized(image: Tensor, size: tuple) -> Tensor:
+    "An image (3, H, W) of values 0 to 1 at another size (h, w), in bytes, as those of the training data are resized."
+    values = (255 * rearrange(image, 'c h w -> h w c')).round().byte()
+    picture = Image.fromarray(values.cpu().numpy()).resize(tuple(size)[::-1], Image.Resampling.BILINEAR)
+    return rearrange(torch.from_numpy(np.array(picture)), 'h w c -> c h w').float() / 255
+
 @torch.inference_mode()
 def segment(
     model: nn.Module,
@@ -52,13 +57,11 @@ def segment(
     mean=mean, std=std
 ) -> Tensor:
     "The class of each pixel, uint8 (H, W), at the image's own size."
-    x = read_image(image)[None]
-    seen = x
-    if tuple(x.shape[2:]) != tuple(size):
-        seen = F.interpolate(x, size=tuple(size), mode='bilinear', align_corners=False, antialias=True)
+    x = read_image(image)
+    seen = x if tuple(x.shape[1:]) == tuple(size) else _resized(x, size)
     device = next(model.parameters(), torch.zeros(())).device
-    with evaluating([model]): logits = model(normalize(seen, mean, std).to(device))
-    return fitted(logits, x[:, 0]).argmax(1)[0].byte().cpu()
+    with evaluating([model]): logits = model(normalize(seen[None], mean, std).to(device))
+    return fitted(logits, x[:1]).argmax(1)[0].byte().cpu()
 
 # %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #796aa7af
 def coloured(mask: Tensor, palette) -> np.ndarray:
@@ -127,7 +130,7 @@ def use(cls: Segmentation, model, facts: dict) -> Masks:
     "The network for a person with photos."
     return Masks(model, facts)
 
-# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #9526d9bc
+# %% ../../../nbs/tasks/segmentation/02_pictures.ipynb #39cf77f3
 _answer = '''\
     mask = network.run(["mask"], {"image": read(path)[None]})[0][0]
     np.save(Path(path).with_name(f"{Path(path).stem}-mask.npy"), mask)
@@ -139,7 +142,7 @@ _script = picture_script('The class of each pixel of a picture: python use.py ph
 
 class Scenes(Deployment):
     "A network that segments, as a file that takes photos."
-    raw, script = photos, _script
+    raw, most, script = photos, .005, _script
 
     def before(self) -> Part:
         return picture_part(self.facts['input_shape'][1:], self.facts['mean'], self.facts['std'], covers=False)

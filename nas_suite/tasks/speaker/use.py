@@ -87,7 +87,7 @@ def use(cls: Speaker, model: nn.Module, facts: dict) -> Voices:
     "The network for a person with recordings."
     return Voices(model, facts)
 
-# %% ../../../nbs/tasks/speaker/07_use.ipynb #c9c48065
+# %% ../../../nbs/tasks/speaker/07_use.ipynb #c206cecb
 _script = '''"""Whether two recordings are of one speaker: python use.py one.wav other.wav
 
 Needs onnxruntime, and soundfile for files that are no .wav of 16 bits."""
@@ -121,7 +121,7 @@ print("the same speaker" if score >= threshold else "two speakers", f" score {sc
 class Speech(Deployment):
     "A network that tells speakers apart, as a file that takes samples."
     raw = 'samples (batch, time) from -1 to 1, at sample_rate a second; one channel'
-    most, script, between = 1e-3, _script, ('features', 'vector')
+    most, script, between = 1e-5, _script, ('features', 'vector')
 
     def before(self) -> Part: return sound_part(LogMel(**self.facts['front']))
 
