@@ -1,7 +1,9 @@
 "One supernet for every budget: trained by the command line, in one process or two, handed out, drawn, taken over by a search."
 
 import json, shutil, sys, warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from copy import copy
+from multiprocessing import get_context
 from pathlib import Path
 import pytest, torch
 from PIL import Image
@@ -151,6 +153,19 @@ def test_a_final_among_those_that_fill_the_budget(run, task, tmp_path, monkeypat
     assert again.arch == found.arch and len(seen) == 6
     with pytest.raises(ValueError, match='finalists is out of range: -1'):
         search.specialize(mine, macs=budget, finalists=-1)
+
+
+def test_workers_judge_the_candidates_of_a_budget(run, tmp_path):
+    "What is handed out, and what each candidate scored, is the same to the last bit."
+    budget = macs(small(), (1, 8, 8))(largest(small())) * 0.6
+    shutil.copytree(run, alone := tmp_path / 'alone')
+    shutil.copytree(run, spread := tmp_path / 'spread')
+    with pytest.raises(ValueError, match='an executor of processes'):
+        search.specialize(spread, macs=budget, executor=ThreadPoolExecutor(1))
+    one, = search.specialize(alone, macs=budget, finalists=3)
+    with ProcessPoolExecutor(1, mp_context=get_context('fork')) as executor:
+        other, = search.specialize(spread, macs=budget, finalists=3, executor=executor)
+    assert other.arch == one.arch and other.finals['candidates'] == one.finals['candidates']
 
 
 def test_the_front(run, task, tmp_path):

@@ -32,7 +32,7 @@ from ..strategies.finals import Final, Hands, Plan, judging, planned
 from ..strategies.supernet import sandwich, supernet_by
 from ..tasks.base import Task
 from ..tasks.classification import classification as classification_task
-from ..training import Loop, Recipe, calibrated, fit, recipe_given, seed_of, view_of
+from ..training import Loop, Recipe, calibrated, executor_given, fit, recipe_given, seed_of, view_of
 
 # %% ../../nbs/front/06_specialize.ipynb #0ac80b08
 def supernet_for(task: Task, seed: int = 0, start=None) -> nn.Module: # As of `train_supernet`
@@ -182,18 +182,18 @@ def _plan(supernet: Trained, finalists: int = None) -> Plan | None:
     "How many candidates are judged; None where it is the one that is derived."
     return planned(spared * supernet.strategy.epochs, judging(supernet.task), 0, finalists=finalists)
 
-def _hands(supernet: Trained, settled: Settled, limits: list) -> Hands:
+def _hands(supernet: Trained, settled: Settled, limits: list, executor) -> Hands:
     "What a final needs of a trained supernet. Of data that have changed no score is kept."
     space, run = supernet.space, supernet.run
     same = not differences(supernet.config['task'], plain(supernet.task.facts()))
     return Hands(network=None, train=None, admit=lambda arch: admitted(space, arch, limits, settled),
                  once=lambda name, compute: compute(), path=lambda name: run.path(name) if same else None,
-                 progress=False, inherits=supernet.strategy.trains_space)
+                 progress=False, inherits=supernet.strategy.trains_space, executor=executor)
 
-def _final(supernet: Trained, plan: Plan, settled: Settled, limits: list, costs: dict) -> dict:
+def _final(supernet: Trained, plan: Plan, settled: Settled, limits: list, costs: dict, executor=None) -> dict:
     "Hold the final of a budget; all that is to be said of it."
     space, seed, near = supernet.space, supernet.config['seed'], bounded(limits, settled)
-    final = Final(space, supernet.task, plan, _hands(supernet, settled, limits), supernet.device, seed)
+    final = Final(space, supernet.task, plan, _hands(supernet, settled, limits, executor), supernet.device, seed)
     final.judge(lambda n: supernet.strategy.entrants(space, near, n, seed, settled.arch), costs)
     return final.facts(final.play())
 
@@ -216,13 +216,13 @@ def validated(supernet: Trained, arch: dict) -> float:
     network = calibrated(extract(supernet.space, arch, compare=False), task, seed=seed, device=device)
     return task.evaluate(network, task.valid, device)[task.metric.name]
 
-def _specialized(supernet: Trained, costs: dict, budget: dict, finalists: int = None) -> Found:
+def _specialized(supernet: Trained, costs: dict, budget: dict, finalists: int = None, executor=None) -> Found:
     "The network for a budget, by names."
     space, task, strategy = supernet.space, supernet.task, supernet.strategy
     limits = [Limit(costs[name], reachable(costs[name], most)) for name, most in budget.items()]
     settled = settle(space, lambda limits: strategy.derive(space, limits), limits)
     plan = _plan(supernet, finalists)
-    held = {} if plan is None else _final(supernet, plan, settled, limits, costs)
+    held = {} if plan is None else _final(supernet, plan, settled, limits, costs, executor)
     if held: settled = handed_out(held, settled)
     arch, metric = settled.arch, task.metric.name
     model = settled_weights(space, arch, task, supernet.config['seed'], supernet.device)
@@ -255,11 +255,12 @@ def specialize(
     device='auto', # As of `run`; a list of tables too
     budget: dict = None, # Costs of your own: cost -> the most it may be, or a list
     finalists: int = None, # Candidates that are judged; 0: none. Default: for a twentieth of the supernet's training
-    allow_changed_data: bool = False # Whether items of the data may have been taken away since
+    allow_changed_data: bool = False, # Whether items of the data may have been taken away since
+    executor=None # A concurrent.futures.Executor, whose workers judge the candidates (`training.workers`)
 ) -> list:
     """A network for each budget, with the weights of a trained supernet: a `Found` each, in seconds.
     ValueError if a budget is out of reach."""
-    finalists = given(whole, 'finalists', finalists)
+    finalists, executor = given(whole, 'finalists', finalists), executor_given(executor)
     device, table = _targets(device, table)
     wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
     supernet = opened(run_dir, space, task, device, allow_changed_data)
@@ -267,7 +268,7 @@ def specialize(
     for budget, table in wanted:
         own = made(budget, supernet.space, costs.shape)
         budget = by_name(budget, own)
-        found.append(_specialized(supernet, costs.of(budget, table, own), budget, finalists))
+        found.append(_specialized(supernet, costs.of(budget, table, own), budget, finalists, executor))
         rows.append(_row(found[-1], budget))
     _note(supernet.run, rows)
     return found
