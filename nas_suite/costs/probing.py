@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Unselected', 'Probe', 'tabulate']
 
-# %% ../../nbs/costs/00_probing.ipynb #1531ad18
+# %% ../../nbs/costs/00_probing.ipynb #c278b97c
 import math
+from functools import cache
 from itertools import product
 from ..choices import Choice, Selection, selecting
 from ..layers import kept, values, variables
@@ -30,7 +31,7 @@ def _alike(a, b) -> bool:
 
 def _options(var): return var.survivors if isinstance(var, Choice) else values(var)
 
-# %% ../../nbs/costs/00_probing.ipynb #0fc5e0d1
+# %% ../../nbs/costs/00_probing.ipynb #bb62165e
 def _reaches(widths, raw, known) -> bool:
     "Whether some options of the choices `raw` give each of these widths its size in `known`."
     for options in product(*([known[c]] if c in known else c.survivors for c in raw)):
@@ -38,32 +39,34 @@ def _reaches(widths, raw, known) -> bool:
         if all(len(kept(w, at)) == known[w] for w in widths): return True
     return False
 
-def _feasible(known) -> bool:
-    "Whether any options of the choices give every width in `known` its size."
+def _feasible(known, new, behind) -> bool: # behind(variable): the choices that decide it
+    "Whether any options of the choices give every width in `known` its size, as they do without the variable `new`."
     widths = [v for v in known if not isinstance(v, Choice)]
     for width in widths:
-        own = set(variables(width))
-        near = [w for w in widths if own & set(variables(w))]
+        own = behind(width)
+        if own.isdisjoint(behind(new)): continue
+        near = [w for w in widths if not own.isdisjoint(behind(w))]
         if len(near) == 1 and not own & set(known): continue
-        raw = list(dict.fromkeys(c for w in near for c in variables(w)))
+        raw = list(dict.fromkeys(c for w in near for c in behind(w)))
         if math.prod(map(len, raw)) > 10**6: continue # too many to look through: a table may have entries nobody needs
         if not _reaches(near, raw, known): return False
     return True
 
-# %% ../../nbs/costs/00_probing.ipynb #0c047828
+# %% ../../nbs/costs/00_probing.ipynb #87787788
 def tabulate(
     f, # A function without arguments that reads choices
     given: dict = None # Choices whose options are known beforehand, by index
 ) -> tuple:
     "Every value of `f()`: the variables that it reads, and `{their values: result}`, None for one that is not read."
     order, leaves = [], []
+    behind = cache(lambda var: frozenset([var] if isinstance(var, Choice) else variables(var)))
     def run(known):
         try:
             with selecting(Probe(known)): out = f()
         except Unselected as e:
             if e.var not in order: order.append(e.var)
             for option in _options(e.var):
-                if _feasible(more := {**known, e.var: option}): run(more)
+                if _feasible(more := {**known, e.var: option}, e.var, behind): run(more)
         else: leaves.append((known, out))
     run(dict(given or {}))
     return order, {tuple(known.get(v) for v in order): out for known,out in leaves}

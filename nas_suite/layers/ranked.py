@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Best', 'Ranked', 'Mixed', 'together', 'GroupedConv1d', 'GroupedConv2d', 'GroupedConv3d']
 
-# %% ../../nbs/layers/06_ranked.ipynb #4d752b82
+# %% ../../nbs/layers/06_ranked.ipynb #4628c158
 import math, torch
 
 from fastcore.basics import patch
@@ -13,7 +13,7 @@ from torch import nn, Tensor
 
 from ..choices import Choice
 from .elastic import Count, ElasticConv1d, ElasticConv2d, ElasticConv3d
-from .widths import Concat, Width, _tidy, cut, most, positions, size, support, take, width_of
+from .widths import Concat, Width, tidy, cut, most, positions, size, support, take, width_of
 
 # %% ../../nbs/layers/06_ranked.ipynb #6f2877df
 class Best(Choice):
@@ -45,7 +45,7 @@ def _load_from_state_dict(self: Best, state_dict, prefix, *args):
     if (rank := state_dict.pop(prefix + 'rank', None)) is not None: self.order = tuple(rank.tolist())
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
-# %% ../../nbs/layers/06_ranked.ipynb #db9fc383
+# %% ../../nbs/layers/06_ranked.ipynb #ff123631
 class Ranked(Width):
     "Channels that stay with their members."
     has_places, sortable = True, False
@@ -72,10 +72,10 @@ def kept(self: Ranked, at):
     stay, order = self.choice.options[at(self.choice)], self.choice.order
     if (found := self.answers.get(stay)) is None or found[0] is not order:
         rank = [-1 if m < 0 else order[m] for m in self.members]
-        found = self.answers[stay] = order, _tidy([i for i, r in enumerate(rank) if r < stay])
+        found = self.answers[stay] = order, tidy([i for i, r in enumerate(rank) if r < stay])
     return found[1]
 
-# %% ../../nbs/layers/06_ranked.ipynb #2a9859cb
+# %% ../../nbs/layers/06_ranked.ipynb #f44b9076
 class Mixed(Concat):
     "Several widths whose channels stand among one another's: `places` of each, as a list of indices."
     def __init__(self, parts, places):
@@ -88,7 +88,7 @@ class Mixed(Concat):
 @patch
 def placed(self: Mixed, ask):
     found = [place[i] for place, part in zip(self.at, self.inner) for i in ask(part)]
-    return _tidy(sorted(found))
+    return tidy(sorted(found))
 
 @patch
 def mask(self: Mixed, like: Tensor):
