@@ -543,7 +543,7 @@ def distribution(self: Concat, probs):
         joint = joint.new_zeros(len(sizes)).index_add(0, at.to(joint.device), joint)
     return self.gathered(sizes, joint)
 
-# %% ../../nbs/layers/00_widths.ipynb #55f07df6
+# %% ../../nbs/layers/00_widths.ipynb #a2c9f637
 @patch
 def made(self: Channels):
     "Equal for widths of the same channels that were made alike; hashable."
@@ -563,6 +563,8 @@ def made(self: Concat):
 def share(self: Channels) -> tuple:
     "A ratio and a width whose sizes times that ratio are its sizes; the simplest such width."
     return 1, self
+@patch
+def share(self: Chosen): return 1, self.choice
 
 @patch
 def read(self: Channels):
