@@ -247,11 +247,12 @@ def _selected(option) -> list:
 @patch
 def resolve(self: ElasticConv) -> Resolved:
     "Weight, bias, padding and dilation of the present selection."
-    kernels, dilations = _selected(self.kernel_size), _selected(self.dilation)
-    (k, one_kernel), (d, one_dilation) = kernels[0], dilations[0]
+    (k, one_kernel), *_ = kernels = _selected(self.kernel_size)
+    (d, one_dilation), *_ = dilations = _selected(self.dilation)
     if one_kernel is not None or one_dilation is not None: return self._mixture(*self.sliced(), kernels, dilations)
     found = held(self, (k, d, *map(support, self.stored)), lambda: self._hard(k, d))
-    return found._replace(weight=self.kernel_of(found.weight, k)) if self._through(k) else found
+    if self.transforms is None or k == self.kernels[-1]: return found
+    return found._replace(weight=self.kernel_of(found.weight, k))
 
 @patch
 def _hard(self: ElasticConv, k: int, d: int) -> Resolved:

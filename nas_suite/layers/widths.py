@@ -727,10 +727,9 @@ def cut(self: Slices, weight: Tensor, kept: tuple) -> Tensor:
 
 def _where(layer: nn.Module) -> list:
     "Which tensors a layer has, where they lie, whether they are trained, and what looks at their gradients."
-    return [(id(t), t.data_ptr(), t.requires_grad, t._backward_hooks is None) for t in _tensors(layer)]
+    tensors = *layer._parameters.values(), *layer._buffers.values() # it runs at each call: no function more
+    return [(id(t), t.data_ptr(), t.requires_grad, t._backward_hooks is None) for t in tensors if t is not None]
 
-def _tensors(layer) -> list:
-    return [t for t in (*layer._parameters.values(), *layer._buffers.values()) if t is not None]
 
 @patch
 def held(self: Slices, layer: nn.Module, key, make):
@@ -745,7 +744,8 @@ def held(self: Slices, layer: nn.Module, key, make):
 
 def _lies_in(layer, value) -> bool:
     "Whether all tensors of what was cut lie in the memory of a layer, and autograd has nothing to say of them."
-    memory = {t.untyped_storage().data_ptr() for t in _tensors(layer)}
+    own = *layer._parameters.values(), *layer._buffers.values()
+    memory = {t.untyped_storage().data_ptr() for t in own if t is not None}
     tensors = [t for t in tree_leaves(value) if isinstance(t, Tensor)]
     return all(t.grad_fn is None and t.untyped_storage().data_ptr() in memory for t in tensors)
 
@@ -759,16 +759,20 @@ def held(layer: nn.Module, key: tuple, make): # key: what decides what is cut, i
 @torch.no_grad()
 def gather(self: Slices):
     "After a backward pass: add the gradients of slices to those of their weights."
-    first, more = {}, [] # weight -> its first slice; parts that overlap must not be added at once
+    first, grads, more = {}, [], [] # weight -> part of its gradient; parts that overlap must not be added at once
     for one in self.cuts:
-        if one.leaf.grad is None: continue # the loss does not depend on it
-        if first.setdefault(one.whole, one) is not one: more.append(one)
+        grad = one.leaf.grad
+        if grad is None: continue # it ran twice, or the loss does not depend on it
+        one.leaf.grad = None
+        if one.whole in first: more.append((one.grad, grad))
+        else:
+            first[one.whole] = one.grad
+            grads.append(grad)
     self.cuts.clear()
     if not first: return
     _attach([whole for whole in first if whole.weight.grad is not whole.grad])
-    torch._foreach_add_([one.grad for one in first.values()], [one.leaf.grad for one in first.values()])
-    for one in dict.fromkeys(more): one.grad.add_(one.leaf.grad)
-    for one in (*first.values(), *more): one.leaf.grad = None
+    torch._foreach_add_(list(first.values()), grads)
+    for part, grad in more: part.add_(grad)
 
 def _attach(wholes: list):
     "Let the memory be the gradient of each weight, with what it is so far."

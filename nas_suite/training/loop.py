@@ -261,8 +261,8 @@ def backward(self: Loop, loss: Tensor):
 @patch
 def update(self: Loop, optimizer):
     "One step of an optimizer by the gradients of all processes."
-    grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
     if self.world > 1:
+        grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         for old,new in zip(grads, self.mean(grads)):
             old.copy_(new)
     if self.clip is not None:
