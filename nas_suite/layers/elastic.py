@@ -48,6 +48,11 @@ def filled(kind, args: tuple, old: nn.Module, **tensors) -> nn.Module: # kind: a
     return new
 
 # %% ../../nbs/layers/01_elastic.ipynb #8d306704
+def _part(layer: nn.Module, name: str):
+    "An attribute of a layer: what is a module itself is found much faster than by `nn.Module.__getattr__`."
+    found = layer._modules.get(name)
+    return getattr(layer, name) if found is None else found
+
 def _options(option) -> list:
     "All options of a choice; anything else is its own only option."
     return option.options if isinstance(option, Choice) else [option]
@@ -117,7 +122,8 @@ def _check_groups(self: ElasticConv):
 @patch(as_prop=True)
 def stored(self: ElasticConv):
     "The widths of the first two dimensions of the weight."
-    return (self.out_channels, self.in_channels) if self.writing == 0 else (self.in_channels, self.out_channels)
+    writes, reads = _part(self, 'out_channels'), _part(self, 'in_channels')
+    return (writes, reads) if self.writing == 0 else (reads, writes)
 
 @patch
 def _make_weights(self: ElasticConv, bias, transform):
@@ -247,11 +253,11 @@ def _selected(option) -> list:
 @patch
 def resolve(self: ElasticConv) -> Resolved:
     "Weight, bias, padding and dilation of the present selection."
-    (k, one_kernel), *_ = kernels = _selected(self.kernel_size)
-    (d, one_dilation), *_ = dilations = _selected(self.dilation)
+    (k, one_kernel), *_ = kernels = _selected(_part(self, 'kernel_size'))
+    (d, one_dilation), *_ = dilations = _selected(_part(self, 'dilation'))
     if one_kernel is not None or one_dilation is not None: return self._mixture(*self.sliced(), kernels, dilations)
     found = held(self, (k, d, *map(support, self.stored)), lambda: self._hard(k, d))
-    if self.transforms is None or k == self.kernels[-1]: return found
+    if k == self.kernels[-1] or _part(self, 'transforms') is None: return found
     return found._replace(weight=self.kernel_of(found.weight, k))
 
 @patch
@@ -286,8 +292,8 @@ def _mixture(self: ElasticConv, weight, bias, kernels, dilations):
 @patch
 def forward(self: ElasticConv, x: Tensor) -> Tensor:
     weight, bias, padding, dilation = self.resolve()
-    y = self.conv(x, weight, bias, self.stride, padding, dilation, size(self.groups))
-    return masked(y, self.out_channels) if self.masked else y
+    y = self.conv(x, weight, bias, self.stride, padding, dilation, size(_part(self, 'groups')))
+    return masked(y, _part(self, 'out_channels')) if self.masked else y
 
 @patch
 def plain(self: ElasticConv) -> nn.Module:
@@ -403,9 +409,9 @@ class ElasticBatchNorm(nn.modules.batchnorm._BatchNorm):
         raise ValueError(f"{takes}; found shape {tuple(x.shape)}")
     def forward(self, x):
         check_unmasked(x, 'batch norm')
-        kept = support(self.width)
+        kept = support(width := _part(self, 'width'))
         y = super().forward(x) if len(kept) == self.num_features else self.partly(x, kept)
-        return masked(y, self.width)
+        return masked(y, width)
 
 @patch
 def sliced(self: ElasticBatchNorm, kept) -> dict: # kept: indices of channels
