@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['files', 'saved_cost', 'Opened', 'opened', 'device_cost']
 
-# %% ../../nbs/latency/09_given.ipynb #41009d1b
+# %% ../../nbs/latency/09_given.ipynb #5cd38895
 import hashlib, os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from torch import nn
 from ..choices import structure
 from ..costs import CostModel
 from .fewshot import FewShotPredictor, PredictedCost, Predictor, load_predictor
-from .regressors import FORMAT, LatencyRegressor, format_of, read_regressor
+from .regressors import LatencyRegressor, OtherFormat, read_regressor
 from .tables import LatencyTable, read_table, table_of
 
 # %% ../../nbs/latency/09_given.ipynb #3bc6e156
@@ -40,7 +40,7 @@ class Opened:
         "The latency of a space as a cost."
         return self.of(space, tuple(space.input_shape))
 
-# %% ../../nbs/latency/09_given.ipynb #f2073623
+# %% ../../nbs/latency/09_given.ipynb #176f9695
 def _of_table(path):
     found = read_table(path)
     return lambda space, input_shape: table_of(found, path, space, input_shape)
@@ -49,14 +49,15 @@ def _of_predictor(path):
     found = load_predictor(path)
     return lambda space, input_shape: found.of(space, input_shape).cost_model(space)
 
-def _of_regressor(path):
-    found = read_regressor(path)
+def _of_arrays(path):
+    "Of a regressor; or, in a file that does not say that it is one, of a predictor."
+    try: found = read_regressor(path)
+    except OtherFormat: return _of_predictor(path)
     return lambda space, input_shape: device_cost(found.of(space), space, input_shape)
 
 def _reader(path):
     "What reads a file."
-    if path.suffix != '.npz': return _of_table
-    return _of_regressor if format_of(path) == FORMAT else _of_predictor
+    return _of_arrays if path.suffix == '.npz' else _of_table
 
 def opened(
     given # A latency table, a predictor, a cost, a file or the folder in which one was saved; or what is open already
