@@ -40,7 +40,7 @@ if html_theme == 'pydata_sphinx_theme':
         show_toc_level=2,
         navigation_with_keys=False,
         secondary_sidebar_items=['page-toc'],
-        header_links_before_dropdown=7,
+        header_links_before_dropdown=6,
         show_prev_next=True,
         search_as_you_type=True,
     )
