@@ -73,7 +73,11 @@ def _next(self: IntegerProgram, n: int) -> list:
     if len(self.told) < 2: # nothing to learn from yet
         rows = filling(self.space, self.limits, n + len(self.asked), seed_of(self.seed, 'more')).tolist()
         return [row for row in rows if tuple(row) not in self.asked][:n]
-    worth = self.worth().model
+    return self._best_of(self.worth().model, n)
+
+@patch
+def _best_of(self: IntegerProgram, worth: CostModel, n: int) -> list:
+    "Rows of the best networks of a sum that were not asked for."
     try:
         found = self.ranking.best(worth, n, list(self.asked))
     except TooLarge as why:

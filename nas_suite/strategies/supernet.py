@@ -160,12 +160,12 @@ def _distilled(kind: str, output, teacher) -> Tensor:
 # %% ../../nbs/strategies/03_supernet.ipynb #5211b790
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
-    rules, teachers = ('sandwich', 'uniform', 'fair', 'ordered'), ('in-place', 'teacher', 'none')
+    rules, teachers = ('sandwich', 'uniform', 'fair', 'ordered'), ('in-place', 'teacher', 'given', 'none')
     def __init__(self,
         stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
         rule: str = 'sandwich', # Networks of a step: also 'uniform', 'fair' or 'ordered', as below
-        distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; 'none'
+        distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; or below
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
         optimizer: str = 'sgd', # Or 'adam', with stages of a smaller `lr`
@@ -173,7 +173,7 @@ class Supernet:
     ):
         if rule not in self.rules: raise ValueError(f"there is no rule {rule!r}; the rules are {', '.join(self.rules)}")
         if distill not in self.teachers:
-            raise ValueError(f"there is no distillation {distill!r}; it is in-place, teacher or none")
+            raise ValueError(f"there is no distillation {distill!r}; it is in-place, teacher, given or none")
         if distill == 'in-place' and rule != 'sandwich':
             raise ValueError("in-place distillation needs the sandwich rule, which trains the largest in each step")
         among(loss, distillation, 'distillation by', 'distillations')
@@ -307,13 +307,17 @@ def _drawn(self: Supernet, space, arch: dict, x, loop: Loop, i: int) -> dict:
 
 def _detached(output): return [leaf.detach() for leaf in tree_leaves(output)]
 
+def _as_it_is(space) -> dict:
+    return {name: t.detach().cpu().clone() for name, t in space.state_dict().items()}
+
 @patch
 def teacher(self: Supernet, space: nn.Module, state: dict):
-    "The largest network, as it was after the first stage, at the resolution of an architecture: function(x, arch)."
-    if self.distill != 'teacher' or state is None: return None
+    "The largest network, as it was, at the resolution of an architecture: function(x, arch); None where there is none."
+    if state is None: return None
     other, role, first = deepcopy(space), roles(space), restrict(space, self.stages[0].to)
     other.load_state_dict(state)
-    _by_batches(other)
+    if self.distill == 'given': other.eval() # it was trained as it is
+    else: _by_batches(other)
     s, top = structure(other), largest(first)
     def run(x, arch):
         resolution = {name: option for name, option in arch.items() if role[name] == 'resolution'}
@@ -389,6 +393,7 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
     train = loop.stream(seen.data(task.train), self.batch_size, seen.augment)
     plan = _plan(space, self.stages, train.per_epoch)
     loop.resume(dict(space=space, head=head, opt=optimizer), sorted=-1, teacher=None)
+    if self.distill == 'given' and loop.values['teacher'] is None: loop.values['teacher'] = _as_it_is(space)
     teacher = self.teacher(space, loop.values['teacher'])
 
     for step in loop.steps(plan.ends[-1], 'supernet'):
@@ -404,7 +409,7 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
         last = step == plan.ends[k] - 1
         if last or loop.due(200): loop.note(dict(step=step, stage=stage.name, loss=losses.mean(), losses=losses))
         if last and k == 0 and self.distill == 'teacher':
-            loop.values['teacher'] = {name: t.detach().cpu().clone() for name, t in space.state_dict().items()}
+            loop.values['teacher'] = _as_it_is(space)
             teacher = self.teacher(space, loop.values['teacher'])
         if last and loop.rank == 0:
             loop.note(dict(step=step, stage=stage.name, probes=self.report(space, task, loop.seed, loop.device)))
