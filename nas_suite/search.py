@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['default_space', 'sample', 'compare', 'peers', 'scaled_by_hand', 'classification', 'segmentation', 'speaker', 'export',
-           'Found', 'load', 'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize',
+           'Found', 'load', 'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'shrink', 'specialize',
            'train_supernet']
 
 # %% ../nbs/front/08_the_front_door.ipynb #4c76a6dd
@@ -15,6 +15,7 @@ from .front.compare import compare, peers, scaled_by_hand
 from .front.doors.base import wish_of
 from .front.doors.classification import classification
 from .front.doors.segmentation import segmentation
+from .front.doors.shrink import shrink
 from .front.doors.speaker import speaker
 from .front.export import export
 from .front.found import Found, load
@@ -24,7 +25,7 @@ from .front.specialize import front, specialize, train_supernet
 from .strategies.black_box import BlackBox, Sampler, sampler
 
 _all_ = ['compare', 'peers', 'scaled_by_hand', 'classification', 'segmentation', 'speaker', 'export', 'Found', 'load',
-         'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'specialize', 'train_supernet']
+         'metadata_of', 'space_of', 'strategies', 'task_of', 'run', 'front', 'shrink', 'specialize', 'train_supernet']
 
 # %% ../nbs/front/08_the_front_door.ipynb #7c9750d4
 def default_space(

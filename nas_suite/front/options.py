@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['doors', 'strategy_names', 'Device', 'Quiet', 'Changed', 'Seed', 'Others', 'RecipeWords', 'Own', 'Start', 'pair_of',
            'value_of', 'option_of', 'imported', 'own_cost', 'NamedCost', 'budget_of', 'name_of', 'folder_for',
-           'recipe_of', 'option', 'word', 'Asked', 'picture_place', 'search_command', 'searched']
+           'recipe_of', 'option', 'word', 'Asked', 'picture_place', 'with_options', 'search_command', 'searched']
 
 # %% ../../nbs/front/31_options.ipynb #54d2f033
 import importlib, importlib.util, inspect, re, sys
@@ -180,7 +180,7 @@ def word(kind, help: str, metavar: str = None):
 
 strategy_names = ( # of the strategies of the package; help is not to wait for them
     'bayesian', 'coordinatedescent', 'evolution', 'gated', 'gumbel', 'integerprogram', 'localsearch', 'naturalgradient',
-    'probabilistic', 'pruning', 'random', 'regularized', 'ridge', 'shorttraining', 'trainingfree')
+    'probabilistic', 'pruning', 'random', 'regularized', 'ridge', 'sensitivity', 'shorttraining', 'trainingfree')
 Device = option(str, 'auto, cpu, cuda, cuda:1, mps; nas-suite doctor lists those of this machine.', show_default=True)
 Quiet = option(bool, 'No progress bars.', '--quiet', '-q')
 Changed = option(bool, 'Go on with a run though items of its data were taken away or added.', '--allow-changed-data')
@@ -272,7 +272,7 @@ def picture_place(name: str, value) -> Path:
     return path
 
 # %% ../../nbs/front/31_options.ipynb #cefba07b
-def _with_options(function, strategy: str):
+def with_options(function, strategy: str):
     "A function of words, whose shared options become its argument `asked`."
     shared = {field.name: field for field in fields(Asked)}
     own = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != 'asked']
@@ -294,7 +294,7 @@ def search_command(
 ):
     "A decorator: a function of its own words and of `asked` becomes a search command."
     def add(function):
-        searches.command(name)(_with_options(function, strategy))
+        searches.command(name)(with_options(function, strategy))
         return function
     return add
 

@@ -6,12 +6,11 @@
 __all__ = ['scores', 'Side', 'sides', 'to_members', 'magnitude', 'scale', 'taylor', 'activation', 'hessian', 'without',
            'of_blocks', 'rank']
 
-# %% ../../nbs/spaces/16_importance.ipynb #b44374cb
+# %% ../../nbs/spaces/16_importance.ipynb #631ca503
 from dataclasses import dataclass
 from functools import singledispatch
 
 import torch
-from einops import reduce
 from torch import nn, Tensor
 
 from ..choices import choices, largest, selected
@@ -19,7 +18,7 @@ from ..layers import (
     Best, Concat, Droppable, ElasticAttention, ElasticBatchNorm, ElasticConv, ElasticEmbedding, ElasticGroupNorm,
     ElasticInstanceNorm, ElasticLayerNorm, ElasticLinear, ElasticParameter, ElasticPReLU, Mixed, Ranked, most)
 
-# %% ../../nbs/spaces/16_importance.ipynb #06022fdd
+# %% ../../nbs/spaces/16_importance.ipynb #6c8241a3
 @dataclass
 class Side:
     "One dimension of a parameter, along which it has the channels of a width."
@@ -36,7 +35,7 @@ def _side(layer, parameter, dim, width, does, of=_same) -> list:
     return [] if parameter is None else [Side(of, parameter, dim, width, does, layer)]
 
 @singledispatch
-def sides(layer: nn.Module) -> list:
+def sides(layer: nn.Module) -> list: # of `Side`
     "The dimensions of a layer's parameters that have channels of a width; [] of what is no elastic layer."
     return []
 
@@ -81,7 +80,7 @@ def _(attention):
     found += _side(attention, attention.out_proj.bias, 0, attention.out, 'writes')
     return found + _side(attention, attention.out_proj.weight, 1, attention.inner, 'reads')
 
-# %% ../../nbs/spaces/16_importance.ipynb #a9afacfd
+# %% ../../nbs/spaces/16_importance.ipynb #a07b20c7
 def to_members(width, values: Tensor, found: dict): # values: (channels,); found: choice -> (members,), which is added to
     "Add up what the channels of a width are worth, member by member."
     if isinstance(width, Ranked):
@@ -90,12 +89,10 @@ def to_members(width, values: Tensor, found: dict): # values: (channels,); found
         total = found.setdefault(width.choice, torch.zeros(len(width.choice.order), dtype=torch.double))
         total.index_add_(0, members[there], values.detach().double().cpu()[there])
     elif isinstance(width, Mixed):
-        for place, part in zip(width.at, width.inner): to_members(_given(part), values[list(place)], found)
+        for place, part in zip(width.at, width.inner): to_members(part, values[list(place)], found)
     elif isinstance(width, Concat):
         parts = values.split([part.most() for part in width.inner])
-        for part, mine in zip(width.inner, parts): to_members(_given(part), mine, found)
-
-def _given(part): return part # a number of channels that stay is no `Ranked`, and adds nothing
+        for part, mine in zip(width.inner, parts): to_members(part, mine, found)
 
 def _of_channels(side: Side, tensor: Tensor) -> Tensor:
     "What a tensor of a parameter's shape sums up to for each channel, (channels,)."
@@ -106,7 +103,7 @@ def _normed(values: Tensor) -> Tensor:
     "Values whose mean is one, so that no layer outweighs the others."
     return values / values.mean().clamp_min(1e-30)
 
-# %% ../../nbs/spaces/16_importance.ipynb #e7cf740e
+# %% ../../nbs/spaces/16_importance.ipynb #6ac1e184
 def _sides(space) -> list:
     layers = dict.fromkeys(space.modules())
     return [side for layer in layers for side in sides(layer) if most(side.width) and not isinstance(side.width, int)]
@@ -123,8 +120,8 @@ def scale(space: nn.Module, batches=None, loss=None) -> dict:
     found = magnitude(space)
     norms = {}
     for side in _sides(space):
-        is_factor = side.does == 'carries' and side.parameter is getattr(side.layer, 'weight', None) and side.parameter.ndim == 1
-        if is_factor: to_members(side.width, _normed(side.parameter.detach().abs()), norms)
+        is_factor = side.parameter.ndim == 1 and side.parameter is getattr(side.layer, 'weight', None)
+        if side.does == 'carries' and is_factor: to_members(side.width, _normed(side.parameter.detach().abs()), norms)
     return found | norms
 
 # %% ../../nbs/spaces/16_importance.ipynb #a590b927
@@ -198,7 +195,7 @@ def hessian(space: nn.Module, batches, loss, vectors: int = 4) -> dict: # vector
         to_members(side.width, _normed(_of_channels(side, trace[side.parameter]).abs() * squares), found)
     return magnitude(space) | found
 
-# %% ../../nbs/spaces/16_importance.ipynb #8a762af8
+# %% ../../nbs/spaces/16_importance.ipynb #b3f46ad3
 @torch.no_grad()
 def _mean_loss(space, arch, batches, loss) -> float:
     "The loss of a network of the space, its running statistics as they are."
@@ -207,13 +204,12 @@ def _mean_loss(space, arch, batches, loss) -> float:
 
 def without(block: Droppable, space, batches, loss) -> float:
     "The loss of the largest network without a block."
-    order, run = block.depth.order, len(block.depth.order)
-    others = [r for m, r in enumerate(order) if m != block.member]
+    order, last = block.depth.order, len(block.depth.order) - 1
     name = next(n for n, choice in choices(space).items() if choice is block.depth)
-    fewer = [option for option in block.depth.options if option == run - 1]
-    if not fewer: return float('inf') # none may be left out alone
-    block.depth.order = tuple(run - 1 if m == block.member else sorted(others).index(r) for m, r in enumerate(order))
-    try: return _mean_loss(space, largest(space) | {name: run - 1}, batches, loss)
+    others = sorted(rank for member, rank in enumerate(order) if member != block.member)
+    goes_first = [last if member == block.member else others.index(rank) for member, rank in enumerate(order)]
+    block.depth.order = tuple(goes_first)
+    try: return _mean_loss(space, largest(space) | {name: last}, batches, loss)
     finally: block.depth.order = order
 
 def of_blocks(space: nn.Module, batches, loss) -> dict:
@@ -221,10 +217,10 @@ def of_blocks(space: nn.Module, batches, loss) -> dict:
     found = {}
     for block in [m for m in space.modules() if isinstance(m, Droppable)]:
         values = found.setdefault(block.depth, torch.zeros(len(block.depth.order), dtype=torch.double))
-        values[block.member] = without(block, space, batches, loss)
+        if len(values) - 1 in block.depth.options: values[block.member] = without(block, space, batches, loss)
     return found
 
-# %% ../../nbs/spaces/16_importance.ipynb #6c986b6e
+# %% ../../nbs/spaces/16_importance.ipynb #9f086530
 scores = dict(magnitude=magnitude, scale=scale, taylor=taylor, activation=activation, hessian=hessian)
 
 def rank(
@@ -245,5 +241,5 @@ def rank(
     finally:
         for m, mode in modes.items(): m.training = mode
     for choice, values in found.items():
-        if isinstance(choice, Best): choice.sort(values.nan_to_num(0., 0., 0.) if not values.isinf().all() else torch.arange(len(values), 0, -1))
+        if isinstance(choice, Best): choice.sort(values.nan_to_num(0.))
     return space

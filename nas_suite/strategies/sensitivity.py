@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['tried', 'losses_of', 'sensitivities', 'Sensitivity', 'is_enough']
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #703ea0f1
-import math
+# %% ../../nbs/strategies/25_sensitivity.ipynb #14d1db83
+from numbers import Real
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..arguments import among, number, whole
-from ..choices import choices, encode, largest, structure
+from ..choices import choices, largest
 from ..costs import CostModel, Ranking, regression, sum_of
 from ..extraction import extract
 from ..spaces.importance import rank, scores
@@ -25,7 +25,7 @@ from .supernet import Supernet, sandwich
 from ..tasks.base import part_of
 from ..training import Calibration, Loop, recalibrate
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #b00beee1
+# %% ../../nbs/strategies/25_sensitivity.ipynb #0c540b65
 def tried(alive: list, n: int) -> list: # alive: indices of options, ascending
     "Up to `n` of the indices before the last, evenly spread, the first among them."
     smaller = alive[:-1]
@@ -49,9 +49,14 @@ def sensitivities(
     base = loss(top)
     for name, choice in choices(space).items():
         if name not in top or len(choice.survivors) < 2: continue
-        order = sorted(choice.survivors, key=lambda i: choice.options[i])
-        known = {i: loss(top | {name: choice.options[i]}) - base for i in tried(order, n)}
-        found[name] = losses_of(choice.options, known | {order[-1]: 0.})
+        most = choice.options.index(top[name])
+        if all(isinstance(option, Real) for option in choice.options):
+            order = sorted(choice.survivors, key=lambda i: choice.options[i])
+            known = {i: loss(top | {name: choice.options[i]}) - base for i in tried(order, n)}
+            found[name] = losses_of(choice.options, known | {most: 0.})
+        else: # operators have no order
+            values = {i: loss(top | {name: choice.options[i]}) - base for i in choice.survivors if i != most}
+            found[name] = torch.tensor([values.get(i, 0.) for i in range(len(choice))], dtype=torch.double)
     return found
 
 # %% ../../nbs/strategies/25_sensitivity.ipynb #f05083fa
