@@ -83,11 +83,12 @@ def verified_once():
     plain, seen = counts._verified, set()
 
     def once(cost, space, count):
-        if not type(space).__module__.startswith('nas_suite.spaces.'):
+        settings = getattr(space, 'config', {})
+        if not type(space).__module__.startswith('nas_suite.spaces.') or 'family' not in settings:
             return plain(cost, space, count)
         alive = tuple((name, choice.options, tuple(choice.survivors)) for name, choice in choices(space).items())
         said = tuple(cost(arch) for arch in counts._spread(space))
-        key = repr((cost.name, type(space), space.config, alive, said))
+        key = repr((cost.name, type(space), settings, alive, said))
         found = cost if key in seen else plain(cost, space, count)
         seen.add(key)
         return found

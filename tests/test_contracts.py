@@ -27,6 +27,7 @@ from nas_suite.strategies.probabilistic import Probabilistic
 from nas_suite.strategies.pruning import Pruning
 from nas_suite.strategies.regularized import Regularized
 from nas_suite.strategies.ridge import Ridge
+from nas_suite.strategies.sensitivity import Sensitivity
 from nas_suite.strategies.steps import _market, derive
 from nas_suite.strategies.short_training import ShortTraining
 from nas_suite.strategies.training_free import TrainingFree
@@ -195,6 +196,7 @@ STRATEGIES['coordinate descent'] = lambda: CoordinateDescent(epochs=1, evaluatio
 STRATEGIES['probabilistic'] = lambda: Probabilistic(epochs=2, batch_size=4)
 STRATEGIES['natural gradient'] = lambda: NaturalGradient(epochs=6, evaluations=8, batch=4)
 STRATEGIES['bayesian'] = lambda: Bayesian(**few, start=4)
+STRATEGIES['sensitivity'] = lambda: Sensitivity(epochs=6, evaluations=4, batch=2, images=8, options=1)
 STRATEGIES['cross entropy'] = lambda: CrossEntropy(epochs=6, evaluations=8, batch=4)
 FEW = ('proxyless, wide', 'once-for-all', 'transformer', 'all kinds')  # where strategies are tried that see no space
 SEES_SCORES = (  # of those, evolution and the one of tests/ are tried everywhere
@@ -219,6 +221,7 @@ CHANGED = {  # settings that a configuration must tell
     'probabilistic': Probabilistic(draws=1.0, least=8, temperature=0.1),
     'natural gradient': NaturalGradient(rate=0.1, batch=16),
     'bayesian': Bayesian(start=3, used=0.8, full=0),
+    'sensitivity': Sensitivity(epochs=2, evaluations=30, batch=4, score='taylor', images=64, options=2, ridge=1.0, lr=0.1),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 

@@ -304,7 +304,13 @@ def plan(self: Search) -> Plan | None:
 def begin_with(self: Search, arch: dict, data) -> nn.Module:
     "The network of an architecture with the weights that its training begins with; `data` calibrates batch norm."
     if not self.strategy.keeps_weights: return fresh(self.space, self.run, arch)
-    return calibrated(self.network(arch), self.task, data, seed=self.seed, device=self.device)
+    return self.put_right(self.network(arch), data)
+
+@patch
+def put_right(self: Search, network: nn.Module, data) -> nn.Module:
+    "A network with batch norm calibrated on data, where the strategy wants that."
+    if not self.strategy.recalibrates: return network
+    return calibrated(network, self.task, data, seed=self.seed, device=self.device)
 
 def recipe_of(task: Task, keeps_weights: bool, recipe: Recipe = None) -> Recipe:
     "A recipe, by default the task's, ten times as gentle where a network goes on from the weights of a search."
@@ -408,7 +414,7 @@ def _short(self: Search, arch: dict) -> nn.Module | None:
 @patch
 def extracted(self: Search, arch: dict) -> nn.Module:
     "The network with the weights of the search, batch norm calibrated on all training data."
-    return calibrated(self.network(arch), self.task, self.task.full, seed=self.seed, device=self.device)
+    return self.put_right(self.network(arch), self.task.full)
 
 @patch
 def keep(self: Search, arch: dict, model: nn.Module) -> tuple: # the network, and a `Kept`

@@ -53,12 +53,14 @@ def _(linear):
     found += _side(linear, linear.bias, 0, linear.out_features, 'writes')
     return found + _side(linear, linear.weight, 1, linear.in_features, 'reads')
 
-# %% ../../nbs/spaces/16_importance.ipynb #c76e4682
+# %% ../../nbs/spaces/16_importance.ipynb #6626da23
 @sides.register(ElasticBatchNorm)
 @sides.register(ElasticLayerNorm)
 @sides.register(ElasticGroupNorm)
 @sides.register(ElasticInstanceNorm)
-def _(norm): return _side(norm, norm.weight, 0, norm.width, 'carries') + _side(norm, norm.bias, 0, norm.width, 'carries')
+def _(norm):
+    found = _side(norm, norm.weight, 0, norm.width, 'carries')
+    return found + _side(norm, norm.bias, 0, norm.width, 'carries')
 
 @sides.register(ElasticPReLU)
 def _(act): return _side(act, act.weight, 0, act.width, 'carries')
@@ -80,9 +82,9 @@ def _(attention):
     found += _side(attention, attention.out_proj.bias, 0, attention.out, 'writes')
     return found + _side(attention, attention.out_proj.weight, 1, attention.inner, 'reads')
 
-# %% ../../nbs/spaces/16_importance.ipynb #a07b20c7
-def to_members(width, values: Tensor, found: dict): # values: (channels,); found: choice -> (members,), which is added to
-    "Add up what the channels of a width are worth, member by member."
+# %% ../../nbs/spaces/16_importance.ipynb #266776b9
+def to_members(width, values: Tensor, found: dict): # values: (channels,); found: choice -> (members,)
+    "Add what the channels of a width are worth to what is found of their members."
     if isinstance(width, Ranked):
         members = torch.tensor(width.members)
         there = members >= 0
@@ -195,7 +197,7 @@ def hessian(space: nn.Module, batches, loss, vectors: int = 4) -> dict: # vector
         to_members(side.width, _normed(_of_channels(side, trace[side.parameter]).abs() * squares), found)
     return magnitude(space) | found
 
-# %% ../../nbs/spaces/16_importance.ipynb #b3f46ad3
+# %% ../../nbs/spaces/16_importance.ipynb #e266481f
 @torch.no_grad()
 def _mean_loss(space, arch, batches, loss) -> float:
     "The loss of a network of the space, its running statistics as they are."
@@ -217,7 +219,8 @@ def of_blocks(space: nn.Module, batches, loss) -> dict:
     found = {}
     for block in [m for m in space.modules() if isinstance(m, Droppable)]:
         values = found.setdefault(block.depth, torch.zeros(len(block.depth.order), dtype=torch.double))
-        if len(values) - 1 in block.depth.options: values[block.member] = without(block, space, batches, loss)
+        alive = [block.depth.options[i] for i in block.depth.survivors]
+        if len(values) - 1 in alive: values[block.member] = without(block, space, batches, loss)
     return found
 
 # %% ../../nbs/spaces/16_importance.ipynb #9f086530

@@ -36,6 +36,7 @@ class Strategy:
     "A search algorithm: settings, `search`, `derive`."
     keeps_weights = False   # Does the network found keep the weights it has in the space?
     trains_space = True     # Are the weights of the space worth anything after the search?
+    recalibrates = True     # Is batch norm of a network put right for it? Not where it is a given network as it is
     epochs = 1              # How long its search takes, in passes over the training data
 
 @patch

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['network_of', 'shrink_command']
 
-# %% ../../../nbs/front/commands/04_shrink.ipynb #12fb1674
+# %% ../../../nbs/front/commands/04_shrink.ipynb #fa5f7685
 from typing import Optional
 
 from torch import nn
 
-from ...arguments import given, whole
+from ...arguments import given, of_no_use, whole
 from ..launch import app
 from .classification import Data
 from ..options import Asked, imported, option, searched, with_options, word
@@ -30,32 +30,34 @@ def network_of(
     if isinstance(found, nn.Module): return found
     raise ValueError(f"{name} of {place} gives a {type(found).__name__}; a network is a torch.nn.Module")
 
-# %% ../../../nbs/front/commands/04_shrink.ipynb #631342d9
+# %% ../../../nbs/front/commands/04_shrink.ipynb #d8fc3743
 def shrink_command(
     model: word(str, 'What makes the network: file.py:function, or module:function, without arguments.', 'MODEL'),
     data: Data, asked: Asked,
     only: option(Optional[list[str]], 'Layers that are searched, by name or pattern; may be repeated. Default: all.',
                  metavar='PATTERN') = None,
     freeze: option(Optional[list[str]], 'Layers that stay as they are; may be repeated.', metavar='PATTERN') = None,
+    one_shot: option(bool, 'Train nothing: the answer comes in seconds.', '--one-shot') = False,
     steps: option(int, 'Channels that widths are multiples of.', show_default=True) = 8,
     image_size: option(Optional[int], 'Pixels that pictures are resized to; by default by their size.') = None
 ):
     """Make a trained network smaller until it is within a budget.
 
-    All smaller networks are tuned at once, with the given one as teacher (--epochs, 5 by default;
-    0: nothing is trained, and the answer comes in seconds); the best is trained to the end.
+    All smaller networks are tuned at once, with the given one as teacher (--epochs, 5 by default);
+    the best is trained to the end.
 
     \b
     Examples:
       nas-suite shrink my_network.py:make photos/ --latency-ms 5
-      nas-suite shrink my_network.py:make cifar10 --macs 50M --epochs 0
+      nas-suite shrink my_network.py:make cifar10 --macs 50M --one-shot
       nas-suite shrink my_network.py:make photos/ --latency-ms 20 --freeze 'layer1.*'
     """
     from nas_suite import search
     given(whole, '--image-size', image_size, 8)
     whole('--steps', steps, 1)
     network = network_of(model)
-    def door(data, **how): return search.shrink(network, data, **how)
+    if one_shot: of_no_use("is of a training, and --one-shot trains nothing", **{'--epochs': asked.epochs})
+    def door(data, **how): return search.shrink(network, data, **how | (dict(epochs=0) if one_shot else {}))
     searched(door, data, asked, only=only, freeze=freeze or (), steps=steps, image_size=image_size)
 
 _ = app.command('shrink')(with_options(shrink_command, strategy='sensitivity'))
