@@ -105,7 +105,7 @@ def _normed(values: Tensor) -> Tensor:
     "Values whose mean is one, so that no layer outweighs the others."
     return values / values.mean().clamp_min(1e-30)
 
-# %% ../../nbs/spaces/16_importance.ipynb #6ac1e184
+# %% ../../nbs/spaces/16_importance.ipynb #99e8fbf9
 def _sides(space) -> list:
     layers = dict.fromkeys(space.modules())
     return [side for layer in layers for side in sides(layer) if most(side.width) and not isinstance(side.width, int)]
@@ -114,7 +114,8 @@ def magnitude(space: nn.Module, batches=None, loss=None) -> dict:
     "The squares of the weights of each member: choice -> (members,)."
     found = {}
     for side in _sides(space):
-        if side.parameter.ndim > 1: to_members(side.width, _normed(_of_channels(side, side.parameter.detach()**2)), found)
+        if side.parameter.ndim < 2: continue
+        to_members(side.width, _normed(_of_channels(side, side.parameter.detach()**2)), found)
     return found
 
 def scale(space: nn.Module, batches=None, loss=None) -> dict:
