@@ -167,9 +167,11 @@ def from_facts(cls: Task, facts: dict, data=None):
     "The task that a folder's facts describe; with its data, where they do not come with the package. Or a ValueError."
     raise ValueError(f"{cls.__name__} cannot be made again from a folder: give the task")
 
-# %% ../../nbs/tasks/00_base.ipynb #3ada732a
+# %% ../../nbs/tasks/00_base.ipynb #643ccaf1
 @patch(cls_method=True)
-def fits(cls: Task, data) -> float: # data: a folder, a name, or data sets
+def fits(cls: Task,
+    data # A folder, a name, or data sets
+) -> float:
     "How much some data look like data of this task: from 0, not at all, to 1. By default not at all."
     return 0.
 
@@ -184,7 +186,10 @@ def contents(self: Task) -> dict:
     return {}
 
 @patch
-def draw(self: Task, ax, i: int): # ax: of Matplotlib
+def draw(self: Task,
+    ax, # Of Matplotlib
+    i: int
+):
     "Draw item `i` of the training data. ValueError where nobody knows how, as by default."
     raise ValueError(f"items of {self.name} are not drawn: {type(self).__name__} has no draw(ax, i)")
 

@@ -17,7 +17,7 @@ from .segmentation import size_of
 from ..launch import app, one_line
 from ..options import imported, option, picture_place, word
 
-# %% ../../../nbs/front/commands/03_data.ipynb #91d36ad4
+# %% ../../../nbs/front/commands/03_data.ipynb #00238a20
 def kinds() -> dict: # Word -> class
     "The kinds of task of this package, by the words that commands know them by."
     from nas_suite import tasks
@@ -38,7 +38,9 @@ def _own_kind(place: str) -> type:
     if len(found) == 1: return next(iter(found.values()))
     raise ValueError(f"{file} has the tasks {', '.join(found) or 'none'}: name one of its own, {file}:NAME")
 
-def kind_for(data, task=None) -> type: # task: a word of `kinds`, file.py:Class, module:Class, or a class
+def kind_for(data,
+    task=None # A word of `kinds`, file.py:Class, module:Class, or a class
+) -> type:
     "The kind of task that some data are for; by default the one that they look most like."
     from nas_suite.tasks.base import Task
     if isinstance(task, type): return task
@@ -47,7 +49,7 @@ def kind_for(data, task=None) -> type: # task: a word of `kinds`, file.py:Class,
     if task is not None: return known[among(task, known, 'task', 'tasks')]
     return max(_below(Task), key=lambda kind: kind.fits(data))
 
-# %% ../../../nbs/front/commands/03_data.ipynb #efea68e0
+# %% ../../../nbs/front/commands/03_data.ipynb #3614adbf
 @dataclass
 class Seen:
     "What is in some data."
@@ -68,7 +70,10 @@ class Seen:
         found += [f'{name}: {fact}' for name, fact in self.contents.items()]
         return found + [f'note: {note}' for note in self.notes]
 
-def looked_into(data, task=None, **settings) -> Seen: # task: as of `kind_for`; settings: of the task, such as classes
+def looked_into(data,
+    task=None, # As of `kind_for`
+    **settings # Of the task, such as classes
+) -> Seen:
     "What is in some data. ValueError for what a search would refuse."
     kind = kind_for(data, task)
     with warnings.catch_warnings(record=True) as said:
