@@ -455,7 +455,8 @@ def _is_ordinary(module) -> bool:
 def extract_selected(
     module: nn.Module,
     call=None, # How it is called, as `costs.survey` has it; default: with one tensor
-    whole: bool = False # Whether modules in which nothing is ours are not looked into
+    whole: bool = False, # Whether modules in which nothing is ours are not looked into
+    strict: bool = False # Whether an ordinary module that cannot be traced is an error, instead of one call
 ) -> fx.GraphModule:
     "The plain network that a module is under the present selection."
     kind = nn.Sequential if call is None else _Only
@@ -463,7 +464,9 @@ def extract_selected(
     if _Tracer().is_leaf_module(module, ''): return _extracted(alone(), call, whole)
     if not _is_ordinary(module): return _extracted(module, call, whole)
     try: return _extracted(module, call, whole)
-    except Exception: return _extracted(alone(), call, True)
+    except Exception:
+        if strict: raise
+        return _extracted(alone(), call, True)
 
 # %% ../nbs/core/02_extraction.ipynb #f102d585
 @contextmanager

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NONE', 'FIXED', 'aten', 'RULES', 'LAYERS', 'everywhere', 'stored', 'first', 'varies', 'along_dim', 'Names',
-           'Following', 'rule', 'layer', 'Followed', 'without_data', 'Group']
+           'Following', 'rule', 'layer', 'Followed', 'Group']
 
-# %% ../../nbs/spaces/10_names.ipynb #ab1fdcc8
+# %% ../../nbs/spaces/10_names.ipynb #999e1c08
 import torch
 from collections import Counter
 from copy import deepcopy
@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..costs.counts import counted
+from .tracing import said, without_data
 
 # %% ../../nbs/spaces/10_names.ipynb #777dd124
 NONE, FIXED = 0, 1
@@ -101,7 +102,7 @@ def why(self: Names) -> dict:
         for c in label[names]: found.setdefault(int(c), reason)
     return found
 
-# %% ../../nbs/spaces/10_names.ipynb #aeff66f8
+# %% ../../nbs/spaces/10_names.ipynb #024fe4aa
 aten = torch.ops.aten
 
 _moving = """view _unsafe_view reshape _reshape_alias permute transpose t expand squeeze unsqueeze slice split
@@ -142,7 +143,7 @@ class Following(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        self.follow(func, out, args, kwargs)
+        with torch.device('cpu'): self.follow(func, out, args, kwargs) # names are numbers
         return out
 
 # %% ../../nbs/spaces/10_names.ipynb #58c14cbe
@@ -236,7 +237,7 @@ def _repeated(one, other) -> bool:
     if not differs or any(one.shape[d] != 1 for d in differs): return False
     return not any(varies(one, d) for d in range(one.ndim))
 
-# %% ../../nbs/spaces/10_names.ipynb #d12b44d6
+# %% ../../nbs/spaces/10_names.ipynb #4f99a619
 def _dims(dim, n) -> list:
     if dim is None: return list(range(n))
     return [d % n for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
@@ -272,8 +273,8 @@ def _restrided(following, func, outs, x, *args, **kwargs):
     if outs[0].shape == x.shape: return [following.of(x)]
     return following.unknown(func, outs, x)
 
-@rule('_softmax', '_log_softmax')
-def _over_channels(following, func, outs, x, dim, *args):
+@rule('_softmax', '_log_softmax', '_safe_softmax')
+def _over_channels(following, func, outs, x, dim, *args, **kwargs):
     names = following.of(x)
     if varies(names, dim % x.ndim): following.names.fix(names, f"{following.where} is a softmax over channels")
     return [names]
@@ -342,7 +343,7 @@ def _normed(following, func, outs, x, shape, weight, bias, eps):
     if len(shape) > 1: following.names.fix(names, f"{following.where} is a norm over several dimensions")
     return [names, *(everywhere(NONE, t.shape) for t in outs[1:])]
 
-# %% ../../nbs/spaces/10_names.ipynb #b38a0659
+# %% ../../nbs/spaces/10_names.ipynb #68504141
 LAYERS = {} # type of a layer of PyTorch -> its rule
 
 def layer(*kinds):
@@ -356,46 +357,64 @@ class Followed(fx.Interpreter):
     "A network that was run on names."
     def __init__(self,
         net: fx.GraphModule, example: Tensor, # A batch
-        is_free=lambda name, part: '' # Of a layer and its part: why it stays as it is; '': it may change
+        is_free=lambda name, part: '', # Of a layer and its part: why it stays as it is; '': it may change
+        stays: dict = None # Name of a node -> why what it reads stays as it is
     ):
         super().__init__(without_data(net))
-        self.names, self.is_free = Names(), is_free
+        self.names, self.is_free, self.stays = Names(), is_free, stays or {}
         self.mode, self.axes, self.values, self.products = Following(self.names), {}, {}, []
+        self.unseen, self.with_data = {}, lambda: _outputs(net, example) # unseen: what nodes give that need data
         with torch.no_grad(): self.run(torch.empty_like(example, device='meta'))
         self.settle()
     def placeholder(self, target, args, kwargs):
         out = super().placeholder(target, args, kwargs)
         return self.mode.set(out, everywhere(FIXED, out.shape)) if isinstance(out, Tensor) else out
     def run_node(self, node):
-        self.mode.where = _said(node)
+        self.mode.where = said(node)
         calls = node.op in ('call_function', 'call_method')
-        out = self.node_by_itself(node) if calls else super().run_node(node)
+        try: out = self.node_by_itself(node) if calls else super().run_node(node)
+        except Exception: out = self.seen_with_data(node)
+        if node.name in self.stays: self.fix_around(node, out, self.stays[node.name])
         if isinstance(out, Tensor): self.values[node.name] = stored(self.mode.of(out)), tuple(out.shape)
         return out
     def call_function(self, target, args, kwargs):
-        with self.mode: return super().call_function(target, args, kwargs)
+        with torch.device('meta'), self.mode: return super().call_function(target, args, kwargs)
     def call_method(self, target, args, kwargs):
-        with self.mode: return super().call_method(target, args, kwargs)
+        with torch.device('meta'), self.mode: return super().call_method(target, args, kwargs)
     def node_by_itself(self, node): # a call of a function, as the layers are: what it multiplies is noted
         out, macs = counted(lambda: super(Followed, self).run_node(node))
         if macs: self.products.append(node.name)
+        return out
+    def fix_around(self, node, out, reason: str): # what a node reads and gives stays
+        for t in tree_leaves((self.fetch_args_kwargs_from_env(node), out)):
+            if isinstance(t, Tensor): self.names.fix(self.mode.of(t), reason)
+    def seen_with_data(self, node): # what does not run without data
+        def empty(t): return self.mode.set(torch.empty_like(t, device='meta'), everywhere(FIXED, t.shape))
+        out = tree_map(lambda t: empty(t) if isinstance(t, Tensor) else t, self.with_data()[node.name])
+        self.fix_around(node, out, f'{said(node)} runs on numbers alone')
+        self.unseen[node.name] = out
         return out
     def output(self, target, args, kwargs):
         for t in tree_leaves(args):
             if isinstance(t, Tensor): self.names.fix(self.mode.of(t), 'it leaves the network')
         return args[0]
 
-def _said(node) -> str:
-    "What a person calls a node."
-    name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', node.name)
-    return str(name) if node.op == 'call_module' else f'{name} ({node.name})'
+class _Noted(fx.Interpreter):
+    "A network that runs on numbers, and what each node gave."
+    def __init__(self, net):
+        super().__init__(net)
+        self.outputs = {}
+    def run_node(self, node):
+        out = self.outputs[node.name] = super().run_node(node)
+        return out
 
-def without_data(net: nn.Module) -> nn.Module:
-    "A copy of a network without data, in eval mode."
-    def empty(t): return nn.Parameter(t.to('meta'), False) if isinstance(t, nn.Parameter) else t.to('meta')
-    return deepcopy(net, {id(t): empty(t) for t in (*net.parameters(), *net.buffers())}).eval()
+def _outputs(net, example) -> dict:
+    "What each node of a network gives in eval mode: its name -> that."
+    noted = _Noted(deepcopy(net).eval())
+    with torch.no_grad(): noted.run(example)
+    return noted.outputs
 
-# %% ../../nbs/spaces/10_names.ipynb #3fe047ad
+# %% ../../nbs/spaces/10_names.ipynb #f1ed1978
 @patch
 def axis(self: Followed, name: str, part: str, names: Tensor) -> Tensor:
     "Note names (n,) of a layer; where it runs again they are the same. Gives those of the first run."
@@ -421,28 +440,33 @@ def column(self: Followed, x: Tensor, d: int) -> Tensor:
 @patch
 def call_module(self: Followed, target, args, kwargs):
     module = self.fetch_attr(target)
-    does = LAYERS.get(type(module))
+    does = None if _hooked(module) else LAYERS.get(type(module))
     if does is None:
-        with self.mode: return fx.Interpreter.call_module(self, target, args, kwargs)
+        with torch.device('meta'), self.mode: return fx.Interpreter.call_module(self, target, args, kwargs)
     out = fx.Interpreter.call_module(self, target, args, kwargs)
     main = out[0] if isinstance(out, tuple) else out
     self.mode.set(main, does(self, target, module, *args, out=main, **kwargs))
     return out
 
+def _hooked(module) -> bool:
+    "Whether something else runs before or after a module."
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
 @patch
 def get_attr(self: Followed, target, args, kwargs):
-    "A parameter or buffer that the network uses itself: each of its numbers has a name, and whoever meets it says which."
+    "A parameter or buffer that the network uses itself: each of its numbers has a name, which who meets it says."
     t = fx.Interpreter.get_attr(self, target, args, kwargs)
     if t.is_floating_point() and 1 < t.numel() < 2**22:
         self.mode.set(t, self.fresh(target, 'value', t.numel()).view(t.shape))
     return t
 
-# %% ../../nbs/spaces/10_names.ipynb #2a3eaf7a
+# %% ../../nbs/spaces/10_names.ipynb #9fa1206b
 def _one_window(conv) -> str:
     "Why a convolution is none that an elastic layer can be; '' where it can."
     for name in ('kernel_size', 'stride', 'dilation', 'padding', 'output_padding'):
         value = getattr(conv, name)
         if isinstance(value, tuple) and len(set(value)) > 1: return f"its {name} is {value}"
+    if conv.transposed and conv.groups > 1: return 'it is transposed, of several groups'
     if isinstance(conv.padding, str) and conv.padding != 'valid': return f"its padding is {conv.padding!r}"
     return '' if conv.padding_mode == 'zeros' else f"its padding is {conv.padding_mode!r}"
 
