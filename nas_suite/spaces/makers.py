@@ -33,24 +33,25 @@ def options_for(
     found = {min(n, max(step, round(n * share / step) * step)) for share in shares}
     return sorted(found | {n})
 
-# %% ../../nbs/spaces/11_makers.ipynb #4983910c
+# %% ../../nbs/spaces/11_makers.ipynb #40db4634
 def choices_of(followed: Followed, steps: int = 8) -> dict:
     "What decides about each class of names: class -> (choice, member)."
-    found = {}
+    found, named = {}, set()
     for group in followed.groups():
         (layer, part), row = group.first, next(iter(group.axes.values()))
         each = int((row == 0).sum())
         options = options_for(group.n, each, steps)
         if len(options) < 2: continue
         choice = Best(options, group.n)
-        choice.name = another(f"{layer}.{'heads' if part == 'heads' else 'width'}", {c.name for c, _ in found.values()})
+        choice.name = another(f"{layer}.{'heads' if part == 'heads' else 'width'}", named)
         found |= {c: (choice, m) for m, c in enumerate(group.names)}
     return found
 
 def another(name: str, named: set) -> str:
-    "A name, with a number where it is taken."
+    "A name, with a number where it is taken; it is taken then."
     found, n = name, 1
     while found in named: found, n = f'{name}{n + 1}', n + 1
+    named.add(found)
     return found
 
 # %% ../../nbs/spaces/11_makers.ipynb #ba41f8a1

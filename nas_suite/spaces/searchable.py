@@ -96,7 +96,7 @@ def _kernel_choices(net, why, left: dict) -> dict:
             found[node.target].name = key
     return found
 
-# %% ../../nbs/spaces/15_searchable.ipynb #287a5564
+# %% ../../nbs/spaces/15_searchable.ipynb #f4b0a95d
 def _depth_choices(net, blocks, why, left: dict):
     "Put the blocks that may be left out into layers of their own."
     named = set()
@@ -110,7 +110,6 @@ def _depth_choices(net, blocks, why, left: dict):
         if not stay: continue
         depth = Best(depths(len(stay)), len(stay))
         depth.name = another(f"{common([layer for _, layers in stay for layer in layers])}.depth".lstrip('.'), named)
-        named.add(depth.name)
         for member, (part, _) in reversed(list(enumerate(stay))): put_blocks(net, part, depth, member)
 
 # %% ../../nbs/spaces/15_searchable.ipynb #3165c589
