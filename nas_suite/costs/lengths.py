@@ -144,7 +144,7 @@ class Extent:
     def largest(self) -> int: # for two samples; 0 where it is unknown
         return int(self.ratio * math.prod(SAMPLES if w is BATCH else most(w) for w in self.widths or ()))
 
-# %% ../../nbs/costs/01_lengths.ipynb #1683a766
+# %% ../../nbs/costs/01_lengths.ipynb #5b074ef5
 def simple(n):
     "A length that follows from no width as a number."
     return int(n) if factors(n)[1] == () else n
@@ -160,11 +160,12 @@ class Shaped(torch.Tensor):
     def size(self, dim=None): return self.lengths if dim is None else self.lengths[dim]
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         real_args, real_kwargs = tree_map(_real, (args, kwargs))
         out = func(*real_args, **real_kwargs)
         if not results(out): return out
         rule = RULES.get(func.__name__, _alike)
+        kwargs.pop('out', None) # whatever it is written into
         lengths = iter(rule(func, out, *args, **kwargs))
         return tree_map(lambda t: shaped(t, next(lengths)) if isinstance(t, Tensor) else t, out)
 
@@ -278,7 +279,7 @@ def _unflattened(func, out, x, dim, sizes):
     dim = dim % x.ndim
     yield [*x.lengths[:dim], *_filled_in(x.lengths[dim], list(sizes)), *x.lengths[dim+1:]]
 
-# %% ../../nbs/costs/01_lengths.ipynb #8cef336c
+# %% ../../nbs/costs/01_lengths.ipynb #e8b66fe7
 @rule('view_as', 'reshape_as', 'expand_as')
 def _like(func, out, x, other): yield lengths_of(other)
 
@@ -294,6 +295,21 @@ def _repeated(func, out, x, *times):
     times = [1] * (x.ndim - len(times)) + times
     before = [1] * (len(times) - x.ndim) + list(x.lengths)
     yield [old * n for n,old in zip(times, before)]
+
+@rule('repeat_interleave')
+def _interleaved(func, out, x, repeats, dim=None, **kwargs):
+    if dim is None or not isinstance(repeats, int): yield [unknown(n) for n in out.shape]
+    else: yield [n * repeats if d == dim % x.ndim else n for d, n in enumerate(x.lengths)]
+
+@rule('pixel_shuffle')
+def _shuffled(func, out, x, by):
+    *batch, channels, height, width = x.lengths
+    yield [*batch, quotient(channels, by**2), height * by, width * by]
+
+@rule('pixel_unshuffle')
+def _unshuffled(func, out, x, by):
+    *batch, channels, height, width = x.lengths
+    yield [*batch, channels * by**2, quotient(height, by), quotient(width, by)]
 
 @rule('new_empty', 'new_zeros', 'new_ones')
 def _new(func, out, x, *sizes, **kwargs): yield _given(sizes)

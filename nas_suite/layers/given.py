@@ -25,7 +25,7 @@ def _alone(module: nn.Module) -> fx.GraphModule:
     net.graph._tracer_cls = None # a pickle would look for it
     return net.train(module.training)
 
-# %% ../../nbs/layers/07_given.ipynb #d87a83fa
+# %% ../../nbs/layers/07_given.ipynb #3938b023
 class ElasticAttention(nn.MultiheadAttention):
     "Self-attention whose heads, and channels that it reads and writes, may be fewer: (B, T, C) -> (B, T, C')."
     reads_choices = True
@@ -52,13 +52,13 @@ class ElasticAttention(nn.MultiheadAttention):
 
 def attended(x, inner, heads, batch_first, drop, between, weight, bias, last, last_bias):
     "Attention of (B, T, C), or (T, B, C) unless `batch_first`, on itself; what the heads give passes `between`."
-    qkv = F.linear(x if batch_first else x.transpose(0, 1), weight, bias)
+    qkv = F.linear(x if batch_first else x.transpose(0, 1).contiguous(), weight, bias)
     q, k, v = qkv.unflatten(-1, (3, heads, inner // heads)).permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
     y = F.linear(between(y.transpose(1, 2).flatten(2)), last, last_bias)
     return y if batch_first else y.transpose(0, 1)
 
-# %% ../../nbs/layers/07_given.ipynb #b89c802a
+# %% ../../nbs/layers/07_given.ipynb #4f5a3491
 @patch
 def sliced(self: ElasticAttention) -> tuple:
     "The number of channels of all heads, and weight and bias of `in_proj` and of `out_proj`, of the present selection."
@@ -78,7 +78,7 @@ class _Narrow(nn.Module):
         self.in_proj, self.out_proj = _linear(weight, bias, layer), _linear(last, last_bias, layer)
         self.train(layer.training)
     def forward(self, x):
-        qkv = self.in_proj(x if self.batch_first else x.transpose(0, 1))
+        qkv = self.in_proj(x if self.batch_first else x.transpose(0, 1).contiguous())
         q, k, v = qkv.unflatten(-1, self.size).permute(2, 0, 3, 1, 4).unbind()
         y = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return y if self.batch_first else y.transpose(0, 1)
