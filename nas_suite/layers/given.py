@@ -104,7 +104,7 @@ class _Whole(nn.Module):
         self.train(layer.training)
     def forward(self, x): return self.attention(x, x, x, need_weights=False)[0]
 
-# %% ../../nbs/layers/07_given.ipynb #e64ffeef
+# %% ../../nbs/layers/07_given.ipynb #cd56a47a
 @patch
 def plain(self: ElasticAttention) -> nn.Module:
     "What the present selection stands for, with a copy of its weights."
@@ -116,9 +116,9 @@ def out_shape(self: ElasticAttention, shape): return *shape[:-1], self.out
 @patch
 def count(self: ElasticAttention, shape):
     read, inner, out = size(self.width), size(self.inner), size(self.out)
-    tokens, weights = shape[1 if self.batch_first else 0], 3*inner*read + inner*out
-    biases = 0 if self.in_proj_bias is None else 3*inner + out
-    return Count(tokens * weights + 2 * tokens**2 * inner, weights + biases)
+    batch, tokens = shape[:2] if self.batch_first else (shape[1], shape[0])
+    weights, biases = 3*inner*read + inner*out, 0 if self.in_proj_bias is None else 3*inner + out
+    return Count(batch * (tokens * weights + 2 * tokens**2 * inner), weights + biases)
 
 @patch
 def widths(self: ElasticAttention): return dict(fixed=[self.width, self.inner, self.out])

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Best', 'Ranked', 'Mixed', 'together', 'GroupedConv1d', 'GroupedConv2d', 'GroupedConv3d']
 
-# %% ../../nbs/layers/06_ranked.ipynb #4628c158
+# %% ../../nbs/layers/06_ranked.ipynb #756c5432
 import math, torch
+from collections import Counter
 
 from fastcore.basics import patch
 from torch import nn, Tensor
@@ -136,6 +137,22 @@ def _mixed(channels, part):
         return part(choice, [member for _, member in found])
     parts = [part(choice, [member for _, member in found]) for choice, found in by.items()]
     return Mixed(parts, [[i for i, _ in found] for found in by.values()])
+
+# %% ../../nbs/layers/06_ranked.ipynb #8f1008af
+@patch
+def share(self: Concat):
+    if not any(isinstance(part, Ranked) for part in self.inner): return 1, self
+    fixed, units, times = 0, {}, Counter()
+    for part in self.inner:
+        ratio, unit = part.share()
+        if not unit.variables(): fixed += unit.most()
+        else:
+            times[unit.made()] += ratio
+            units[unit.made()] = unit
+    common = math.gcd(fixed, *times.values())
+    ordered = sorted(units, key=lambda made: id(units[made].variables()[0]))
+    parts = [units[made] for made in ordered for _ in range(times[made] // common)]
+    return common, Concat(*parts, *([fixed // common] if fixed else []))
 
 # %% ../../nbs/layers/06_ranked.ipynb #d6edb169
 class _Groups:

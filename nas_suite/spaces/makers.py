@@ -6,7 +6,7 @@
 __all__ = ['shares', 'MAKERS', 'options_for', 'choices_of', 'another', 'one_kernel', 'kernels_of', 'Maker', 'maker_of',
            'put_layers', 'put_parameters']
 
-# %% ../../nbs/spaces/11_makers.ipynb #f5dc74c7
+# %% ../../nbs/spaces/11_makers.ipynb #3eb03b0b
 import torch
 
 from fastcore.basics import patch
@@ -18,6 +18,7 @@ from ..layers import (
     ElasticInstanceNorm, ElasticLayerNorm, ElasticLinear, ElasticParameter, ElasticPReLU,
     GroupedConv1d, GroupedConv2d, GroupedConv3d, together)
 from .names import Followed, first, varies
+from .tracing import called
 
 # %% ../../nbs/spaces/11_makers.ipynb #56e655a7
 shares = .25, .375, .5, .625, .75, .875, 1.
@@ -209,31 +210,32 @@ def put_layers(net: fx.GraphModule, make: Maker):
         if isinstance(layer, nn.MultiheadAttention): _call_alone(net, node)
         net.add_submodule(name, _with_data(MAKERS[type(layer)](make, name, layer, _norm_follows(node, net)), layer))
 
-# %% ../../nbs/spaces/11_makers.ipynb #e880c7a4
-def _elastic_parameter(value: Tensor, names: Tensor, make: Maker) -> nn.Module | None: # names: of each number
-    "A tensor of an elastic width along one dimension; None where none of its is searched."
+# %% ../../nbs/spaces/11_makers.ipynb #4dd73797
+def _elastic_parameter(value: Tensor, names: Tensor, make: Maker, repeated: bool) -> nn.Module | None: # names: of each
+    "A tensor of an elastic width along one dimension; None where none of its is searched, unless it is repeated."
     found = make.followed.label[names.long()].view(value.shape)
-    dims = [d for d in range(value.ndim) if varies(found, d)]
-    if len(dims) != 1: return None
+    dims = [d for d in range(value.ndim) if varies(found, d)] or [value.ndim - 1]
+    if len(dims) > 1: return None
     width = make.width(first(names.view(value.shape), [d for d in range(value.ndim) if d != dims[0]]).flatten())
-    return None if isinstance(width, int) else ElasticParameter(value, dims[0], width)
+    return None if isinstance(width, int) and not repeated else ElasticParameter(value, dims[0], width)
 
 def put_parameters(net: fx.GraphModule, make: Maker, entries: dict): # entries: node -> what its block is computed from
     "Replace parameters and buffers that the network uses itself, where a width of theirs is searched."
     x, made = next(n for n in net.graph.nodes if n.op == 'placeholder'), {}
     for node in [n for n in net.graph.nodes if n.op == 'get_attr' and (n.target, 'value') in make.followed.axes]:
-        if node.target not in made: made[node.target] = _put_parameter(net, node.target, make)
+        repeated = any(called(user) == 'expand' for user in node.users)
+        if node.target not in made: made[node.target] = _put_parameter(net, node.target, make, repeated)
         if not made[node.target]: continue
         with net.graph.inserting_before(min(node.users)):
             call = net.graph.call_module(node.target, (entries.get(node, x),))
         node.replace_all_uses_with(call)
         net.graph.erase_node(node)
 
-def _put_parameter(net, target, make) -> bool:
+def _put_parameter(net, target, make, repeated) -> bool:
     "Replace one parameter or buffer by a layer; whether it is searched."
     path, _, last = target.rpartition('.')
     owner = net.get_submodule(path)
-    new = _elastic_parameter(getattr(owner, last), make.followed.axes[target, 'value'], make)
+    new = _elastic_parameter(getattr(owner, last), make.followed.axes[target, 'value'], make, repeated)
     if new is None: return False
     delattr(owner, last)
     owner.add_module(last, new)

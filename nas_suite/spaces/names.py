@@ -236,7 +236,7 @@ def _repeated(one, other) -> bool:
     if not differs or any(one.shape[d] != 1 for d in differs): return False
     return not any(varies(one, d) for d in range(one.ndim))
 
-# %% ../../nbs/spaces/10_names.ipynb #4f99a619
+# %% ../../nbs/spaces/10_names.ipynb #3cf426d6
 def _dims(dim, n) -> list:
     if dim is None: return list(range(n))
     return [d % n for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
@@ -259,6 +259,11 @@ def placed(self: Following, func, outs, x, *args, **kwargs):
     found = first(self.of(x), dims)
     self.names.same(self.of(x), found)
     return [found.expand(*out.shape) for out in outs]
+
+@rule('pixel_shuffle')
+def _shuffled(following, func, outs, x, by):
+    found = following.moved(func, outs, x, by)[0]
+    return following.placed(func, outs, following.set(outs[0], found))
 
 @patch
 def unknown(self: Following, func, outs, *args, **kwargs):
@@ -534,26 +539,32 @@ def _heads(net, name, attention, query, key, value, out, need_weights=True, **mo
     net.fresh(name, 'heads', attention.num_heads)
     return along_dim(net.fresh(name, 'out', attention.embed_dim), out.ndim - 1, out.shape)
 
-# %% ../../nbs/spaces/10_names.ipynb #c440576e
+# %% ../../nbs/spaces/10_names.ipynb #b0be3a3b
 @patch
 def settle(self: Followed):
     "Tie what must be, until nothing changes."
-    while True:
-        label = torch.from_numpy(self.names.classes())
-        before = len(self.names.pairs), len(self.names.reasons)
-        for node, (names, _) in self.values.items(): self._tie(names, label)
+    said = None
+    while said != (said := self._said()):
+        self.label = torch.from_numpy(self.names.classes())
+        for names, _ in self.values.values(): self._tie(names)
         for names, d in self.mode.kept:
-            if varies(label[stored(names).long()], d % names.ndim):
+            if varies(self.label[stored(names).long()], d % names.ndim):
                 self.names.fix(names, "a channel is taken out of it by its number")
-        if (len(self.names.pairs), len(self.names.reasons)) == before: break
-    self.label = label
 
 @patch
-def _tie(self: Followed, names, label):
-    found = label[names.long()]
-    several = [d for d in range(names.ndim) if varies(found, d)]
-    for d in several[:-1]:
-        self.names.same(names, first(names, [d]))
+def _said(self: Followed) -> tuple: # how much is known of names
+    return len(self.names.pairs), len(self.names.reasons)
+
+@patch
+def _tie(self: Followed, names):
+    "Tie names that differ along two dimensions along the first, one dimension after the other."
+    while True:
+        found, before = self.label[names.long()], self._said()
+        several = [d for d in range(names.ndim) if varies(found, d)]
+        if len(several) < 2: return
+        self.names.same(names, first(names, several[:1]))
+        if self._said() == before: return
+        self.label = torch.from_numpy(self.names.classes())
 
 # %% ../../nbs/spaces/10_names.ipynb #ac22243e
 @dataclass

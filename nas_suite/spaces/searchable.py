@@ -72,14 +72,16 @@ def _why_not(net, only, freeze):
         return 'it is not among those asked for' if only is not None and writes and not _matches(name, only) else ''
     return why
 
-# %% ../../nbs/spaces/15_searchable.ipynb #7ba97c16
-def left_out(followed: Followed) -> dict:
+# %% ../../nbs/spaces/15_searchable.ipynb #59d034a8
+def left_out(followed: Followed, decided: dict) -> dict: # decided: classes of names that a choice decides about
     "Layer -> why the channels that it writes stay as they are."
     label, why, found = followed.names.classes(False), followed.names.why(), {}
     for (layer, part), names in followed.axes.items():
-        if part not in ('out', 'heads', 'value') or not bool((followed.label[names.long()] == FIXED).any()): continue
+        classes = set(followed.label[names.long()].tolist())
+        if part not in ('out', 'heads', 'value') or classes & decided.keys() and FIXED not in classes: continue
         reasons = [why[c] for c in label[names.numpy()].tolist() if c in why]
-        found[layer] = reasons[0] if reasons else 'it is as wide as what stays'
+        together = 'its channels are few, or come and go as one'
+        found[layer] = reasons[0] if reasons else 'it is as wide as what stays' if FIXED in classes else together
     return found
 
 def _kernel_choices(net, why, left: dict) -> dict:
@@ -163,7 +165,7 @@ def _check_example(model, example):
     finally:
         for module, was in training.items(): module.training = was
 
-# %% ../../nbs/spaces/15_searchable.ipynb #8ad9a212
+# %% ../../nbs/spaces/15_searchable.ipynb #9bc29d87
 def searchable(
     model: nn.Module, # Is kept as it is
     example, # A batch that it takes, (B, ...); or the shape of one input
@@ -189,8 +191,9 @@ def _converted(model, example, stays, only, freeze, steps, depth, kernels, resol
     net = traced(model)
     why = _why_not(net, only, freeze)
     followed = Followed(net, example, why, stays)
-    left = left_out(followed)
-    make = Maker(followed, choices_of(followed, steps), _kernel_choices(net, why, left) if kernels else {})
+    decided = choices_of(followed, steps)
+    left = left_out(followed, decided)
+    make = Maker(followed, decided, _kernel_choices(net, why, left) if kernels else {})
     blocks = regions(net, {name: shape for name, (_, shape) in followed.values.items()}, left) if depth else []
     images = _resolutions(net, example, resolution, left)
     put_parameters(net, make, {node: block.entry for block in blocks for node in block.nodes})
