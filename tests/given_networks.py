@@ -13,6 +13,7 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+from nas_suite.spaces.searchable import searchable
 
 
 class Double(nn.Sequential):
@@ -166,6 +167,26 @@ class Words(nn.Module):
 
     def forward(self, x):
         return self.out(F.gelu(self.hidden(self.table(x)))).mean(1)
+
+
+class Inverted(nn.Module):
+    "Two convolutions and an inverted block between them, of three channels."
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.wide = nn.Sequential(nn.Conv2d(width, width, 5, padding=2, groups=width), nn.BatchNorm2d(width), nn.ReLU())
+        self.last, self.out, self.head = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 3), nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.out(x + self.last(self.wide(x))).relu().mean((2, 3)))
+
+
+def given():
+    "The space of a small network."
+    torch.manual_seed(0)
+    return searchable(lively(Inverted()), (3, 8, 8))
 
 
 def mobile_v3():

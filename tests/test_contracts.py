@@ -38,6 +38,7 @@ from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cross_entropy import CrossEntropy
+from given_networks import given
 from keyword_task import Keywords
 from spaces import Builder, fixed
 from transformer_space import Transformer
@@ -121,6 +122,7 @@ SPACES = {  # name -> how it is made, and how many networks are in it, counted b
         fixed,
         2 * 2 * ((1 + 2 + 2) + (3 * 3 + 2 * (4 * 4 - 3 * 3))),
     ),  # a kernel of two blocks counts where one is a conv
+    'of a given network': (given, 2 * 2 * (1 + 2)),
     'operators': (lambda: drawn(10, 1), 3 * (1 + 1 + 2)),
     'resolution': (lambda: drawn(16, 2), 2 * 2 * 3 * 2),
     'depths': (lambda: drawn(19, 2), 2 * (1 + 2 * 2 + 2 * 2)),

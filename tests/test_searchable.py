@@ -10,6 +10,7 @@ from einops.layers.torch import Rearrange, Reduce
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
+from nas_suite import testing
 from nas_suite.choices import choices, largest, restrict, sample, selected, smallest
 from nas_suite.costs import macs, params
 from nas_suite.extraction import check, extract
@@ -239,7 +240,7 @@ def shuffle(m, x):
 
 
 def recurrent(m, x):
-    return m.r(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).unflatten(2, (8, 8))
+    return m.r(x.mean(3).transpose(1, 2))[0].transpose(1, 2).unsqueeze(3)
 
 
 class Decides(nn.Module):
@@ -324,7 +325,7 @@ STAYS = {  # what is done between two layers whose channels stay then -> a word 
     'weight norm': (lambda: Between(lambda m, x: m.c(x), c=wn(nn.Conv2d(16, 16, 3, 1, 1))), 'convolution'),
     'spectral norm': (lambda: Between(lambda m, x: m.c(x), c=sn(nn.Conv2d(16, 16, 3, 1, 1))), 'convolution'),
     'a hook': (lambda: Between(lambda m, x: m.c(x), c=hooked()), 'convolution'),
-    'recurrent': (lambda: Between(recurrent, r=nn.LSTM(16, 16, batch_first=True)), 'fixed matrix'),
+    'recurrent': (lambda: Between(recurrent, r=nn.LSTM(16, 16, batch_first=True)), 'is recurrent'),
     'groups transposed': (
         lambda: Between(lambda m, x: m.c(x), 24, c=nn.ConvTranspose2d(16, 24, 4, 2, 1, groups=2)),
         'several groups',
@@ -465,6 +466,13 @@ def test_copies_files_and_restricted_spaces():
     smaller = restrict(space, {name: choices(space)[name].options[0]})
     assert not differ(smaller(x, smallest(smaller)), space(x, smallest(space)))
     assert not differ(extract(smaller, smallest(smaller))(x), space(x, smallest(space)))
+
+
+@pytest.mark.parametrize('name', ('shufflenet', 'encoder of pytorch'))
+def test_relaxed_networks_and_other_precisions_keep_the_contract(name):
+    def make(): return copy.deepcopy(space_of(name))
+    testing.check_relaxation(make)
+    testing.precision_is_kept(make)
 
 
 # ---------------------------------------------------------------- bad input

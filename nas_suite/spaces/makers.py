@@ -181,7 +181,7 @@ def _attention(make, name, attention, norm_follows):
     inner = heads.repeat_interleave(attention.head_dim)
     return ElasticAttention(attention, make.of(name, 'in'), make.width(inner), make.width(heads), make.of(name, 'out'))
 
-# %% ../../nbs/spaces/11_makers.ipynb #b268eeeb
+# %% ../../nbs/spaces/11_makers.ipynb #42201d8f
 def _with_data(new: nn.Module, old: nn.Module) -> nn.Module:
     "An elastic layer with the parameters and buffers of an ordinary one."
     for kind in ('_parameters', '_buffers'):
@@ -190,7 +190,8 @@ def _with_data(new: nn.Module, old: nn.Module) -> nn.Module:
     return new.train(old.training)
 
 def _norm_follows(node, net) -> bool:
-    return any(user.op == 'call_module' and isinstance(net.get_submodule(user.target), _norms) for user in node.users)
+    "Whether nothing but norms reads what a node gives."
+    return all(user.op == 'call_module' and isinstance(net.get_submodule(user.target), _norms) for user in node.users)
 
 def _call_alone(net, node):
     "Let attention be called with one tensor, and give one."

@@ -464,7 +464,7 @@ def get_attr(self: Followed, target, args, kwargs):
         self.mode.set(t, self.fresh(target, 'value', t.numel()).view(t.shape))
     return t
 
-# %% ../../nbs/spaces/10_names.ipynb #9fa1206b
+# %% ../../nbs/spaces/10_names.ipynb #ffb0a299
 def _one_window(conv) -> str:
     "Why a convolution is none that an elastic layer can be; '' where it can."
     for name in ('kernel_size', 'stride', 'dilation', 'padding', 'output_padding'):
@@ -520,6 +520,11 @@ def _prelu(net, name, act, x, out):
 @layer(nn.Embedding)
 def _embedding(net, name, table, x, out):
     return along_dim(net.fresh(name, 'out', table.embedding_dim), out.ndim - 1, out.shape)
+
+@layer(nn.RNN, nn.LSTM, nn.GRU)
+def _recurrent(net, name, recurrent, x, state=None, out=None):
+    net.names.fix(net.mode.of(x), f"{name} is recurrent")
+    return everywhere(FIXED, out.shape)
 
 def _not_alone(attention, query, key, value, need_weights, more) -> str:
     "Why an attention is no plain one of a tensor on itself; '' where it is."
