@@ -172,6 +172,10 @@ def _runs(choice, allowed):
     return choice not in now or isinstance(state, Gates) or state in allowed
 
 # %% ../nbs/core/02_extraction.ipynb #cd661622
+def _only_holds(module) -> bool:
+    "Whether a module is there for its children alone."
+    return type(module) is nn.Module or isinstance(module, (nn.ModuleList, nn.ModuleDict))
+
 class _Skeleton:
     "Copies of the modules of a space that run, with an empty module in place of each branch that does not."
     def __init__(self, is_leaf):
@@ -183,7 +187,7 @@ class _Skeleton:
         "`idle`: branches that do not run -> their choice."
         if module in idle: return self.nothing
         if module in self.copies: return self.copies[module]
-        if name and self.is_leaf(module, name) and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        if name and self.is_leaf(module, name) and not _only_holds(module):
             if not _is_ours(type(module)): self.ordinary.add(module)
             return module
         new = self.copies[module] = _shallow(module)

@@ -468,6 +468,10 @@ def test_copies_files_and_restricted_spaces():
     assert not differ(extract(smaller, smallest(smaller))(x), space(x, smallest(space)))
 
 
+def test_what_draws_in_training_does_so_in_an_extracted_network():
+    testing.training_mode_is_extracted(lambda: copy.deepcopy(space_of('efficientnet')))  # stochastic depth
+
+
 @pytest.mark.parametrize('name', ('shufflenet', 'encoder of pytorch'))
 def test_relaxed_networks_and_other_precisions_keep_the_contract(name):
     def make(): return copy.deepcopy(space_of(name))
