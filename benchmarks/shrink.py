@@ -14,7 +14,9 @@ what counts. One batch of 16 and not of one: with a single image half of the tim
 
 Pruning and widths are of channels in multiples of --channels; their ratio is found by bisection on measured latency:
 the slowest network within the budget. With `uniform` each layer (each group of layers whose channels belong together)
-keeps the same share of its channels, those with the largest weights.
+keeps the same share of its channels, those with the largest weights. `ours` is search.shrink's strategy in one shot
+(`spaces.searchable`, `strategies.sensitivity`): which channels and blocks stay is what it chooses, at MACs that are found
+by the same bisection.
 
 One row of benchmarks/results/shrink.csv is one network; a call goes on where the last one was cut off. Jobs are ordered
 so that what is there is of use: ResNet-20 at 50 % with the first seed first. Trained networks are kept in --folder.
@@ -30,11 +32,16 @@ from torch import nn
 from torch.nn import functional as F
 from machine import machine, write
 from data_recipes import jpeg_npz
-from nas_suite.costs import count_macs, count_params
+from nas_suite.choices import largest
+from nas_suite.costs import count_macs, count_params, macs
+from nas_suite.extraction import extract
 from nas_suite.files import read_json, write_json, writing
 from nas_suite.latency import BusyMachine, measure
+from nas_suite.spaces.importance import rank
+from nas_suite.spaces.searchable import searchable
+from nas_suite.strategies.sensitivity import Sensitivity
 from nas_suite.tasks.classification import classification
-from nas_suite.training import batches, evaluate, fit, recalibrate
+from nas_suite.training import Calibration, Loop, batches, evaluate, fit, recalibrate
 
 shape, batch = (3, 32, 32), 16
 shared = Path(os.environ.get('NAS_SUITE_SHARED', Path(__file__).parents[2] / 'shared')) / 'data'
@@ -185,9 +192,9 @@ def timed(net, given, rounds=12):
         )
 
 
-def bisected(case: Case, make, steps=7):
+def bisected(case: Case, make, steps=7, high=most):
     "The slowest network within the budget of those that `make` returns for a ratio, which is kept beside it."
-    given, low, high, best = case.given(), 0.0, most, None
+    given, low, best = case.given(), 0.0, None
     for _ in range(steps):
         ratio = (low + high) / 2
         net = make(ratio)
@@ -250,7 +257,59 @@ def by_pruning(importance, together):
     return method
 
 
+@dataclass
+class Searched:
+    "A given network as a space, and what each of its options costs in loss."
+
+    space: nn.Module
+    strategy: Sensitivity
+    macs: object  # Of the space
+    full: float   # Of the given network
+
+
+searched = {}  # network and seed -> `Searched`
+
+
+def space_of(case: Case) -> Searched:
+    "What is searched, made once for all budgets."
+    if (case.name, case.seed) not in searched:
+        space, strategy = searchable(case.given(), shape, steps=case.asked.channels), Sensitivity(0, evaluations=20)
+        loop = Loop(case.seed, 'cpu', progress=False)
+        rank(space, 'activation', Calibration(case.task, seed=case.seed, batch_size=64), case.task.score)
+        strategy.search(space, case.task, [], loop)
+        strategy.measure(space, case.task, loop)
+        cost = macs(space, shape)
+        searched[case.name, case.seed] = Searched(space, strategy, cost, cost(largest(space)))
+    return searched[case.name, case.seed]
+
+
+def ours(case: Case):
+    "The integer programme over what each option costs, its best networks judged; the MACs are found by bisection."
+    found = space_of(case)
+    file = case.folder / f'{case.name}-{case.seed}-{case.share}-ours.json'
+
+    def within(ratio):
+        return [(found.macs, (1 - ratio) * found.full)]
+
+    def guess(ratio):
+        found.strategy.begin(found.space, within(ratio), case.seed)
+        return extract(found.space, found.strategy.ask(1)[0])
+
+    if not file.exists():
+        ratio, given = bisected(case, guess, high=0.97), case.given()
+        while timed(net := best(found, within(ratio)), given, 20).ratio('net', 'given')[0] > case.share:
+            ratio += 0.02
+        write_json(file, dict(ratio=ratio))
+    return best(found, within(read_json(file)['ratio']))
+
+
+def best(found: Searched, limits):
+    "The network that the strategy derives within limits."
+    return extract(found.space, found.strategy.derive(found.space, limits))
+
+
 methods = dict(
+    ours=ours,
     uniform=by_pruning('magnitude', False),
     magnitude=by_pruning('magnitude', True),
     taylor=by_pruning('taylor', True),
@@ -315,8 +374,6 @@ def main(asked):
     Path(asked.folder).mkdir(parents=True, exist_ok=True)
     if find_spec('torch_pruning') is None:
         raise SystemExit('the baselines need torch-pruning: pip install torch-pruning')
-    if 'ours' not in methods:
-        print('ours is left out: nas_suite.search has no `shrink` yet')
     for case in cases(asked):
         base(case)
         for method in asked.methods:

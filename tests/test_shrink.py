@@ -8,11 +8,12 @@ from torch.nn import functional as F
 
 from nas_suite import search
 from nas_suite.choices import choices, largest, smallest
-from nas_suite.costs import macs, params
+from nas_suite.costs import macs
 from nas_suite.extraction import extract
 from nas_suite.front.doors.shrink import OtherClasses, for_classes
-from nas_suite.spaces.importance import rank, scores, without
+from nas_suite.spaces.importance import rank, scores
 from nas_suite.spaces.searchable import searchable
+from nas_suite.strategies.supernet import Supernet
 from nas_suite.strategies.sensitivity import Sensitivity, losses_of, sensitivities, tried
 from nas_suite.tasks.classification import classification
 from nas_suite.training import fit
@@ -116,6 +117,14 @@ def test_a_sampler_has_no_data():
     space = searchable(network().eval(), SHAPE)
     with pytest.raises(ValueError, match='needs data'): search.sample(space, Sensitivity(), dict(macs='50k'))
 
+def test_the_given_network_stays_the_teacher():
+    net = network().eval()
+    space, x = searchable(net, SHAPE), batches()[0][0]
+    teacher = Supernet(distill='given').teacher(space, space.state_dict())
+    with torch.no_grad():
+        for weight in space.parameters(): weight.add_(1)
+        assert torch.equal(teacher(x, smallest(space)), net(x))
+
 # the door
 
 def shares(small, large) -> bool:
@@ -144,6 +153,13 @@ def test_tuned_and_trained_it_goes_on_where_it_was_cut_off(task, trained, tmp_pa
     other = network()
     with pytest.raises(ValueError, match='another run|differ'): search.shrink(other, task, **how)
 
+def test_costs_know_which_blocks_stay(task):
+    net = network(blocks=3)
+    with torch.no_grad(): net[1].bn2.weight.zero_(), net[1].bn2.bias.zero_() # of all blocks the first does least
+    how = dict(strategy=Sensitivity(0, evaluations=12, images=64, options=1), epochs=0, progress=False)
+    found = search.shrink(net.eval(), task, params=9000, **how)
+    assert found.costs['params'] == sum(p.numel() for p in found.model.parameters()) <= 9000
+
 def test_a_network_within_the_budget_is_the_answer(task, trained):
     found = search.shrink(trained, task, macs='10M', params='1M', progress=False)
     x = torch.randn(2, *SHAPE)
@@ -169,7 +185,7 @@ def test_other_classes():
 @pytest.mark.parametrize('wrong, said', [
     (dict(macs=math.nan), 'macs'), (dict(), 'budget'), (dict(macs='1M', epochs=-1), 'epochs'),
     (dict(macs='1M', strategy='luck'), 'luck'), (dict(macs='1M', image_size=32), 'image_size'),
-    (dict(macs='1M', score=3), 'score')])
+    (dict(macs='1M', score='luck'), 'luck')])
 def test_bad_input_is_one_line(task, trained, wrong, said):
     with pytest.raises((ValueError, TypeError), match=said): search.shrink(trained, task, **wrong, progress=False)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tried', 'losses_of', 'sensitivities', 'Sensitivity']
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #145bea8f
+# %% ../../nbs/strategies/25_sensitivity.ipynb #9a17f066
 from functools import partial
 from numbers import Real
 
@@ -14,11 +14,10 @@ import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-from ..arguments import among, number, whole
+from ..arguments import number, whole
 from ..choices import active, decode, structure
 from ..costs import CostModel, Ranking, regression, sum_of
 from ..extraction import extract
-from ..spaces.importance import rank, scores
 from .base import Trained
 from .integer_program import IntegerProgram
 from .supernet import Supernet, sandwich
@@ -65,35 +64,33 @@ def _costs(choice, most: int, loss, base: float, n: int) -> Tensor: # most: the 
     values = {i: loss(i) - base for i in choice.survivors if i != most} # operators have no order
     return torch.tensor([values.get(i, 0.) for i in range(len(choice))], dtype=torch.double)
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #f05083fa
+# %% ../../nbs/strategies/25_sensitivity.ipynb #40ab08f7
 class Sensitivity(IntegerProgram):
     "The integer programme over what each option costs a trained space; its best networks are judged, and correct it."
     def __init__(self,
         epochs: float = 0, # Of tuning all networks of the space, with the given one as teacher; 0: none
         evaluations: int = 60, # Networks that are judged
         batch: int = 10, # Networks that are asked for at a time
-        score: str = 'activation', # By what channels, heads and blocks are ranked: one of `spaces.importance.scores`
-        images: int = 512, # Inputs that are looked at for that, and for what an option costs
+        images: int = 512, # Inputs that are looked at for what an option costs
         options: int = 3, # Of each choice, that are tried
         ridge: float = .3, # How much the correction is drawn towards zero
         lr: float = .01 # Of the tuning
     ):
         self.epochs, self.evaluations = number('epochs', epochs, 0), whole('evaluations', evaluations, 1)
-        self.batch, self.score = whole('batch', batch, 1), among(score, scores, 'score', 'scores')
-        self.images, self.options = whole('images', images, 1), whole('options', options, 1)
+        self.batch, self.images = whole('batch', batch, 1), whole('images', images, 1)
+        self.options = whole('options', options, 1)
         self.ridge, self.lr, self.pairs = number('ridge', ridge, above=0), number('lr', lr, above=0), False
         self.supernet = Supernet(sandwich(self.epochs, self.lr), distill='given') if self.epochs else None
 
     def config(self) -> dict:
-        names = 'epochs', 'evaluations', 'batch', 'score', 'images', 'options', 'ridge', 'lr'
+        names = 'epochs', 'evaluations', 'batch', 'images', 'options', 'ridge', 'lr'
         return {name: getattr(self, name) for name in names}
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #23b351ff
+# %% ../../nbs/strategies/25_sensitivity.ipynb #ccf91235
 @patch
 def search(self: Sensitivity, space: nn.Module, task, limits: list, loop: Loop) -> Trained:
-    "Rank, tune, try each option; then ask, evaluate and tell, as often as there are evaluations."
+    "Tune, try each option; then ask, evaluate and tell, as often as there are evaluations."
     loop.place(space)
-    self.ranked(space, task, loop)
     trained = Trained([], None, loop.spent) if self.supernet is None else self.supernet.train(space, task, loop)
     self.judge(space, task, loop)
     if limits:
@@ -102,22 +99,12 @@ def search(self: Sensitivity, space: nn.Module, task, limits: list, loop: Loop) 
     return trained
 
 @patch
-def _looked_at(self: Sensitivity, task, loop):
-    "A few batches of training data, as networks see them."
-    size = min(64, self.images)
-    return Calibration(task, seed=loop.seed, device=loop.device, n=-(-self.images // size), batch_size=size)
-
-@patch
-def ranked(self: Sensitivity, space, task, loop):
-    "Let smaller networks keep the best channels, heads and blocks."
-    rank(space, self.score, self._looked_at(task, loop), task.score)
-
-@patch
 def measure(self: Sensitivity, space: nn.Module, task, loop: Loop):
     "What each option costs, on training data that the network may know: how much worse it gets is asked."
-    batches, some = self._looked_at(task, loop), part_of(task.train, torch.arange(min(self.images, len(task.train))))
+    size, some = min(64, self.images), part_of(task.train, torch.arange(min(self.images, len(task.train))))
+    batches = Calibration(task, seed=loop.seed, device=loop.device, n=2, batch_size=size)
     def loss(arch):
-        net = recalibrate(extract(space, arch, compare=False), batches, 2)
+        net = recalibrate(extract(space, arch, compare=False), batches, len(batches))
         return task.evaluate(net, some, loop.device)['loss']
     self.costs_of = sensitivities(space, loss, self.options)
 

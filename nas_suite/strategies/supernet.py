@@ -165,7 +165,7 @@ class Supernet:
         stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
         rule: str = 'sandwich', # Networks of a step: also 'uniform', 'fair' or 'ordered', as below
-        distill: str = 'in-place', # From the step's largest; 'teacher': from the largest after the first stage; or below
+        distill: str = 'in-place', # From the step's largest; 'teacher' (after the first stage), 'given', 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
         optimizer: str = 'sgd', # Or 'adam', with stages of a smaller `lr`
