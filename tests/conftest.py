@@ -1,6 +1,6 @@
 "Seeds, a clock that a busy machine does not change, and the real data that is not on every machine."
 
-import gc, os, random
+import gc, os, random, sys
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import HealthCheck, settings
@@ -96,6 +96,20 @@ def verified_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counts, '_verified', once)
         yield
+
+
+@pytest.fixture
+def as_it_was():
+    "What a page patches into classes of the package is gone after it."
+    modules = [module for name, module in sys.modules.items() if name.startswith('nas_suite') and module is not None]
+    found = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    before = {kind: dict(vars(kind)) for kind in found if kind.__module__.startswith('nas_suite')}
+    yield
+    for kind, names in before.items():
+        now = dict(vars(kind))
+        for name in now.keys() - names.keys(): delattr(kind, name)
+        for name, value in names.items():
+            if now.get(name) is not value: setattr(kind, name, value)
 
 
 @pytest.fixture

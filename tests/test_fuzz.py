@@ -132,9 +132,9 @@ STANDS = {
     'one': 'table',
     'tables': 'table',
 }
-WORDS = {'search segmentation data': 'digit scenes', 'data': 'digits',
+WORDS = {'search segmentation data': 'digit scenes', 'data': 'digits', 'model': 'tiny_network:make',
          'out': 'new', 'run_dir': 'new', 'embed out': 'new.npz', 'format': 'onnx'}
-BESIDE = {'search': ['--macs', '1M'], 'specialize': ['--macs', '1M']} # a budget, where an option is not one
+BESIDE = {'search': ['--macs', '1M'], 'shrink': ['--macs', '1M'], 'specialize': ['--macs', '1M']} # a budget, where an option is not one
 
 
 # ---------------------------------------------------------------- what is bad
@@ -172,6 +172,10 @@ words = {
     'task': ['', 'nowhere.py', 'x', 'os'],
     'source': ['', 'x', 'nowhere/'],
     'run': ['', 'x', 'nowhere/'],
+    'model': ['', 'x', ':', 'x:', ':x', 'x:y', 'nowhere.py:f', 'os:nowhere', 'os:sep', 'os:getcwd'],
+    'only': ['', 'nowhere', 'nowhere.*'],
+    'freeze': ['', 'nowhere', 'nowhere.*'],
+    'score': ['', 'x', 'Taylor'],
 }
 # files as they come: each as each kind of file that is read
 contents = {

@@ -15,7 +15,7 @@ from nas_suite.choices import choices, largest, restrict, sample, selected, smal
 from nas_suite.costs import macs, params
 from nas_suite.extraction import check, extract
 from nas_suite.front.export import exported
-from nas_suite.layers import Best, Droppable, ElasticAttention, ElasticParameter, support
+from nas_suite.layers import Top, Droppable, ElasticAttention, ElasticParameter, support
 from nas_suite.spaces.searchable import searchable
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -148,7 +148,7 @@ def shuffled(space):
     "The same space with members of random ranks."
     generator = torch.Generator().manual_seed(3)
     for choice in choices(space).values():
-        if isinstance(choice, Best): choice.sort(torch.rand(len(choice.order), generator=generator))
+        if isinstance(choice, Top): choice.sort(torch.rand(len(choice.order), generator=generator))
     return space
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..choices import Gates
 from .elastic import Count, own
 from .gates import mixture
-from .ranked import Best
+from .ranked import Top
 from .widths import mask, masked, size, support, take, width_of
 
 # %% ../../nbs/layers/07_given.ipynb #b208754f
@@ -150,7 +150,7 @@ class _Held(nn.Module):
 class Droppable(nn.Module):
     "A block that runs where it is among the best, as many as a choice says; else its input goes on."
     reads_choices = True
-    def __init__(self, block: nn.Module, depth: Best, member: int): # member: its number among the blocks of the choice
+    def __init__(self, block: nn.Module, depth: Top, member: int): # member: its number among the blocks of the choice
         super().__init__()
         self.block, self.depth, self.member = block, depth, member
         depth.read_as('depth')

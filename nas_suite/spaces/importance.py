@@ -15,7 +15,7 @@ from torch import nn, Tensor
 
 from ..choices import choices, largest, selected
 from ..layers import (
-    Best, Concat, Droppable, ElasticAttention, ElasticBatchNorm, ElasticConv, ElasticEmbedding, ElasticGroupNorm,
+    Top, Concat, Droppable, ElasticAttention, ElasticBatchNorm, ElasticConv, ElasticEmbedding, ElasticGroupNorm,
     ElasticInstanceNorm, ElasticLayerNorm, ElasticLinear, ElasticParameter, ElasticPReLU, Mixed, Ranked, most)
 
 # %% ../../nbs/spaces/16_importance.ipynb #6c8241a3
@@ -245,5 +245,5 @@ def rank(
     finally:
         for m, mode in modes.items(): m.training = mode
     for choice, values in found.items():
-        if isinstance(choice, Best): choice.sort(values.nan_to_num(0.))
+        if isinstance(choice, Top): choice.sort(values.nan_to_num(0.))
     return space

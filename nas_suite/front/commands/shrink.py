@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['network_of', 'shrink_command']
 
-# %% ../../../nbs/front/commands/04_shrink.ipynb #fa5f7685
+# %% ../../../nbs/front/commands/04_shrink.ipynb #f7d8ecf4
 from typing import Optional
-
-from torch import nn
 
 from ...arguments import given, of_no_use, whole
 from ..launch import app
 from .classification import Data
 from ..options import Asked, imported, option, searched, with_options, word
 
-# %% ../../../nbs/front/commands/04_shrink.ipynb #e196922d
+# %% ../../../nbs/front/commands/04_shrink.ipynb #2ca5a580
 def network_of(
     text: str # file.py:function, or module:function
-) -> nn.Module:
+): # -> nn.Module
     "The network that a function of one's own makes. ValueError where there is none."
+    from torch import nn
     place, _, name = text.rpartition(':')
     if not place or not name: raise ValueError(f"MODEL is file.py:function or module:function; found {text!r}")
     function = vars(imported(place)).get(name)
