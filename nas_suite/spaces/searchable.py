@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Searchable', 'left_out', 'searchable']
 
-# %% ../../nbs/spaces/15_searchable.ipynb #72901d74
+# %% ../../nbs/spaces/15_searchable.ipynb #7c3fda85
 import fnmatch, torch
 
 from torch import fx, nn, Tensor
@@ -16,7 +16,7 @@ from ..layers import Top, ElasticResolution
 from .makers import Maker, another, choices_of, kernels_of, one_kernel, put_layers, put_parameters
 from .names import FIXED, LAYERS, Followed
 from .residuals import common, depths, put_blocks, regions, stages
-from .rewriting import Sizes, check_sizes, put_products
+from .rewriting import Sizes, check_sizes, put_masks, put_products
 from .tracing import Unfollowed, traced, without_data
 
 # %% ../../nbs/spaces/15_searchable.ipynb #43909dae
@@ -165,7 +165,7 @@ def _check_example(model, example):
     finally:
         for module, was in training.items(): module.training = was
 
-# %% ../../nbs/spaces/15_searchable.ipynb #9bc29d87
+# %% ../../nbs/spaces/15_searchable.ipynb #6fca607b
 def searchable(
     model: nn.Module, # Is kept as it is
     example, # A batch that it takes, (B, ...); or the shape of one input
@@ -210,6 +210,7 @@ def _converted(model, example, stays, only, freeze, steps, depth, kernels, resol
     put_layers(net, make)
     Sizes(net, make).rewrite()
     check_sizes(net, make, example)
+    put_masks(net, make, example)
     put_products(net, followed.products)
     _depth_choices(net, blocks, why, left)
     net.delete_all_unused_submodules()
