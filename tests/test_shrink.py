@@ -166,6 +166,13 @@ def test_a_network_within_the_budget_is_the_answer(task, trained):
     with torch.no_grad(): assert torch.allclose(found.model(x), trained(x), atol=1e-5)
     assert found.costs['params'] == sum(p.numel() for p in trained.parameters())
 
+def test_what_is_the_answer_is_not_decided_twice(task, trained, tmp_path, monkeypatch):
+    from nas_suite.front.doors import shrink as door
+    how = dict(macs='10M', progress=False, run_dir=tmp_path/'run')
+    first = search.shrink(trained, task, **how)
+    monkeypatch.setattr(door, '_is_met', lambda *given: pytest.fail('it was decided before'))
+    assert search.shrink(trained, task, **how).arch == first.arch
+
 def test_below_the_smallest_is_said_in_a_line(task, trained):
     with pytest.raises(ValueError, match='smallest') as error: search.shrink(trained, task, macs=10, progress=False)
     assert '\n' not in str(error.value)

@@ -6,7 +6,6 @@
 __all__ = ['OtherClasses', 'last_layer', 'for_classes', 'Given', 'shrink', 'ranked']
 
 # %% ../../../nbs/front/doors/04_shrink.ipynb #1bfa5c31
-import hashlib
 import warnings
 from contextlib import suppress
 from copy import deepcopy
@@ -20,7 +19,9 @@ from ...costs import named
 from .base import asked, one_budget
 from ..found import Found
 from ..budgets import by_name, made
+from ..runs import Run
 from ..search import run, strategy_named, task_given
+from ..starting import digest
 from ...latency import device_cost, measure
 from ...spaces.importance import rank, scores
 from ...spaces.searchable import searchable
@@ -75,9 +76,15 @@ class Given(Strategy):
         return Trained([], None, loop.spent)
     def derive(self, space, limits): return largest(space)
 
-def _is_met(model, space, task, budget: dict, own: dict, how) -> bool:
+def _as_it_began(run_dir, is_met) -> bool: # is_met: function() -> bool
+    "Whether the given network is the answer: as the run in the folder began, which is not to be decided twice."
+    before = Run(run_dir)
+    if not before.has('config.json'): return is_met()
+    return before.read('config', dict)['strategy']['name'] == Given.__name__.lower()
+
+def _is_met(model, space, task, budget: dict, how) -> bool:
     "Whether a network is within a budget as it is."
-    top = largest(space)
+    top, own = largest(space), made(budget, space, tuple(task.input_shape))
     for name, most in by_name(budget, own).items():
         if name in own or name in named:
             cost = own[name] if name in own else named[name](space, tuple(task.input_shape), checked=False)
@@ -118,10 +125,10 @@ def shrink(
     task = _task_of(data, wish.how.seed, image_size=image_size, mean=mean, std=std)
     model = for_classes(model, getattr(task, 'classes', 0), torch.zeros(2, *task.input_shape), wish.how.seed)
     space = searchable(model, tuple(task.input_shape), only, freeze, steps, depth, kernels, resolution)
-    space.config = dict(weights=_digest(model), score=score)
+    space.config = dict(weights=digest(model.state_dict()), score=score)
     ranked(space, task, score, wish.how)
     how = dict(run_dir=run_dir, seed=wish.how.seed, device=wish.how.device, table=wish.how.table) | more
-    if _is_met(model, space, task, budget, made(budget, space, tuple(task.input_shape)), wish.how):
+    if _as_it_began(run_dir, lambda: _is_met(model, space, task, budget, wish.how)):
         how |= dict(finalists=0, retrain_epochs=0)
         return run(restrict(space, largest(space)), task, Given(), budget, **how)
     if not strategy.epochs: how = dict(finalists=0, retrain_epochs=0) | how
@@ -139,10 +146,3 @@ def _task_of(data, seed, **how) -> Task:
         of_no_use("is of data, and a task has them", **how)
         return task_given(data)
     return classification(data, **how, seed=seed, shared=True)
-
-def _digest(model) -> str:
-    "What tells the weights of a network from others."
-    total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        total.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:16]
