@@ -58,7 +58,7 @@ def attended(x, inner, heads, batch_first, drop, between, weight, bias, last, la
     y = F.linear(between(y.transpose(1, 2).flatten(2)), last, last_bias)
     return y if batch_first else y.transpose(0, 1)
 
-# %% ../../nbs/layers/07_given.ipynb #4f5a3491
+# %% ../../nbs/layers/07_given.ipynb #dab88253
 @patch
 def sliced(self: ElasticAttention) -> tuple:
     "The number of channels of all heads, and weight and bias of `in_proj` and of `out_proj`, of the present selection."
@@ -83,6 +83,7 @@ class _Narrow(nn.Module):
         y = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return y if self.batch_first else y.transpose(0, 1)
 
+# %% ../../nbs/layers/07_given.ipynb #27643b06
 def _linear(weight, bias, layer) -> nn.Linear:
     new = nn.Linear(*weight.shape[::-1], bias is not None, device='meta')
     new.weight = own(layer.in_proj_weight, weight)

@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from torch import fx, nn, Tensor
 
 from ..layers import (
-    Top, ElasticAttention, ElasticBatchNorm, ElasticConv1d, ElasticConv2d, ElasticConv3d,
+    Best, ElasticAttention, ElasticBatchNorm, ElasticConv1d, ElasticConv2d, ElasticConv3d,
     ElasticConvTranspose1d, ElasticConvTranspose2d, ElasticConvTranspose3d, ElasticEmbedding, ElasticGroupNorm,
     ElasticInstanceNorm, ElasticLayerNorm, ElasticLinear, ElasticParameter, ElasticPReLU,
     GroupedConv1d, GroupedConv2d, GroupedConv3d, together)
@@ -43,7 +43,7 @@ def choices_of(followed: Followed, steps: int = 8) -> dict:
         each = int((row == 0).sum())
         options = options_for(group.n, each, steps)
         if len(options) < 2: continue
-        choice = Top(options, group.n)
+        choice = Best(options, group.n)
         choice.name = another(f"{layer}.{'heads' if part == 'heads' else 'width'}", named)
         found |= {c: (choice, m) for m, c in enumerate(group.names)}
     return found

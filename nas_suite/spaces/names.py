@@ -101,7 +101,7 @@ def why(self: Names) -> dict:
         for c in label[names]: found.setdefault(int(c), reason)
     return found
 
-# %% ../../nbs/spaces/10_names.ipynb #024fe4aa
+# %% ../../nbs/spaces/10_names.ipynb #40da080f
 aten = torch.ops.aten
 
 _moving = """view _unsafe_view reshape _reshape_alias permute transpose t expand squeeze unsqueeze slice split
@@ -126,6 +126,7 @@ def _works_alone(kind: str) -> bool:
     packets = [getattr(aten, name) for name in (kind, kind.removesuffix('_')) if hasattr(aten, name)]
     return any(torch.Tag.pointwise in getattr(packet, o).tags for packet in packets for o in packet.overloads())
 
+# %% ../../nbs/spaces/10_names.ipynb #f755f78e
 class Following(TorchDispatchMode):
     "Runs operations on tensors without data, and on their names."
     def __init__(self, names: Names):
@@ -145,7 +146,7 @@ class Following(TorchDispatchMode):
         with torch.device('cpu'): self.follow(func, out, args, kwargs) # names are numbers
         return out
 
-# %% ../../nbs/spaces/10_names.ipynb #58c14cbe
+# %% ../../nbs/spaces/10_names.ipynb #83ba438c
 @patch
 def follow(self: Following, func, out, args, kwargs):
     "Give the results of an operation their names."
@@ -173,6 +174,7 @@ def rule(*kinds):
         return f
     return add
 
+# %% ../../nbs/spaces/10_names.ipynb #2f53a94d
 @patch
 def moved(self: Following, func, outs, *args, **kwargs):
     "What only moves numbers."
@@ -194,7 +196,7 @@ def _cat(names, dim=0):
     shape[dim] = out.shape[dim]
     return out.expand(*shape)
 
-# %% ../../nbs/spaces/10_names.ipynb #5e514189
+# %% ../../nbs/spaces/10_names.ipynb #7df5c383
 @patch
 def alike(self: Following, func, outs, x, *args, **kwargs):
     "What gives a tensor of the same places."
@@ -214,6 +216,7 @@ def _beside(names, shape):
     "Names with as many dimensions as a shape."
     return names.view(*[1] * (len(shape) - names.ndim), *names.shape) if names.ndim < len(shape) else names
 
+# %% ../../nbs/spaces/10_names.ipynb #8fcb93c2
 @patch
 def met(self: Following, a: Tensor, b: Tensor, shape) -> Tensor:
     "The names of numbers made of two: those of whichever has one."
@@ -236,7 +239,7 @@ def _repeated(one, other) -> bool:
     if not differs or any(one.shape[d] != 1 for d in differs): return False
     return not any(varies(one, d) for d in range(one.ndim))
 
-# %% ../../nbs/spaces/10_names.ipynb #3cf426d6
+# %% ../../nbs/spaces/10_names.ipynb #47069e00
 def _dims(dim, n) -> list:
     if dim is None: return list(range(n))
     return [d % n for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
@@ -252,6 +255,7 @@ def reduced(self: Following, func, outs, x, dim=None, *args, **kwargs):
     names = first(names, dims)
     return [names.reshape(out.shape) if out.ndim != x.ndim else names.expand(*out.shape) for out in outs]
 
+# %% ../../nbs/spaces/10_names.ipynb #0ddfaf7e
 @patch
 def placed(self: Following, func, outs, x, *args, **kwargs):
     "What moves or joins the places of a picture, (B, C, ...)."
@@ -347,7 +351,7 @@ def _normed(following, func, outs, x, shape, weight, bias, eps):
     if len(shape) > 1: following.names.fix(names, f"{following.where} is a norm over several dimensions")
     return [names, *(everywhere(NONE, t.shape) for t in outs[1:])]
 
-# %% ../../nbs/spaces/10_names.ipynb #68504141
+# %% ../../nbs/spaces/10_names.ipynb #64a643a8
 LAYERS = {} # type of a layer of PyTorch -> its rule
 
 def layer(*kinds):
@@ -357,6 +361,7 @@ def layer(*kinds):
         return f
     return add
 
+# %% ../../nbs/spaces/10_names.ipynb #4e6f92ca
 class Followed(fx.Interpreter):
     "A network that was run on names."
     def __init__(self,
@@ -403,6 +408,7 @@ class Followed(fx.Interpreter):
             if isinstance(t, Tensor): self.names.fix(self.mode.of(t), 'it leaves the network')
         return args[0]
 
+# %% ../../nbs/spaces/10_names.ipynb #efc9cdf0
 class _Noted(fx.Interpreter):
     "A network that runs on numbers, and what each node gave."
     def __init__(self, net):
@@ -418,7 +424,7 @@ def _outputs(net, example) -> dict:
     with torch.no_grad(): noted.run(example)
     return noted.outputs
 
-# %% ../../nbs/spaces/10_names.ipynb #f1ed1978
+# %% ../../nbs/spaces/10_names.ipynb #b27fe129
 @patch
 def axis(self: Followed, name: str, part: str, names: Tensor) -> Tensor:
     "Note names (n,) of a layer; where it runs again they are the same. Gives those of the first run."
@@ -452,6 +458,7 @@ def call_module(self: Followed, target, args, kwargs):
     self.mode.set(main, does(self, target, module, *args, out=main, **kwargs))
     return out
 
+# %% ../../nbs/spaces/10_names.ipynb #776547f7
 def _hooked(module) -> bool:
     "Whether something else runs before or after a module."
     return bool(module._forward_hooks or module._forward_pre_hooks)
@@ -464,7 +471,7 @@ def get_attr(self: Followed, target, args, kwargs):
         self.mode.set(t, self.fresh(target, 'value', t.numel()).view(t.shape))
     return t
 
-# %% ../../nbs/spaces/10_names.ipynb #ffb0a299
+# %% ../../nbs/spaces/10_names.ipynb #977f3f3a
 def _one_window(conv) -> str:
     "Why a convolution is none that an elastic layer can be; '' where it can."
     for name in ('kernel_size', 'stride', 'dilation', 'padding', 'output_padding'):
@@ -505,6 +512,7 @@ def _group_norm(net, name, norm, x, out):
     if norm.num_groups > 1: net.names.same(names.view(norm.num_groups, -1), names.view(norm.num_groups, -1)[:, :1])
     return along_dim(names, 1, out.shape)
 
+# %% ../../nbs/spaces/10_names.ipynb #052302f1
 @layer(nn.LayerNorm)
 def _layer_norm(net, name, norm, x, out):
     if len(norm.normalized_shape) > 1 or norm.weight is None:
@@ -526,6 +534,7 @@ def _recurrent(net, name, recurrent, x, state=None, out=None):
     net.names.fix(net.mode.of(x), f"{name} is recurrent")
     return everywhere(FIXED, out.shape)
 
+# %% ../../nbs/spaces/10_names.ipynb #dc1ba612
 def _not_alone(attention, query, key, value, need_weights, more) -> str:
     "Why an attention is no plain one of a tensor on itself; '' where it is."
     if query is not key or key is not value: return 'its keys and values are of another tensor'

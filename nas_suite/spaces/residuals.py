@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from ..layers import Top, Droppable
+from ..layers import Best, Droppable
 from .tracing import called
 
 # %% ../../nbs/spaces/14_residuals.ipynb #97f2a873
@@ -136,7 +136,7 @@ def _as_network(net, entry, nodes) -> fx.GraphModule:
     graph.output(at[nodes[-1]])
     return fx.GraphModule(net, graph).train(net.training)
 
-def put_blocks(net: fx.GraphModule, blocks: list, depth: Top, member: int):
+def put_blocks(net: fx.GraphModule, blocks: list, depth: Best, member: int):
     "Replace the nodes of blocks that stay together by one layer that may be left out."
     entry, last = blocks[0].entry, blocks[-1].exit
     nodes = sorted(between(entry, last))

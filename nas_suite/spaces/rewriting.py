@@ -93,7 +93,7 @@ def _note_derived(self: Sizes, node):
     elif self.shape(node) is None and called(node) in _arithmetic:
         if any(n in self.derived for n in node.all_input_nodes): self.derived.add(node)
 
-# %% ../../nbs/spaces/13_rewriting.ipynb #843082ff
+# %% ../../nbs/spaces/13_rewriting.ipynb #d6b0e230
 def _given(sizes) -> list: # as numbers, or as one tuple of them
     return list(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else list(sizes)
 
@@ -115,6 +115,7 @@ def _shaped(self, node):
     now = self.now(node, len(self.shape(node)) - len(given), given)
     if now != given: node.args = node.args[0], tuple(now)
 
+# %% ../../nbs/spaces/13_rewriting.ipynb #193cac20
 @sizes('unflatten')
 def _unflattened(self, node):
     x, d, given = node.args
@@ -195,7 +196,7 @@ def _slice(self: Sizes, node, x, d, part):
     if step != 1: raise ValueError(f"every {step}th channel")
     return slice(self.place(x, d, start, node), self.place(x, d, stop, node))
 
-# %% ../../nbs/spaces/13_rewriting.ipynb #3a377b96
+# %% ../../nbs/spaces/13_rewriting.ipynb #ed36a9c1
 class _Narrow(fx.Interpreter):
     "A rewritten network under a selection, without data. `Unfollowed` where a node gives what names do not say."
     def __init__(self, net, make: Maker):
@@ -228,6 +229,7 @@ class _Narrow(fx.Interpreter):
         if id(out) in self.mode.known: met.append(torch.stack(alike(self.mode.of(out), names)))
         return any(bool(((a != b) & (a > FIXED) & (b > FIXED)).any()) for a, b in (self.label[m.long()] for m in met))
 
+# %% ../../nbs/spaces/13_rewriting.ipynb #43ba9b47
 @contextmanager
 def _shuffled(ranked: list, generator):
     "Members of choices have random ranks inside the block."
@@ -248,7 +250,7 @@ def check_sizes(net: fx.GraphModule, make: Maker, example: Tensor):
         with torch.no_grad(), _shuffled(ranked, generator), selecting(Selection(now)):
             _Narrow(meta, make).run(torch.empty_like(example, device='meta'))
 
-# %% ../../nbs/spaces/13_rewriting.ipynb #c3be02f7
+# %% ../../nbs/spaces/13_rewriting.ipynb #82a5536f
 class Absent(nn.Module):
     "Sets the channels that are not there at all to zero, where several widths are computed at once."
     def __init__(self, width, dim: int):
@@ -276,6 +278,7 @@ class _Relaxed(fx.Interpreter):
             out = left
         return out
 
+# %% ../../nbs/spaces/13_rewriting.ipynb #c7da181b
 def put_masks(net: fx.GraphModule, make: Maker, example: Tensor):
     "Put an `Absent` behind what makes something of channels that are not there."
     deciding = list(dict.fromkeys(choice for choice, _ in make.member_of.values()))

@@ -12,7 +12,7 @@ from torch import fx, nn, Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..choices import Space, choices, largest, one_of, smallest
-from ..layers import Top, ElasticResolution
+from ..layers import Best, ElasticResolution
 from .makers import Maker, another, choices_of, kernels_of, one_kernel, put_layers, put_parameters
 from .names import FIXED, LAYERS, Followed
 from .residuals import common, depths, put_blocks, regions, stages
@@ -110,7 +110,7 @@ def _depth_choices(net, blocks, why, left: dict):
             if reasons: left[f'{common(layers)}.depth'.lstrip('.')] = reasons[0]
             else: stay.append((part, layers))
         if not stay: continue
-        depth = Top(depths(len(stay)), len(stay))
+        depth = Best(depths(len(stay)), len(stay))
         depth.name = another(f"{common([layer for _, layers in stay for layer in layers])}.depth".lstrip('.'), named)
         for member, (part, _) in reversed(list(enumerate(stay))): put_blocks(net, part, depth, member)
 
@@ -165,7 +165,7 @@ def _check_example(model, example):
     finally:
         for module, was in training.items(): module.training = was
 
-# %% ../../nbs/spaces/15_searchable.ipynb #6fca607b
+# %% ../../nbs/spaces/15_searchable.ipynb #f52306d6
 def searchable(
     model: nn.Module, # Is kept as it is
     example, # A batch that it takes, (B, ...); or the shape of one input
@@ -178,7 +178,6 @@ def searchable(
     "A trained network as a space, whose largest network it is. ValueError for what cannot be."
     example, stays = _batch(example), {}
     _check_example(model, example)
-    _check_patterns(model, only=only, freeze=freeze)
     while True:
         try: space = _converted(model, example, stays, only, freeze, steps, depth, kernels, resolution)
         except Unfollowed as found:
@@ -187,15 +186,7 @@ def searchable(
             stays[found.node] = found.reason
         else: return space.train(model.training)
 
-def _check_patterns(model, **given):
-    "ValueError for a name or pattern of layers that there are not."
-    names = [name for name, _ in model.named_modules() if name]
-    for what, patterns in given.items():
-        for pattern in [patterns] if isinstance(patterns, str) else patterns or ():
-            if fnmatch.filter(names, pattern): continue
-            known = ', '.join(name for name in names[:8] if name)
-            raise ValueError(f"{what}: there is no layer {pattern!r}; the layers are {known} ...")
-
+# %% ../../nbs/spaces/15_searchable.ipynb #f76cab92
 def _converted(model, example, stays, only, freeze, steps, depth, kernels, resolution) -> Searchable:
     "A network as a space. `Unfollowed` where a node cannot be followed that is not among those whose reading stays."
     net = traced(model)
