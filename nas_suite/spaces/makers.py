@@ -6,14 +6,14 @@
 __all__ = ['shares', 'MAKERS', 'options_for', 'choices_of', 'another', 'one_kernel', 'kernels_of', 'Maker', 'maker_of',
            'put_layers', 'put_parameters']
 
-# %% ../../nbs/spaces/11_makers.ipynb #3eb03b0b
+# %% ../../nbs/spaces/11_makers.ipynb #a9c27cac
 import torch
 
 from fastcore.basics import patch
 from torch import fx, nn, Tensor
 
 from ..layers import (
-    Best, ElasticAttention, ElasticBatchNorm, ElasticConv1d, ElasticConv2d, ElasticConv3d,
+    Top, ElasticAttention, ElasticBatchNorm, ElasticConv1d, ElasticConv2d, ElasticConv3d,
     ElasticConvTranspose1d, ElasticConvTranspose2d, ElasticConvTranspose3d, ElasticEmbedding, ElasticGroupNorm,
     ElasticInstanceNorm, ElasticLayerNorm, ElasticLinear, ElasticParameter, ElasticPReLU,
     GroupedConv1d, GroupedConv2d, GroupedConv3d, together)
@@ -34,7 +34,7 @@ def options_for(
     found = {min(n, max(step, round(n * share / step) * step)) for share in shares}
     return sorted(found | {n})
 
-# %% ../../nbs/spaces/11_makers.ipynb #40db4634
+# %% ../../nbs/spaces/11_makers.ipynb #79534503
 def choices_of(followed: Followed, steps: int = 8) -> dict:
     "What decides about each class of names: class -> (choice, member)."
     found, named = {}, set()
@@ -43,7 +43,7 @@ def choices_of(followed: Followed, steps: int = 8) -> dict:
         each = int((row == 0).sum())
         options = options_for(group.n, each, steps)
         if len(options) < 2: continue
-        choice = Best(options, group.n)
+        choice = Top(options, group.n)
         choice.name = another(f"{layer}.{'heads' if part == 'heads' else 'width'}", named)
         found |= {c: (choice, m) for m, c in enumerate(group.names)}
     return found

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['common', 'Region', 'between', 'regions', 'stages', 'depths', 'put_blocks']
 
-# %% ../../nbs/spaces/14_residuals.ipynb #aa00cff7
+# %% ../../nbs/spaces/14_residuals.ipynb #7df32daf
 from dataclasses import dataclass
 
 from torch import fx, nn
 
-from ..layers import Best, Droppable
+from ..layers import Top, Droppable
 from .tracing import called
 
 # %% ../../nbs/spaces/14_residuals.ipynb #97f2a873
@@ -127,7 +127,7 @@ def depths(n: int) -> list:
     "How many of `n` blocks may stay: half of them and more, of few any number."
     return list(range(n // 2 if n > 2 else 0, n + 1))
 
-# %% ../../nbs/spaces/14_residuals.ipynb #7e3f80be
+# %% ../../nbs/spaces/14_residuals.ipynb #74eb2a7c
 def _as_network(net, entry, nodes) -> fx.GraphModule:
     "Nodes of a graph, in order, as a network of their own, with the modules that they call."
     graph = fx.Graph()
@@ -136,7 +136,7 @@ def _as_network(net, entry, nodes) -> fx.GraphModule:
     graph.output(at[nodes[-1]])
     return fx.GraphModule(net, graph).train(net.training)
 
-def put_blocks(net: fx.GraphModule, blocks: list, depth: Best, member: int):
+def put_blocks(net: fx.GraphModule, blocks: list, depth: Top, member: int):
     "Replace the nodes of blocks that stay together by one layer that may be left out."
     entry, last = blocks[0].entry, blocks[-1].exit
     nodes = sorted(between(entry, last))

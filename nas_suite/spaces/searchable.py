@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Searchable', 'left_out', 'searchable']
 
-# %% ../../nbs/spaces/15_searchable.ipynb #7c3fda85
+# %% ../../nbs/spaces/15_searchable.ipynb #a92067e6
 import fnmatch, torch
 
 from torch import fx, nn, Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..choices import Space, choices, largest, one_of, smallest
-from ..layers import Best, ElasticResolution
+from ..layers import Top, ElasticResolution
 from .makers import Maker, another, choices_of, kernels_of, one_kernel, put_layers, put_parameters
 from .names import FIXED, LAYERS, Followed
 from .residuals import common, depths, put_blocks, regions, stages
@@ -98,7 +98,7 @@ def _kernel_choices(net, why, left: dict) -> dict:
             found[node.target].name = key
     return found
 
-# %% ../../nbs/spaces/15_searchable.ipynb #f4b0a95d
+# %% ../../nbs/spaces/15_searchable.ipynb #24a76d63
 def _depth_choices(net, blocks, why, left: dict):
     "Put the blocks that may be left out into layers of their own."
     named = set()
@@ -110,7 +110,7 @@ def _depth_choices(net, blocks, why, left: dict):
             if reasons: left[f'{common(layers)}.depth'.lstrip('.')] = reasons[0]
             else: stay.append((part, layers))
         if not stay: continue
-        depth = Best(depths(len(stay)), len(stay))
+        depth = Top(depths(len(stay)), len(stay))
         depth.name = another(f"{common([layer for _, layers in stay for layer in layers])}.depth".lstrip('.'), named)
         for member, (part, _) in reversed(list(enumerate(stay))): put_blocks(net, part, depth, member)
 
@@ -144,7 +144,7 @@ def _resolutions(net, example, wanted, left: dict) -> list: # wanted: sizes; Non
     else: left['resolution'] = 'on smaller images the network gives something else'
     return []
 
-# %% ../../nbs/spaces/15_searchable.ipynb #a575c1d2
+# %% ../../nbs/spaces/15_searchable.ipynb #df31fb0b
 def _batch(example) -> Tensor:
     "An example as a batch of at least two. ValueError for what is none."
     if isinstance(example, (tuple, list)) and all(isinstance(n, int) for n in example):
@@ -152,6 +152,14 @@ def _batch(example) -> Tensor:
     if not isinstance(example, Tensor) or example.ndim < 2:
         raise ValueError(f"an example is a batch (B, ...) of inputs, or the shape of one; found {example!r}")
     return example if len(example) > 1 else example.expand(2, *example.shape[1:])
+
+def _check_patterns(model, **given):
+    "ValueError for a name or pattern of layers and parameters that there are not."
+    names = [name for name, _ in (*model.named_modules(), *model.named_parameters()) if name]
+    for what, patterns in given.items():
+        for pattern in [patterns] if isinstance(patterns, str) else patterns or ():
+            if fnmatch.filter(names, pattern): continue
+            raise ValueError(f"{what}: there is no layer {pattern!r}; the layers are {', '.join(names[:8])} ...")
 
 def _check_example(model, example):
     "ValueError for an example that a model does not take. The model stays as it is."
@@ -165,7 +173,7 @@ def _check_example(model, example):
     finally:
         for module, was in training.items(): module.training = was
 
-# %% ../../nbs/spaces/15_searchable.ipynb #f52306d6
+# %% ../../nbs/spaces/15_searchable.ipynb #e259244b
 def searchable(
     model: nn.Module, # Is kept as it is
     example, # A batch that it takes, (B, ...); or the shape of one input
@@ -177,6 +185,7 @@ def searchable(
 ) -> nn.Module: # `Searchable`
     "A trained network as a space, whose largest network it is. ValueError for what cannot be."
     example, stays = _batch(example), {}
+    _check_patterns(model, only=only, freeze=freeze)
     _check_example(model, example)
     while True:
         try: space = _converted(model, example, stays, only, freeze, steps, depth, kernels, resolution)
