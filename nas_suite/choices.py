@@ -304,7 +304,7 @@ class _Walk:
             if child is not None and (child._modules or isinstance(child, Choice)):
                 self.visit(child, f'{name}.{child_name}' if name else child_name, conditions, around, module)
 
-# %% ../nbs/core/00_choices.ipynb #546cb558
+# %% ../nbs/core/00_choices.ipynb #d6abf4c7
 def structure(space: nn.Module) -> Structure:
     "Walk a space's modules and collect its choices; a `Structure` is its own."
     if isinstance(space, Structure): return space
@@ -313,7 +313,11 @@ def structure(space: nn.Module) -> Structure:
     def where(uses):
         counted = [conditions for reads, conditions in uses if reads] or [conditions for _, conditions in uses]
         return tuple(tuple((column[c], frozenset(allowed)) for c, allowed in conditions) for conditions in counted)
-    return Structure(tuple(walk.names[c] for c in column), tuple(column), tuple(map(where, walk.uses.values())))
+    names = tuple(walk.names[c] for c in column)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two choices are called {twice!r}; an architecture has one option for each name")
+    return Structure(names, tuple(column), tuple(map(where, walk.uses.values())))
 
 # %% ../nbs/core/00_choices.ipynb #954cfe93
 class Choices(dict):

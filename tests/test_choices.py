@@ -175,3 +175,9 @@ def test_encoding_takes_time_in_proportion():
     for small, large in zip(made[300], made[600]):
         assert large <= 2.1 * small, made
     assert made[300][1] <= 25 * made[300][0]
+
+
+def test_two_choices_of_one_name_are_an_error():
+    space = nn.ModuleList([one_of(1, 2), one_of(3, 4)])
+    space[0].name = space[1].name = 'width'
+    with pytest.raises(ValueError, match="two choices are called 'width'"): choices(space)
