@@ -229,7 +229,7 @@ def bad_words(command, parameter):
     if 'Path' not in kind:
         if name in words: return words[name]
         raise LookupError(f"{command} {name}: say in `words` what it cannot be")
-    if name in ('out', 'plot', 'run_dir'): return ['file:file/below', 'below/nul\0l', *['']*(name != 'run_dir')]
+    if name in ('out', 'plot', 'run_dir', 'page'): return ['file:file/below', 'below/nul\0l', *['']*(name != 'run_dir')]
     return ['', *(word for word in files_of(name) if not (name in folders and word in ('file:folder', '')))]
 
 
