@@ -144,6 +144,7 @@ def data_command(
     """
     given(picture_place, '--out', out)
     given(writable, '--page', page)
+    if page is not None and page.is_dir(): raise ValueError(f"--page is a file to write; found the folder {page}")
     given_too = dict(classes=classes, colours=colours, image_size=_size(image_size))
     seen = looked_into(data, task, **{name: value for name, value in given_too.items() if value is not None})
     print('\n'.join(seen.lines()))
