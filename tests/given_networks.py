@@ -205,10 +205,11 @@ def deeplab():
     return DeepLabV3(IntermediateLayerGetter(backbone, {'4': 'out'}), DeepLabHead(1280, 5, (2, 3)))
 
 
+image, sound, tokens = (3, 32, 32), (10, 20), (6, 10)
 vit = partial(published.VisionTransformer, 32, 8, 2, 4, 32, 64, num_classes=5)
 convnext = partial(published.ConvNeXt, [CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], num_classes=5)
+maxvit = partial(published.MaxVit, image[1:], 8, 4, [8, 16], [1, 1], 4, 0.0, num_classes=5)
 swin = partial(published.SwinTransformer, [4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5)
-image, sound, tokens = (3, 32, 32), (10, 20), (6, 10)
 
 NETWORKS = {  # name -> how it is made, the shape of an input
     'resnet, basic': (lambda: published.ResNet(BasicBlock, [2, 1, 1, 1], num_classes=5), image),
@@ -228,6 +229,7 @@ NETWORKS = {  # name -> how it is made, the shape of an input
     'shufflenet': (lambda: published.ShuffleNetV2([2, 2, 1], [24, 32, 64, 128, 64], num_classes=5), image),
     'vision transformer': (vit, image),
     'swin': (swin, image),
+    'maxvit': (maxvit, image),
     'deeplab': (deeplab, image),
     'u-net': (UNet, image),
     'ecapa': (Ecapa, sound),

@@ -66,6 +66,7 @@ FOUND = {  # name -> how many choices of each kind, how many layers write what s
         {'features.0.0', 'features.2.reduction', 'head', 'features.0.0.kernel'}
         | {f'features.{i}.{j}.mlp.3' for i in (1, 3) for j in (0, 1)},
     ),
+    'maxvit': (dict(width=17, depth=4), {'classifier.5'}),
     'deeplab': (dict(width=12, depth=1), {'classifier.4'}),
     'u-net': (dict(width=12), {'out'}),
     'ecapa': (dict(width=15, kernel=1, depth=1), {'head'}),
@@ -152,7 +153,8 @@ def shuffled(space):
     return space
 
 
-SUMS = {'vision transformer', 'swin', 'convnext', 'encoder', 'encoder of pytorch', 'encoder of pytorch, time first'}
+encoders = 'encoder', 'encoder of pytorch', 'encoder of pytorch, time first'
+SUMS = {'vision transformer', 'swin', 'maxvit', 'convnext', *encoders}
 
 
 def without_channels(space, arch, inner: bool) -> dict:
@@ -160,7 +162,7 @@ def without_channels(space, arch, inner: bool) -> dict:
     whole, kept = largest(space), ('width', 'heads')
     found = {name: arch.get(name, whole[name]) if name.split('.')[-1].startswith(kept) else whole[name] for name in whole}
     if not inner: return found
-    within = '.heads', 'mlp.0.width', 'feed.0.width', 'linear1.width', 'qkv.width', 'block.3.width'
+    within = '.heads', 'mlp.0.width', 'feed.0.width', 'linear1.width', 'qkv.width', 'block.3.width', 'mlp_layer.1.width'
     return {name: option if name.endswith(within) else whole[name] for name, option in found.items()}
 
 
@@ -254,6 +256,11 @@ def hooked():
     return net
 
 
+class Halving(nn.Conv2d):
+    def __init__(self, channels):
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
 wn, sn = torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.spectral_norm
 SEARCHED = {  # what is done between two layers whose channels are searched then
     'pools of a given size': lambda: Between(lambda m, x: F.adaptive_avg_pool2d(x, 4) + F.adaptive_max_pool2d(x, 4)),
@@ -295,6 +302,7 @@ SEARCHED = {  # what is done between two layers whose channels are searched then
         e=nn.Conv2d(4, 16, 1),
     ),
     'a sum of several': lambda: Between(lambda m, x: sum(c(x) for c in m.c), c=nn.ModuleList(conv(16, 16) for _ in '12')),
+    'a class of its own': lambda: Between(lambda m, x: m.c(x), c=Halving(16)),
     'layers': lambda: Between(lambda m, x: m.s(x), s=nn.Sequential(nn.PReLU(16), nn.InstanceNorm2d(16, affine=True))),
 }
 STAYS = {  # what is done between two layers whose channels stay then -> a word of the reason

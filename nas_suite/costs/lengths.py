@@ -96,14 +96,14 @@ def total(lengths: list) -> Size:
 # %% ../../nbs/costs/01_lengths.ipynb #abc0ed2f
 def unified(width):
     "The space's own width where it has one that was made alike."
-    return branch_now().known.setdefault(width_of(width).made(), width)
+    return branch_now().alike.setdefault(width_of(width).made(), width)
 
 # %% ../../nbs/costs/01_lengths.ipynb #1acc4fdd
 class Branch(Probe):
     "The options chosen on the way into a branch of a survey, and the space's own widths."
     def __init__(self, widths=()):
         super().__init__()
-        self.known = {w.made(): w for w in widths}
+        self.alike = {w.made(): w for w in widths} # how a width is made -> the space's own
     def __missing__(self, var):
         if isinstance(var, Choice): raise Unselected(var)
         for choice in variables(var): self[choice]

@@ -189,7 +189,7 @@ class _Surveyor:
         self.copy, self.is_unit, self.stack = on_meta(space), is_unit, []
         self.ran = {} # one of PyTorch's layers on an input: the lengths of its output
         self.now = Branch(w for w in self.copy.modules() if isinstance(w, Width))
-        self.own = frozenset(self.now.known) # widths that the space has
+        self.own = frozenset(self.now.alike) # widths that the space has
         self.watched = [m for m in self.copy.modules() if not isinstance(m, (Choice, Width))]
     def collect(self, f) -> tuple: # what f returns, and the records of what ran
         self.stack.append([])

@@ -46,7 +46,7 @@ def _load_from_state_dict(self: Top, state_dict, prefix, *args):
     if (rank := state_dict.pop(prefix + 'rank', None)) is not None: self.order = tuple(rank.tolist())
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
 
-# %% ../../nbs/layers/06_ranked.ipynb #ff123631
+# %% ../../nbs/layers/06_ranked.ipynb #bee778d8
 class Ranked(Width):
     "Channels that stay with their members."
     has_places, sortable = True, False
@@ -65,8 +65,12 @@ class Ranked(Width):
     def share(self):
         each, left = divmod(len(self.members), len(self.choice.order))
         if left or any(self.members.count(m) != each for m in set(self.members)) or -1 in self.members: return 1, self
-        return each, Ranked(self.choice, range(len(self.choice.order)))
+        return each, _one(Ranked(self.choice, range(len(self.choice.order))))
     def extra_repr(self): return f'{len(self.members)} channels'
+
+def _one(width: Width) -> Width:
+    "The width that stands for all that are made alike, which is one variable of a cost: its first choice keeps it."
+    return width.variables()[0].__dict__.setdefault('units', {}).setdefault(width.made(), width)
 
 @patch
 def kept(self: Ranked, at):
@@ -138,7 +142,7 @@ def _mixed(channels, part):
     parts = [part(choice, [member for _, member in found]) for choice, found in by.items()]
     return Mixed(parts, [[i for i, _ in found] for found in by.values()])
 
-# %% ../../nbs/layers/06_ranked.ipynb #8f1008af
+# %% ../../nbs/layers/06_ranked.ipynb #98e596c8
 @patch
 def share(self: Concat):
     if not any(isinstance(part, Ranked) for part in self.inner): return 1, self
@@ -152,7 +156,7 @@ def share(self: Concat):
     common = math.gcd(fixed, *times.values())
     ordered = sorted(units, key=lambda made: id(units[made].variables()[0]))
     parts = [units[made] for made in ordered for _ in range(times[made] // common)]
-    return common, Concat(*parts, *([fixed // common] if fixed else []))
+    return common, _one(Concat(*parts, *([fixed // common] if fixed else [])))
 
 # %% ../../nbs/layers/06_ranked.ipynb #d6edb169
 class _Groups:

@@ -255,7 +255,7 @@ def reduced(self: Following, func, outs, x, dim=None, *args, **kwargs):
     names = first(names, dims)
     return [names.reshape(out.shape) if out.ndim != x.ndim else names.expand(*out.shape) for out in outs]
 
-# %% ../../nbs/spaces/10_names.ipynb #0ddfaf7e
+# %% ../../nbs/spaces/10_names.ipynb #97a88966
 @patch
 def placed(self: Following, func, outs, x, *args, **kwargs):
     "What moves or joins the places of a picture, (B, C, ...)."
@@ -280,6 +280,17 @@ def unknown(self: Following, func, outs, *args, **kwargs):
 def _restrided(following, func, outs, x, *args, **kwargs):
     if outs[0].shape == x.shape: return [following.of(x)]
     return following.unknown(func, outs, x)
+
+@rule('index')
+def _looked_up(following, func, outs, x, indices):
+    names, dims = following.of(x), [d for d, i in enumerate(indices) if i is not None]
+    rows = first(names, dims)
+    if len(dims) > 1 or not any(varies(rows, d) for d in range(x.ndim)): return following.unknown(func, outs, x)
+    following.names.same(names, rows) # whatever is looked up, a table's columns are what they are
+    d, more = dims[0], indices[dims[0]].ndim
+    found = rows.squeeze(d)
+    for _ in range(more): found = found.unsqueeze(d)
+    return [found.expand(*outs[0].shape)]
 
 @rule('_softmax', '_log_softmax', '_safe_softmax')
 def _over_channels(following, func, outs, x, dim, *args, **kwargs):
