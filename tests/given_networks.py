@@ -240,7 +240,7 @@ NETWORKS = {  # name -> how it is made, the shape of an input
 
 
 def lively(net: nn.Module) -> nn.Module:
-    "A network in eval mode whose norms have other statistics and weights than those they begin with."
+    "A network in eval mode without zeros where training begins with them: in statistics, norms, and the last layer."
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for m in net.modules():
@@ -251,6 +251,8 @@ def lively(net: nn.Module) -> nn.Module:
                 m.weight.uniform_(0.5, 1.5, generator=generator)
                 m.bias.normal_(0, 0.2, generator=generator)
             if hasattr(m, 'layer_scale'): m.layer_scale.uniform_(0.5, 1, generator=generator)
+        for p in net.parameters():
+            if not p.any(): p.normal_(0, 0.1, generator=generator)
     return net.eval()
 
 

@@ -88,7 +88,8 @@ def test_choices_are_found_and_what_stays_is_listed(name):
 @pytest.mark.parametrize('name', NETWORKS)
 def test_the_largest_is_the_given_network_and_others_are_extracted(name):
     space, x = space_of(name), batch(NETWORKS[name][1])
-    assert not differ(space(x, largest(space)), made(name)(x))
+    given = made(name)(x)
+    assert not differ(space(x, largest(space)), given) and all(bool(t.any()) for t in tensors(given))
     for arch in some(space, 2):
         assert check(space, arch, extract(space, arch), x) == 0
 
@@ -367,6 +368,38 @@ def test_channels_are_followed(what):
         arch = without_channels(space, arch, False)
         zeros = zeroed(copy.deepcopy(net).double(), space, arch)
         assert differ(extract(space, arch)(x.double()), zeros(x.double())) < 1e-9
+
+
+class Flat(nn.Module):
+    "A linear layer that reads every number of a picture."
+
+    def __init__(self, f):
+        super().__init__()
+        self.a, self.head, self.f = conv(3, 16), nn.Linear(16 * 16, 5), f
+
+    def forward(self, x):
+        return self.head(self.f(F.max_pool2d(self.a(x), 2)))
+
+
+FLATTENED = {
+    'flatten': lambda x: torch.flatten(x, 1),
+    'method': lambda x: x.flatten(1),
+    'layer': nn.Flatten(),
+    'view': lambda x: x.view(x.size(0), -1),
+    'numbers': lambda x: x.reshape(-1, 16 * 16),
+    'einops': lambda x: rearrange(x, 'b c h w -> b (c h w)'),
+}
+
+
+@pytest.mark.parametrize('how', FLATTENED)
+def test_channels_are_followed_into_a_flattened_picture(how):
+    torch.manual_seed(0)
+    net, x = Flat(FLATTENED[how]), batch((3, 8, 8))
+    space = shuffled(converted(net, x)).double()
+    assert list(choices(space)) == ['a.0.width']
+    macs(space, (3, 8, 8))
+    arch = {'a.0.width': 6}
+    assert differ(extract(space, arch)(x.double()), zeroed(copy.deepcopy(net).double(), space, arch)(x.double())) < 1e-9
 
 
 @pytest.mark.parametrize('what', STAYS)
