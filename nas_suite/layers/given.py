@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['ElasticAttention', 'attended', 'ElasticParameter', 'Droppable']
 
-# %% ../../nbs/layers/07_given.ipynb #f6a9787a
-import torch
-
+# %% ../../nbs/layers/07_given.ipynb #884c069d
 from fastcore.basics import patch
 from torch import fx, nn, Tensor
 from torch.nn import functional as F

@@ -6,9 +6,7 @@
 __all__ = ['shares', 'MAKERS', 'options_for', 'choices_of', 'another', 'one_kernel', 'kernels_of', 'Maker', 'maker_of',
            'put_layers', 'put_parameters']
 
-# %% ../../nbs/spaces/11_makers.ipynb #a9c27cac
-import torch
-
+# %% ../../nbs/spaces/11_makers.ipynb #3179b505
 from fastcore.basics import patch
 from torch import fx, nn, Tensor
 

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Searchable', 'left_out', 'searchable']
 
-# %% ../../nbs/spaces/15_searchable.ipynb #a92067e6
+# %% ../../nbs/spaces/15_searchable.ipynb #08de527d
 import fnmatch, torch
 
 from torch import fx, nn, Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..choices import Space, choices, largest, one_of, smallest
+from ..choices import Space, one_of
 from ..layers import Top, ElasticResolution
 from .makers import Maker, another, choices_of, kernels_of, one_kernel, put_layers, put_parameters
 from .names import FIXED, LAYERS, Followed

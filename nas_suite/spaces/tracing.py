@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['called', 'said', 'Unfollowed', 'without_data', 'layer_of', 'traced']
 
-# %% ../../nbs/spaces/09_tracing.ipynb #a6968a00
-import torch
+# %% ../../nbs/spaces/09_tracing.ipynb #180c278b
 from contextlib import suppress
 from copy import deepcopy
 
