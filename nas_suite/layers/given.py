@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ElasticAttention', 'attended', 'ElasticParameter', 'Droppable']
 
-# %% ../../nbs/layers/07_given.ipynb #884c069d
+# %% ../../nbs/layers/07_given.ipynb #7b43bdf0
+from einops import rearrange
 from fastcore.basics import patch
 from torch import fx, nn, Tensor
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ def _alone(module: nn.Module) -> fx.GraphModule:
     net.graph._tracer_cls = None # a pickle would look for it
     return net.train(module.training)
 
-# %% ../../nbs/layers/07_given.ipynb #3938b023
+# %% ../../nbs/layers/07_given.ipynb #dc40192c
 class ElasticAttention(nn.MultiheadAttention):
     "Self-attention whose heads, and channels that it reads and writes, may be fewer: (B, T, C) -> (B, T, C')."
     reads_choices = True
@@ -43,20 +44,20 @@ class ElasticAttention(nn.MultiheadAttention):
     def forward(self, x):
         whole = self.is_whole and all(mask(w, x) is None for w in (self.inner, self.width, self.out))
         if whole: return super().forward(x, x, x, need_weights=False)[0]
-        inner, weights = self.sliced()
+        _, weights = self.sliced()
         drop = self.dropout if self.training else 0.
-        y = attended(x, inner, size(self.heads), self.batch_first, drop, lambda y: masked(y, self.inner, -1), *weights)
+        y = attended(x, size(self.heads), self.batch_first, drop, lambda y: masked(y, self.inner, -1), *weights)
         return masked(y, self.out, -1)
 
-def attended(x, inner, heads, batch_first, drop, between, weight, bias, last, last_bias):
+def attended(x, heads, batch_first, drop, between, weight, bias, last, last_bias):
     "Attention of (B, T, C), or (T, B, C) unless `batch_first`, on itself; what the heads give passes `between`."
     qkv = F.linear(x if batch_first else x.transpose(0, 1).contiguous(), weight, bias)
-    q, k, v = qkv.unflatten(-1, (3, heads, inner // heads)).permute(2, 0, 3, 1, 4)
+    q, k, v = rearrange(qkv, 'b t (part h c) -> part b h t c', part=3, h=heads)
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-    y = F.linear(between(y.transpose(1, 2).flatten(2)), last, last_bias)
+    y = F.linear(between(rearrange(y, 'b h t c -> b t (h c)')), last, last_bias)
     return y if batch_first else y.transpose(0, 1)
 
-# %% ../../nbs/layers/07_given.ipynb #dab88253
+# %% ../../nbs/layers/07_given.ipynb #3cabf88d
 @patch
 def sliced(self: ElasticAttention) -> tuple:
     "The number of channels of all heads, and weight and bias of `in_proj` and of `out_proj`, of the present selection."
@@ -68,7 +69,7 @@ def sliced(self: ElasticAttention) -> tuple:
     return len(inner), (take(weight, 1, read), bias, last, last_bias)
 
 class _Narrow(nn.Module):
-    "Attention of a tensor on itself whose heads together are of another size than it."
+    "Attention of a tensor on itself whose heads together are of another size than it; of PyTorch's own calls alone."
     def __init__(self, layer: ElasticAttention):
         super().__init__()
         inner, (weight, bias, last, last_bias) = layer.sliced()
