@@ -1,6 +1,6 @@
 "What every task owes: metrics in any unit, outputs of any form, facts that make it again, and a network in use."
 
-import json, math, numpy as np, pytest, torch
+import inspect, json, math, numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -12,7 +12,7 @@ from nas_suite.front.runs import Run
 from nas_suite.tasks.base import Metric, Task, Use, joined, kind_of
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, end, segmentation
-from nas_suite.tasks.speaker import speaker
+from nas_suite.tasks.speaker import Speaker, speaker
 from nas_suite.training import batches, fit
 
 
@@ -413,3 +413,12 @@ def test_architecture_parameters_of_speakers_need_recordings_put_aside():
     everything = len(task.held) + len(task.train)
     assert task.held is task.spare and abs(len(task.held) - 0.3 * everything) < 1 and task.full is task.train
     assert set(task.train.speakers) == {speaker for _, speaker in task.train.files}  # one of each stays
+
+
+@pytest.mark.parametrize('kind', [Classification, Segmentation, Speaker])
+def test_what_data_say_is_no_setting(kind):
+    fields = inspect.signature(kind).parameters
+    said_by_data = [name for name, one in fields.items() if one.default is one.empty]
+    for name in [*said_by_data, 'made', 'nowhere']:
+        with pytest.raises(ValueError, match=f'no setting {name!r}'): kind.settings_given({name: 1})
+    assert kind.settings_given({}) == {}

@@ -88,6 +88,16 @@ def checked(cls: Task, settings: dict) -> dict:
         raise ValueError(f"there is no setting {unknown[0]!r} of {cls.__name__}; they are {', '.join(known)}")
     return settings | {name: check(name, settings[name]) for name, check in cls.checks.items() if name in settings}
 
+@patch(cls_method=True)
+def settings_given(cls: Task, settings: dict) -> dict:
+    "As `checked`, of what is said beside data: what the data themselves say is no setting there. ValueError by name."
+    known = [name for name, one in inspect.signature(cls).parameters.items() if one.default is not one.empty]
+    known = [name for name in known if name != 'made'] # what a task was made from
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"there is no setting {name!r} of {cls.__name__}; they are {', '.join(known)}")
+    return cls.checked(settings)
+
 # %% ../../nbs/tasks/00_base.ipynb #cc4314b8
 def joined(*parts) -> Dataset:
     "Data sets one after the other; in memory if all are."

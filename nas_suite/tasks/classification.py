@@ -279,7 +279,7 @@ def classification(
 ) -> Classification:
     "An image classification task. ValueError for data that is missing or not of this form."
     check_share(valid)
-    seed, shared, settings = whole('seed', seed), switch('shared', shared), Classification.checked(settings)
+    seed, shared, settings = whole('seed', seed), switch('shared', shared), Classification.settings_given(settings)
     if (mean is None) != (std is None): raise ValueError("mean and std are what images were normalised by: give both")
     if _are_tensors(data) or isinstance(data, str) and data in comes_with_us:
         of_no_use("is what pictures are resized to, and these have a size", image_size=image_size)

@@ -92,7 +92,8 @@ def train_supernet_command(
     given(positive, '--epochs', epochs)
     given(whole, '--batch-size', batch_size, 1)
     words = recipe_of(recipe or [])
-    more = dict(allow_changed_data=allow_changed_data, precision=precision or words.get('precision') or '32-true')
+    if precision is None: precision = words.get('precision') or '32-true'
+    more = dict(allow_changed_data=allow_changed_data, precision=precision)
     start = How(run_dir, seed, device, start=start, recipe=words, **more).start
     more |= dict(start=start)
     task = classification(data, seed=seed, shared=True)

@@ -306,7 +306,7 @@ def segmentation(
     "A segmentation task. ValueError, naming the file, for data that is missing or not of this form."
     check_share(valid)
     seed, shared, weighted = whole('seed', seed), switch('shared', shared), switch('weighted', weighted)
-    settings = Segmentation.checked(settings)
+    settings = Segmentation.settings_given(settings)
     table = given(lambda name, colours: colour_tables.table_given(colours), 'colours', colours)
     if table is not None: _check_masks_are_files(data)
     found, label = _parts(data, _checked_size(image_size), classes, seed, table)

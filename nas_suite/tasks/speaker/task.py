@@ -237,7 +237,7 @@ def speaker(
     disturb = switch('disturb', disturb)
     if not disturb: of_no_use("is what crops are disturbed by, and disturb is False", noise=noise, rooms=rooms)
     seconds, held, seed = positive('seconds', seconds), number('held', held, 0, below=1), whole('seed', seed)
-    settings = Speaker.checked(settings)
+    settings = Speaker.settings_given(settings)
     bands, noise, rooms = whole('bands', bands, 1), given(place, 'noise', noise), given(place, 'rooms', rooms)
     _check_valid(valid)
     front = LogMel(bands) if front is None else front
