@@ -98,12 +98,13 @@ def unified(width):
     "The space's own width where it has one that was made alike."
     return branch_now().alike.setdefault(width_of(width).made(), width)
 
-# %% ../../nbs/costs/01_lengths.ipynb #1acc4fdd
+# %% ../../nbs/costs/01_lengths.ipynb #a451fa70
 class Branch(Probe):
     "The options chosen on the way into a branch of a survey, and the space's own widths."
     def __init__(self, widths=()):
         super().__init__()
         self.alike = {w.made(): w for w in widths} # how a width is made -> the space's own
+        self.told = None # function(function, tensors in its arguments, tensors in its result), of each operation
     def __missing__(self, var):
         if isinstance(var, Choice): raise Unselected(var)
         for choice in variables(var): self[choice]
@@ -144,7 +145,7 @@ class Extent:
     def largest(self) -> int: # for two samples; 0 where it is unknown
         return int(self.ratio * math.prod(SAMPLES if w is BATCH else most(w) for w in self.widths or ()))
 
-# %% ../../nbs/costs/01_lengths.ipynb #5b074ef5
+# %% ../../nbs/costs/01_lengths.ipynb #1fe518fe
 def simple(n):
     "A length that follows from no width as a number."
     return int(n) if factors(n)[1] == () else n
@@ -167,7 +168,9 @@ class Shaped(torch.Tensor):
         rule = RULES.get(func.__name__, _alike)
         kwargs.pop('out', None) # whatever it is written into
         lengths = iter(rule(func, out, *args, **kwargs))
-        return tree_map(lambda t: shaped(t, next(lengths)) if isinstance(t, Tensor) else t, out)
+        found = tree_map(lambda t: shaped(t, next(lengths)) if isinstance(t, Tensor) else t, out)
+        if told := branch_now().told: told(func, results((args, kwargs)), results(found))
+        return found
 
 def _real(a):
     if isinstance(a, Shaped): return a.as_subclass(torch.Tensor)

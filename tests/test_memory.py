@@ -1,0 +1,114 @@
+"Peak memory: the best order of a graph, what an allocator makes of it, and networks and spaces against known numbers."
+import itertools
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from nas_suite.costs import Graph, Op, allocate, chain, memory_over_time, schedule, timeline
+
+both = 'add', 'depthwise'
+
+
+def orders(graph, **how):
+    "The peak of each order in which a graph can run."
+    for order in itertools.permutations(op.name for op in graph.ops):
+        try: yield timeline(graph, order, **how).peak
+        except ValueError: pass
+
+
+def drawn(seed: int) -> Graph:
+    "A graph of six operations, drawn at random: each reads one or two tensors before it."
+    rng = random.Random(seed)
+    names, ops = ['x'], []
+    for n in range(6):
+        takes = tuple(rng.sample(names, min(len(names), rng.choice((1, 1, 2)))))
+        kind = rng.choice(('', 'depthwise') if len(takes) == 1 else ('', 'add'))
+        ops.append(Op(f'o{n}', takes, rng.choice((4, 8, 16, 30)), kind))
+        names.append(f'o{n}')
+    return Graph(dict(x=8), ops, ('o5', rng.choice(names)))
+
+
+@pytest.mark.parametrize('seed', range(12))
+@pytest.mark.parametrize('how', [{}, dict(in_place=both), dict(with_input=False)], ids=str)
+def test_the_best_order_is_that_of_all_orders(seed, how):
+    graph = drawn(seed)
+    found = schedule(graph, **how)
+    assert found.exact and found.peak == min(orders(graph, **how))
+    assert timeline(graph, found.order, **how).peak == found.peak
+    assert allocate(found).peak >= found.peak
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_a_bound_says_so_and_is_one(seed):
+    graph, exact = drawn(seed), schedule(drawn(seed)).peak
+    bound = schedule(graph, most_states=1)
+    assert bound.at_least <= exact <= bound.peak
+    assert bound.exact or 'a bound' in repr(bound)
+
+
+def test_a_long_chain_is_fast():
+    assert schedule(chain(*range(1, 600))).peak == 599 + 598
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_places_do_not_overlap(seed):
+    placed = allocate(schedule(drawn(seed), in_place=both)).placed
+    for a, b in itertools.combinations(placed, 2):
+        apart = a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+        assert apart or not a.overlaps(b)
+
+
+class Branches(nn.Module):
+    "Two branches, put together."
+    def __init__(self):
+        super().__init__()
+        self.a, self.a2, self.b, self.b2 = (nn.Linear(i, o) for i, o in ((10, 50), (50, 4), (10, 30), (30, 12)))
+    def forward(self, x):
+        a, b = self.a(x), self.b(x)
+        return torch.cat([self.a2(a), self.b2(b)], 1)
+
+
+class InPlace(nn.Module):
+    "The same sum, written into the input."
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(10, 60), nn.Linear(60, 10)
+    def forward(self, x):
+        x += self.b(self.a(x).relu_())
+        return x
+
+
+class Views(nn.Module):
+    "Halves of channels, which take no memory of their own."
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        return a.flatten(1) * b.flatten(1)
+
+
+networks = dict(
+    chain=(nn.Sequential(nn.Linear(10, 40), nn.Linear(40, 20), nn.Linear(20, 5)), (10,), 60, 60),
+    branches=(Branches(), (10,), 64, 64), in_place=(InPlace(), (10,), 80, 80), views=(Views(), (8, 2, 2), 48, 48),
+    depthwise=(nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1, groups=4)), (4, 8, 8), 256 + 64, 256),
+    weights=(nn.Sequential(nn.Linear(10, 40), nn.BatchNorm1d(40), nn.Hardswish(), nn.PReLU()), (10,), 50, 50))
+
+
+@pytest.mark.parametrize('name', networks)
+def test_networks(name):
+    net, shape, plain, in_place = networks[name]
+    assert memory_over_time(net, shape).peak == plain
+    assert memory_over_time(net, shape, in_place=both).peak == in_place
+    assert memory_over_time(net, shape, bits=32).peak == 4 * plain
+
+
+def test_bad_input_says_what_is_wrong():
+    net = nn.Linear(10, 4)
+    with pytest.raises(ValueError, match='bits is a whole number from 1 to 64; found 0'):
+        memory_over_time(net, (10,), bits=0)
+    with pytest.raises(ValueError, match="in_place has kinds of add and depthwise; found 'conv'"):
+        memory_over_time(net, (10,), in_place=['conv'])
+    with pytest.raises(ValueError, match='does not run through Linear'):
+        memory_over_time(net, (11,))
+    with pytest.raises(ValueError, match='an input shape is'):
+        memory_over_time(net, 11)
