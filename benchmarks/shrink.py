@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 from machine import machine, write
 from data_recipes import jpeg_npz
-from nas_suite.choices import largest
+from nas_suite.choices import largest, smallest
 from nas_suite.costs import count_macs, count_params, macs
 from nas_suite.extraction import extract
 from nas_suite.files import read_json, write_json, writing
@@ -264,7 +264,8 @@ class Searched:
     space: nn.Module
     strategy: Sensitivity
     macs: object  # Of the space
-    full: float   # Of the given network
+    full: float  # Of the given network
+    most: float  # The share of them that the space can take away
 
 
 searched = {}  # network and seed -> `Searched`
@@ -279,7 +280,8 @@ def space_of(case: Case) -> Searched:
         strategy.search(space, case.task, [], loop)
         strategy.measure(space, case.task, loop)
         cost = macs(space, shape)
-        searched[case.name, case.seed] = Searched(space, strategy, cost, cost(largest(space)))
+        full, least = cost(largest(space)), cost(smallest(space))
+        searched[case.name, case.seed] = Searched(space, strategy, cost, full, 1 - least / full)
     return searched[case.name, case.seed]
 
 
@@ -296,9 +298,9 @@ def ours(case: Case):
         return extract(found.space, found.strategy.ask(1)[0])
 
     if not file.exists():
-        ratio, given = bisected(case, guess, high=0.97), case.given()
+        ratio, given = bisected(case, guess, high=found.most), case.given()
         while timed(net := best(found, within(ratio)), given, 20).ratio('net', 'given')[0] > case.share:
-            ratio += 0.02
+            ratio = min(ratio + 0.02, found.most)
         write_json(file, dict(ratio=ratio))
     return best(found, within(read_json(file)['ratio']))
 

@@ -412,6 +412,61 @@ def test_channels_that_cannot_be_followed_stay_and_are_listed(what):
     if what != 'a decision': macs(space, (3, 8, 8))
 
 
+class Blocks(nn.Module):
+    "Two residual blocks whose sums are written in one of many ways."
+
+    def __init__(self, join, **parts):
+        super().__init__()
+        self.stem, self.blocks, self.join = conv(3, 16), nn.ModuleList(conv(16, 16) for _ in '12'), join
+        self.head = nn.Linear(16, 5)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = self.join(self, x, block)
+        return self.head(x.mean((2, 3)))
+
+
+def added_in_place(m, x, block):
+    y = block(x)
+    y += m.shortcut(x)
+    return F.relu(y)
+
+
+BLOCKS = {
+    'a sum': lambda: Blocks(lambda m, x, block: x + block(x)),
+    'a function': lambda: Blocks(lambda m, x, block: torch.add(block(x), x)),
+    'an identity': lambda: Blocks(lambda m, x, block: block(x) + m.shortcut(x), shortcut=nn.Identity()),
+    'an identity, in place': lambda: Blocks(added_in_place, shortcut=nn.Identity()),
+    'an empty shortcut': lambda: Blocks(added_in_place, shortcut=nn.Sequential()),
+    'identities in a row': lambda: Blocks(added_in_place, shortcut=nn.Sequential(nn.Identity(), nn.Identity())),
+    'a copy': lambda: Blocks(lambda m, x, block: x.clone() + block(x)),
+    'a copy, in order': lambda: Blocks(lambda m, x, block: F.relu(x.clone().contiguous() + block(x), inplace=True)),
+    'scaled': lambda: Blocks(lambda m, x, block: x + 0.5 * block(x.sigmoid())),
+}
+
+
+@pytest.mark.parametrize('how', BLOCKS)
+def test_blocks_are_left_out_however_their_sum_is_written(how):
+    torch.manual_seed(0)
+    net, x = BLOCKS[how](), batch((3, 8, 8))
+    space = converted(net, x)
+    (depth,) = [name for name, choice in choices(space).items() if choice.role == 'depth']
+    assert choices(space)[depth].options == [0, 1, 2]
+    net.blocks = nn.ModuleList()
+    assert not differ(space(x, largest(space) | {depth: 0}), net(x))
+
+
+def test_a_shortcut_that_changes_something_is_none():
+    torch.manual_seed(0)
+    join = lambda m, x, block: block(x) + m.shortcut(x)
+    for shortcut in (nn.Dropout(0.5), nn.BatchNorm2d(16), nn.ReLU6()):
+        space = converted(Blocks(join, shortcut=shortcut), batch((3, 8, 8)))
+        assert not any(choice.role == 'depth' for choice in choices(space).values()), shortcut
+
+
 # ---------------------------------------------------------------- networks as people have them
 
 

@@ -34,7 +34,7 @@ class Region:
     @property
     def name(self) -> str: return common(self.layers)
 
-# %% ../../nbs/spaces/14_residuals.ipynb #bb0ac71e
+# %% ../../nbs/spaces/14_residuals.ipynb #13a62a8c
 def between(entry: fx.Node, end: fx.Node) -> list | None:
     "The nodes that `end` is computed by from `entry` alone; None where there is no such way."
     found, todo = {}, [end]
@@ -48,13 +48,27 @@ def between(entry: fx.Node, end: fx.Node) -> list | None:
 
 def _has_weights(module) -> bool: return next(module.parameters(), None) is not None
 
+def _passed_on(node: fx.Node, net) -> list:
+    "The nodes that lead to one from where its values are computed: layers and functions that hand on what they get."
+    through = []
+    while _hands_on(node, net):
+        through.append(node)
+        node = node.args[0]
+    return [*through, node]
+
+def _hands_on(node, net) -> bool:
+    if node.op == 'call_module': return type(net.get_submodule(node.target)) is nn.Identity
+    return called(node) in ('clone', 'contiguous')
+
 def _region(sum_node, net) -> Region | None:
     "The residual block that a sum ends; None where it is none."
     parts = sum_node.args[:2]
     if len(parts) != 2 or not all(isinstance(p, fx.Node) for p in parts) or sum_node.kwargs: return None
-    for entry, end in (parts, parts[::-1]):
+    for shortcut, end in (parts, parts[::-1]):
+        *handing, entry = _passed_on(shortcut, net)
         nodes = between(entry, end)
         if nodes is None: continue
+        nodes = {*nodes, *handing}
         inside = {*nodes, sum_node}
         if any(user not in inside for node in nodes for user in node.users if node.op != 'get_attr'): continue
         layers = [node.target for node in nodes if node.op == 'call_module']
