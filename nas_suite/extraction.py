@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['assemble', 'extract_selected', 'check', 'extract']
 
-# %% ../nbs/core/02_extraction.ipynb #7cc1ebf4
+# %% ../nbs/core/02_extraction.ipynb #e7a4c1d3
 import dis, einops, gc, math, operator, torch
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -29,7 +29,7 @@ from nas_suite.choices import (
     selection,
     structure,
 )
-from .layers import Width, Zero, twin
+from .layers import Ordinary, Width, Zero, twin
 
 # %% ../nbs/core/02_extraction.ipynb #cac00d79
 _rules = ("its forward must not branch or loop on tensor values or sizes or ask a tensor for its type or for "
@@ -73,7 +73,7 @@ def _is_tensor(node, others) -> bool:
     if getattr(node.target, '__module__', '') not in ('_operator', 'math'): return True
     return not others or any(n not in others for n in node.all_input_nodes) # sums of sizes are sizes
 
-# %% ../nbs/core/02_extraction.ipynb #79775a88
+# %% ../nbs/core/02_extraction.ipynb #f144c650
 _tracing = RLock()
 
 def _is_elastic(module): return hasattr(type(module), 'plain')
@@ -81,6 +81,7 @@ def _is_elastic(module): return hasattr(type(module), 'plain')
 @lru_cache(2**12)
 def _is_ours(kind) -> bool:
     "Whether modules of a class have no place in a plain network."
+    if issubclass(kind, Ordinary): return False
     return hasattr(kind, 'plain') or issubclass(kind, Choice) or kind.__module__.partition('.')[0] == 'nas_suite'
 
 @lru_cache(2**12)
@@ -90,7 +91,7 @@ def _asks_type(kind) -> bool:
     steps = [] if code is None else dis.get_instructions(code)
     return any(step.opname == 'LOAD_GLOBAL' and step.argval == 'type' for step in steps)
 
-# %% ../nbs/core/02_extraction.ipynb #19a30814
+# %% ../nbs/core/02_extraction.ipynb #f4ecfd1d
 _makers = torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.rand, torch.randn
 
 def _parts_of(node) -> int | None:
@@ -108,7 +109,8 @@ class _Tracer(fx.Tracer):
         self.thread, self.call, self.whole = get_ident(), call, whole
         self.ordinary, self.others = set(), set() # modules in which nothing is ours; nodes that are no tensors
     def is_leaf_module(self, module, name):
-        if _is_elastic(module) or isinstance(module, Zero) or module.__module__.startswith('einops.'): return True
+        if _is_elastic(module) or isinstance(module, (Ordinary, Zero)): return True
+        if module.__module__.startswith('einops.'): return True
         return super().is_leaf_module(module, name)
     def getattr(self, attr, value, cache):
         return super().getattr(attr, value, cache) if get_ident() == self.thread else value
@@ -328,13 +330,13 @@ def _parts(graph, module, skeleton) -> dict:
                 parts[node.target] = layer.plain() if _is_elastic(layer) else _clone(layer, memo)
     return parts
 
-# %% ../nbs/core/02_extraction.ipynb #8212e994
+# %% ../nbs/core/02_extraction.ipynb #40fa5724
 def _in_place(node, parts):
     "Whether a node writes into its input."
     if node.op == 'get_attr': return False
     if node.op == 'call_module':
         part = parts[node.target]
-        known = isinstance(part, Zero) or type(part).__module__.startswith(('torch.nn.', 'einops.'))
+        known = isinstance(part, (Ordinary, Zero)) or type(part).__module__.startswith(('torch.nn.', 'einops.'))
         return getattr(part, 'inplace', False) if known else True # what stayed whole may do anything
     name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
     trailing = name.endswith('_') and not name.endswith('__')

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['layer_types', 'methods', 'facts', 'functions', 'written', 'describe', 'build']
 
-# %% ../nbs/core/03_networks.ipynb #6eba3517
+# %% ../nbs/core/03_networks.ipynb #bfc94c55
 import einops, inspect, json, keyword, math, operator, re, torch
 from functools import lru_cache, singledispatch
 from einops.layers import torch as einops_layers
 from torch import fx, nn
 from .extraction import assemble
+from .layers import quantised
 
-# %% ../nbs/core/03_networks.ipynb #bc176f90
+# %% ../nbs/core/03_networks.ipynb #b8c48838
 _torch_layers = """
     AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d
     AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d BatchNorm3d Bilinear CELU ChannelShuffle
@@ -27,12 +28,15 @@ _torch_layers = """
     Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign SyncBatchNorm Tanh Tanhshrink Threshold
     Unflatten Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d ZeroPad3d""".split()
 
+_few_bits = 'FakeQuantConv1d FakeQuantConv2d FakeQuantLinear Removed'.split()
+
 def _table(prefix, owner, words) -> dict:
     "Full name -> what it means, for those words that this version of `owner` has."
     return {f'{prefix}.{word}': getattr(owner, word) for word in words if hasattr(owner, word)}
 
 layer_types = {**_table('torch.nn', nn, _torch_layers),
-               **_table('einops.layers.torch', einops_layers, ['Rearrange', 'Reduce', 'EinMix'])}
+               **_table('einops.layers.torch', einops_layers, ['Rearrange', 'Reduce', 'EinMix']),
+               **_table('nas_suite.layers', quantised, _few_bits)}
 
 # %% ../nbs/core/03_networks.ipynb #b408e86d
 _pointwise = """

@@ -9,7 +9,7 @@ __all__ = ['space_checks', 'relaxation_checks', 'toy_spaces', 'shaken', 'spaces_
            'copies_are_whole', 'precision_is_kept', 'stages_follow_roles', 'check_space', 'relaxed_networks_run',
            'certain_beliefs_are_hard', 'check_relaxation', 'check_cost', 'check_task', 'check_strategy']
 
-# %% ../nbs/core/11_testing.ipynb #827cbc85
+# %% ../nbs/core/11_testing.ipynb #0f4cd962
 import copy, inspect, io, json, math, tempfile, torch, traceback
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ from .choices import random_input, restrict, roles, sample, selected, selecting,
 from .choices import structure, weights
 from .costs import CostModel, count_macs, count_params, macs, params
 from .extraction import check, extract
+from .layers import Ordinary
 from .latency.tables import takes_indices, units
 from .networks import build, describe
 from .relaxation import draw_gates, modes, soften, undecided
@@ -288,7 +289,11 @@ def choices_are_read(make):
     unread = [name for name, choice in choices(space).items() if choice not in read]
     _owes(not unread, f"no layer reads {', '.join(unread)}: all of its options are the same network")
 
-# %% ../nbs/core/11_testing.ipynb #00c1c03a
+# %% ../nbs/core/11_testing.ipynb #8e943590
+def _is_ours(module):
+    "Whether a module has no place in an ordinary network."
+    return type(module).__module__.startswith('nas_suite') and not isinstance(module, Ordinary)
+
 def extraction_is_exact(make):
     "An extracted network is the network that was selected, bit for bit, and an ordinary one."
     space = _made(make)
@@ -297,14 +302,15 @@ def extraction_is_exact(make):
         net = extract(space, arch)
         difference = check(space, arch, net)
         _owes(difference == 0, f"the extracted network {arch} differs from the space by {difference}")
-        ours = [type(m).__name__ for m in net.modules() if type(m).__module__.startswith('nas_suite')]
-        _owes(not ours, f"the extracted network holds a {(ours or [''])[0]}, which is no layer of PyTorch")
+        ours = [type(m).__name__ for m in net.modules() if _is_ours(m)]
+        _owes(not ours, f"the extracted network holds a {(ours or [''])[0]}, which is no ordinary layer")
         _owes(
             not own & {t.data_ptr() for t in (*net.parameters(), *net.buffers())},
             "the extracted network shares weights with the space",
         )
         torch.save(net, kept := io.BytesIO())
-        _owes(b'nas_suite' not in kept.getvalue(), "the extracted network needs nas_suite")
+        few_bits = any(isinstance(m, Ordinary) for m in net.modules()) # which PyTorch has no layers for
+        _owes(few_bits or b'nas_suite' not in kept.getvalue(), "the extracted network needs nas_suite")
 
 
 def training_mode_is_extracted(make):
@@ -325,10 +331,11 @@ def training_mode_is_extracted(make):
         "in training mode the extracted network learns other statistics",
     )
 
-# %% ../nbs/core/11_testing.ipynb #69e90f54
+# %% ../nbs/core/11_testing.ipynb #2ea9c033
 def _keeps_whole(net) -> bool:
     "Whether a network holds modules of somebody's own, which a trace could not follow, so that it cannot be written."
-    return not all(type(m).__module__.startswith(('torch.', 'einops.')) for m in net.modules())
+    def known(m): return type(m).__module__.startswith(('torch.', 'einops.')) or isinstance(m, Ordinary)
+    return not all(map(known, net.modules()))
 
 def networks_are_data(make):
     "An extracted network is written as JSON and weights, and comes back the same."

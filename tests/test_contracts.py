@@ -37,6 +37,7 @@ from nas_suite.tasks.speaker import speaker
 from nas_suite.training import Loop
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bits_space import FewBits
 from cross_entropy import CrossEntropy
 from given_networks import given
 from keyword_task import Keywords
@@ -127,6 +128,7 @@ SPACES = {  # name -> how it is made, and how many networks are in it, counted b
     'resolution': (lambda: drawn(16, 2), 2 * 2 * 3 * 2),
     'depths': (lambda: drawn(19, 2), 2 * (1 + 2 * 2 + 2 * 2)),
     'widths': (lambda: drawn(25, 1), 3 * 2 * 2 * 2),
+    'bits': (FewBits, 2 * 2 * 2 * (1 + 2) * 2),
 }
 
 

@@ -110,6 +110,12 @@ def test_networks_with_einops_and_several_outputs(make):
 x1, x2, x3, v = torch.randn(2, 4, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 4, 6, 6, 6), torch.randn(2, 8)
 images, words = {'1d': x1, '2d': x2, '3d': x3}, torch.randint(0, 5, (2, 4))
 LAYERS = [
+    (FakeQuantConv1d, (4, 6, 3), dict(weight_bits=4, activation_bits=32), x1),
+    (FakeQuantConv2d, (4, 4, 3), dict(padding='same', groups=2, weight_bits=32), x2),
+    (FakeQuantConv2d, (4, 4, (3, 1)), dict(steps='normal', weight_bits=1, activation_bits=3), x2),
+    (FakeQuantLinear, (8, 6), dict(bias=False, weight_bits=2), x1),
+    (Removed, (3, [[2, 3, 2], [2, 5, 1]]), {}, x2),
+    (Removed, (3,), {}, x1),
     *(
         (getattr(nn, f'{kind}{d}'), args, more, x)
         for d, x in images.items()

@@ -7,6 +7,9 @@ from .norms import *
 from .transposed import *
 from .ranked import *
 from .given import *
-from . import elastic, gates, given, mixed, norms, ranked, transposed, widths
+from .quantisers import *
+from .quantised import *
+from . import elastic, gates, given, mixed, norms, quantised, quantisers, ranked, transposed, widths
 
-__all__ = [name for module in (widths, elastic, transposed, norms, gates, mixed, ranked, given) for name in module.__all__]
+_modules = widths, elastic, transposed, norms, gates, mixed, ranked, given, quantisers, quantised
+__all__ = [name for module in _modules for name in module.__all__]

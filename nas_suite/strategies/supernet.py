@@ -46,8 +46,9 @@ class Stage:
         if not isinstance(self.to, dict):
             raise ValueError(f"to is a dict of choices and the options that are alive; found {self.to!r}")
 
-# %% ../../nbs/strategies/03_supernet.ipynb #941702ac
-_shrinking = dict(kernel='kernel', dilation='kernel', depth='depth', width='width') # role -> the stage that lets it in
+# %% ../../nbs/strategies/03_supernet.ipynb #f22140f8
+_shrinking = dict( # role -> the stage that lets it in
+    kernel='kernel', dilation='kernel', bits='kernel', depth='depth', width='width')
 
 def _options(space: nn.Module) -> dict:
     "Options that are alive: name -> list, those of choices that shrink from large to small."

@@ -1,0 +1,191 @@
+"Few bits: quantisers against their golden errors, layers against the networks extracted from them."
+
+import sys
+from pathlib import Path
+import pytest, torch
+from scipy.stats import norm
+from torch import nn
+from nas_suite.choices import *
+from nas_suite.costs import macs, params
+from nas_suite.extraction import check, extract
+from nas_suite.layers import *
+from nas_suite.layers.quantised import activation_in, weight_in
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bits_space import FewBits
+
+D = torch.float64
+
+
+# ---------------------------------------------------------------- quantisers
+
+
+def error(levels, ends):
+    "The mean square error on normal numbers of these levels, each between two ends: in closed form."
+    a, b = torch.tensor(ends[:-1], dtype=D), torch.tensor(ends[1:], dtype=D)
+    total = 0.0
+    for level, low, high in zip(levels, a.tolist(), b.tolist()):
+        mass, first = norm.cdf(high) - norm.cdf(low), norm.pdf(low) - norm.pdf(high)
+        tails = (low * norm.pdf(low) if abs(low) < 99 else 0) - (high * norm.pdf(high) if abs(high) < 99 else 0)
+        total += mass + tails - 2 * level * first + level**2 * mass
+    return total
+
+
+def levels_of(quantise, low=-9, high=9):
+    "What a quantiser gives, and where it goes from one to the next."
+    x = torch.linspace(low, high, 1_800_001, dtype=D)
+    y = quantise(x)
+    found = y.unique()
+    return found.tolist(), [float(x[y == level].min()) for level in found[1:]]
+
+
+@pytest.mark.parametrize('bits, of_weights, of_activations', [
+    (1, 0.363380, 0.131483), (2, 0.118846, 0.027783), (3, 0.037440, 0.006890), (4, 0.011543, 0.001882),
+])  # fmt: skip
+def test_golden_errors_on_normal_numbers(bits, of_weights, of_activations):
+    levels, ends = levels_of(lambda x: mid_rise(x, bits, torch.ones((), dtype=D)))
+    assert len(levels) == 2**bits
+    assert error(levels, [-999.0, *ends, 999.0]) == pytest.approx(of_weights, abs=1e-6)
+    levels, ends = levels_of(lambda x: half_wave(x, bits), 0)
+    assert len(levels) == 2**bits and levels[-1] == pytest.approx({1: 0.799, 2: 1.614, 3: 2.2519, 4: 2.775}[bits])
+    assert error(levels, [0.0, *ends, 999.0]) == pytest.approx(of_activations, abs=1e-6)
+
+
+def test_a_learned_quantiser_is_what_onnx_says():
+    import onnx.reference
+    from onnx import TensorProto, helper
+
+    x = torch.randn(200) * 3
+    for zero, step in ((0, 0.02), (128, 0.05), (37, 0.1)):
+        node = helper.make_node('QuantizeLinear', ['x', 's', 'z'], ['q'])
+        back = helper.make_node('DequantizeLinear', ['q', 's', 'z'], ['y'])
+        info = [helper.make_tensor_value_info(n, t, None) for n, t in (('x', 1), ('s', 1), ('z', TensorProto.UINT8))]
+        graph = helper.make_graph([node, back], 'g', info, [helper.make_tensor_value_info('y', 1, None)])
+        run = onnx.reference.ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 19)]))
+        feed = dict(x=x.numpy(), s=torch.tensor(step).numpy(), z=torch.tensor(zero, dtype=torch.uint8).numpy())
+        assert torch.equal(torch.from_numpy(run.run(None, feed)[0]), quantise(x, torch.tensor(step), zero, 8))
+
+
+@pytest.mark.parametrize('bits', [1, 2, 3, 8])
+def test_the_gradient_of_a_step_is_that_of_lsq(bits):
+    weight = torch.randn(3, 7, dtype=D)
+    step = torch.tensor([0.3, 0.7, 1.1], dtype=D, requires_grad=True)
+    grad = torch.randn(3, 7, dtype=D)
+    weight_in(weight, bits, step).backward(grad)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    half = 0.5 if bits == 1 else 0.0
+    for channel in range(3):
+        ratio = weight[channel] / step[channel].detach() - half
+        inside = (ratio.round() >= low) & (ratio.round() <= high)
+        each = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, high) + half)
+        expected = (each * grad[channel]).sum() / (7 * max(1, high)) ** 0.5
+        assert step.grad[channel].item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_best_steps_and_ranges_beat_others():
+    weight = torch.randn(4, 300, generator=torch.Generator().manual_seed(0))
+    for bits in (1, 2, 4):
+        step = best_steps(weight, bits)
+        least = (weight_in(weight, bits, step) - weight).square().mean()
+        for other in (0.6, 1.5):
+            assert (weight_in(weight, bits, step * other) - weight).square().mean() > least
+    x = torch.cat([torch.rand(999) - 0.1, torch.tensor([9.0])])  # an outlier
+    step, zero = best_range(x, 4)
+    assert 0 < float(step) < 9.1 / 15 and (activation_in(x, 4, step, zero) - x)[:-1].abs().max() < 0.5
+    assert best_range(torch.zeros(3), 4)[1] == 0 and best_range(torch.rand(9), 8)[1] == 0
+
+
+# ---------------------------------------------------------------- layers
+
+WAYS = {'learned': {}, 'fractional': dict(relax='fractional'), 'normal': dict(steps='normal', weights=(1, 3))}
+
+
+def made(**how):
+    torch.manual_seed(0)
+    return FewBits(**how).double().eval()
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_extracted_networks_are_the_space(way):
+    space = made(**WAYS[way])
+    x = torch.randn(2, 1, 6, 6, dtype=D)
+    rows = sample(space, 60, torch.Generator().manual_seed(0))
+    for arch in decode(space, rows):
+        net = extract(space, arch)
+        assert check(space, arch, net) == 0
+        kinds = {type(m) for m in net.modules()}
+        assert kinds <= {type(net), nn.Module, FakeQuantConv2d, FakeQuantLinear, nn.BatchNorm2d, nn.ReLU, Removed}
+        assert net.first.weight_bits == arch['first.weight_bits'] == net.depthwise.weight_bits
+        assert (net.wide.weight_bits, net.wide.activation_bits) == (8, arch['wide.activation_bits'])
+        soft = {n: torch.eye(len(c), dtype=D)[c.options.index(arch[n]) if n in arch else 0]
+                for n, c in choices(space).items()}  # fmt: skip
+        if way == 'normal':  # whose step follows from the weights of all channels that are computed
+            soft['first.out_channels'] = arch['first.out_channels']
+        torch.testing.assert_close(space(x, soft), net(x), rtol=1e-9, atol=1e-9)
+    for cost in (macs(space, space.input_shape), params(space)):  # against counting some of the extracted
+        assert cost.batch(rows).shape == (60,)
+
+
+def test_a_part_of_a_space_has_the_rows_of_its_bits():
+    space = made(weights=(1, 2, 4, 8))
+    x = torch.randn(2, 1, 6, 6, dtype=D)
+    small = extract(space, {'wide.activation_bits': 32})
+    less = extract(restrict(space, {'first.weight_bits': [2, 8], 'first.out_channels': 2}), {})
+    for part, shape in ((small, (4, 4)), (less, (2, 2))):
+        assert part.first.weight_step.shape == shape
+        for arch in decode(part, sample(part, 20)):
+            whole = {**arch, 'wide.activation_bits': 32} if part is small else arch
+            whole |= {} if part is small else {'first.out_channels': 2}
+            assert torch.equal(part(x, arch), space(x, whole))
+
+
+def test_channels_that_change_places_take_their_steps_along():
+    from nas_suite.strategies.supernet import sort_channels
+
+    space = made()
+    with torch.no_grad():
+        space.first.weight_step.mul_(1 + torch.rand_like(space.first.weight_step))
+    x = torch.randn(2, 1, 6, 6, dtype=D)
+    arch = largest(space)
+    before, steps = space(x, arch), space.first.weight_step.clone()
+    sort_channels(space)
+    torch.testing.assert_close(space(x, arch), before)
+    assert torch.equal(steps.sort(1)[0], space.first.weight_step.sort(1)[0])
+
+
+def test_shares_have_gradients_and_fractional_bits_are_continuous():
+    layer = QuantLinear(5, 4, weights=one_of(2, 4, 8), relax='fractional').double()
+    x = torch.randn(3, 5, dtype=D)
+
+    def output(shares):
+        with selecting(Selection({layer.weight_bits: Gates((0, 1, 2), shares, (True,) * 3)})):
+            return layer(x).square().sum()
+
+    for shares in ([0.5, 0.3, 0.2], [0.0, 0.4, 0.6]):
+        shares = torch.tensor(shares, dtype=D, requires_grad=True)
+        (grad,) = torch.autograd.grad(output(shares), shares)
+        for i in range(3):
+            move = 1e-6 * torch.eye(3, dtype=D)[i]
+            slope = (output(shares + move) - output(shares - move)) / 2e-6
+            assert grad[i].item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-6)
+    four, near = torch.tensor([0.0, 1.0, 0.0], dtype=D), torch.tensor([1e-9, 1 - 1e-9, 0.0], dtype=D)
+    assert output(four).item() == pytest.approx(output(near).item(), abs=1e-5)
+
+
+BAD = {
+    'activations are 2 to 8': lambda: QuantConv2d(1, 2, 3, activations=1),
+    'body.2: the bits of activations .* found 1$': lambda: with_bits(nn.Linear(1, 2), 8, one_of(8, 1), name='body.2'),
+    'weights are 0': lambda: QuantConv1d(1, 2, 3, weights=one_of(8, 16)),
+    'found True': lambda: QuantLinear(1, 2, weights=True),
+    'found 4.0': lambda: QuantLinear(1, 2, weights=4.0),
+    'steps is one of learned, normal': lambda: QuantLinear(1, 2, steps='lsq'),
+    'relax is one of mixture, fractional': lambda: QuantLinear(1, 2, relax='sum'),
+    'stem cannot be quantised: it is a Conv3d': lambda: with_bits(nn.Conv3d(1, 2, 3), name='stem'),
+    'it is a ElasticConvTranspose2d': lambda: with_bits(ElasticConvTranspose2d(1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize('message', BAD)
+def test_what_cannot_have_few_bits(message):
+    with pytest.raises(ValueError, match=message):
+        BAD[message]()
