@@ -6,11 +6,12 @@
 __all__ = ['no_operator', 'activations', 'conv_bn', 'MBConv', 'FusedMBConv', 'mbconv_option', 'fused_option', 'MobileBlock',
            'FixedBlock', 'begin_alike', 'stage_strides', 'initialise', 'resizing', 'Proxyless', 'proxyless',
            'elastic_conv_bn', 'GlobalMean', 'SqueezeExcite', 'ElasticMBConv', 'OnceForAll', 'ofa_mobilenet_v3',
-           'ofa_proxyless', 'mobilenet_v2_like']
+           'ofa_proxyless', 'Outline', 'mobilenet_v2_like']
 
-# %% ../../nbs/spaces/00_mobile.ipynb #42280989
+# %% ../../nbs/spaces/00_mobile.ipynb #e749a3fa
 import inspect
 import math, torch
+from dataclasses import dataclass
 from fastcore.basics import patch
 from functools import partial
 from torch import nn
@@ -395,6 +396,41 @@ def ofa_proxyless(width: float = 1.3, classes: int = 1000, image_size: int = 224
 ) -> OnceForAll:
     "Once-for-All's space on ProxylessNAS's backbone; arguments and errors as of `ofa_mobilenet_v3`."
     return _ofa(dict(locals(), family='ofa_proxyless'))
+
+# %% ../../nbs/spaces/00_mobile.ipynb #b754e29e
+@dataclass
+class Outline:
+    "The layers of a space up to its last map, in their order."
+    before: tuple  # Names of the first ones
+    row: str       # The name of what holds all others
+    strides: list  # Of each layer
+    channels: list # That leave each layer
+
+def _check_one_size(space):
+    "ValueError where the size of the image is a choice: maps have one."
+    if space.resize is None: return
+    raise ValueError(f"the size of the image is a choice of this {type(space).__name__}, and maps have one size: "
+                     "give it one resolution")
+
+@patch
+def outline(self: Proxyless) -> Outline:
+    "Its layers up to the last map. ValueError where the size of the image is a choice."
+    _check_one_size(self)
+    config, strides, channels = self.config, [], []
+    if config['first']: strides, channels = [1], [self.wide(config['first'])]
+    for out, n, stride in zip(map(self.wide, config['widths']), config['depths'], config['strides']):
+        strides += [stride, *[1]*(n - 1)]
+        channels += [out]*n
+    stem = config['stem_stride'], self.wide(config['stem'])
+    return Outline(('first_conv',), 'blocks', [stem[0], *strides], [stem[1], *channels])
+
+@patch
+def outline(self: OnceForAll) -> Outline:
+    "Its layers up to the last map. ValueError where the size of the image is a choice."
+    _check_one_size(self)
+    config = self.config
+    channels = [self.wide(channels) for channels in (config['stem'], config['first'], *config['widths'])]
+    return Outline(('first_conv', 'first'), 'units', [config['stem_stride'], 1, *config['strides']], channels)
 
 # %% ../../nbs/spaces/00_mobile.ipynb #5c510f42
 def _from_three(kernel: int) -> int: return abs(kernel - 3)

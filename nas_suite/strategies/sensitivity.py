@@ -21,7 +21,7 @@ from ..extraction import extract
 from .base import Trained
 from .integer_program import IntegerProgram
 from .supernet import Supernet, sandwich
-from ..tasks.base import part_of
+from ..tasks.base import first_of
 from ..training import Calibration, Loop, recalibrate
 
 # %% ../../nbs/strategies/25_sensitivity.ipynb #f8d54cb7
@@ -101,7 +101,7 @@ def search(self: Sensitivity, space: nn.Module, task, limits: list, loop: Loop) 
 @patch
 def measure(self: Sensitivity, space: nn.Module, task, loop: Loop):
     "What each option costs, on training data that the network may know: how much worse it gets is asked."
-    size, some = min(64, self.images), part_of(task.train, torch.arange(min(self.images, len(task.train))))
+    size, some = min(64, self.images), first_of(task.train, self.images)
     batches = Calibration(task, seed=loop.seed, device=loop.device, n=2, batch_size=size)
     def loss(arch):
         net = recalibrate(extract(space, arch, compare=False), batches, len(batches))

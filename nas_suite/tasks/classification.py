@@ -426,7 +426,7 @@ def deployment(cls: Classification, facts: dict) -> Photos:
     "The file that takes photos."
     return Photos(facts)
 
-# %% ../../nbs/tasks/01_classification.ipynb #b791ca2c
+# %% ../../nbs/tasks/01_classification.ipynb #883dd247
 def _small(channels, blocks: int, shared: bool, size: int) -> dict:
     "Settings of a space of a stem and three stages, for images of a few pixels."
     stem, *widths = channels
@@ -440,6 +440,11 @@ def space_sizes(self: Classification) -> dict:
     "What a space must suit."
     channels, size, _ = self.input_shape
     return dict(classes=self.classes, image_size=size, in_channels=channels)
+
+@patch
+def ending(self: Classification) -> dict:
+    "The head that it needs on a backbone that it shares."
+    return dict(kind='classes', classes=self.classes)
 
 @patch
 def _size(self: Classification, shared: bool, **settings) -> Size:

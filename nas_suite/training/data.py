@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['seeded', 'seed_of', 'batches', 'image_format', 'Stream']
 
-# %% ../../nbs/training/00_data.ipynb #696b371d
+# %% ../../nbs/training/00_data.ipynb #40e28f17
 import hashlib, random
 import numpy as np, torch
+from functools import partial
 from torch import nn
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from .finite import finite, number_of
 from .resident import cutter, sent
+from .turns import Beside, shared_out
 
 # %% ../../nbs/training/00_data.ipynb #09abf9e0
 def seeded(*parts) -> torch.Generator:
@@ -23,7 +26,7 @@ def seed_of(*parts) -> int:
     "The seed of `seeded(*parts)`."
     return seeded(*parts).initial_seed()
 
-# %% ../../nbs/training/00_data.ipynb #dc5d1754
+# %% ../../nbs/training/00_data.ipynb #aa2d7f26
 def _order(n, batch_size, seed, start, draw):
     "Pairs (epoch, indices) from step `start` on, for ever; `draw(generator)` gives the order of an epoch."
     steps = n // batch_size
@@ -36,9 +39,10 @@ def _order(n, batch_size, seed, start, draw):
 
 def _batches_of(dataset, batch_size, seed, start):
     "Pairs (epoch, indices) of a data set, in the order that it wants."
-    n = len(dataset)
+    n, size = len(dataset), min(batch_size, len(dataset))
     draw = getattr(dataset, 'order', lambda generator: torch.randperm(n, generator=generator))
-    return _order(n, min(batch_size, n), seed, start, draw)
+    if isinstance(dataset, Beside): draw = partial(dataset.order, size=size) # what a batch has of each
+    return _order(n, size, seed, start, draw)
 
 # %% ../../nbs/training/00_data.ipynb #28c471e9
 class _Items(Dataset):
@@ -58,24 +62,31 @@ class _Items(Dataset):
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
 
-# %% ../../nbs/training/00_data.ipynb #2cd71af9
+# %% ../../nbs/training/00_data.ipynb #27f3e1ff
+def _cutter(dataset, device):
+    "function(numbers) -> the batch of these items; None for data that are not held in tensors."
+    if isinstance(dataset, Beside): return dataset.cutter(device)
+    return cutter(dataset, device) if isinstance(dataset, TensorDataset) else None
+
+def _found(dataset, order, seed, device, workers):
+    "Batches of a data set, as it gives them: `order` has pairs (epoch, numbers of items)."
+    if cut := _cutter(dataset, device): return (cut(index) for _, index in order)
+    keys = ([(epoch, i) for i in index] for epoch, index in order)
+    collate = dataset.together if isinstance(dataset, Beside) else None
+    return DataLoader(_Items(dataset, seed), batch_sampler=keys, num_workers=workers, collate_fn=collate,
+                      generator=seeded(seed, 'loader'))
+
+# %% ../../nbs/training/00_data.ipynb #370be908
 def batches(dataset, batch_size: int, seed: int = 0, start: int = 0,
     augment=None, # function(x, y, generator) -> (x, y), applied to the batch on the device
     device='cpu', workers: int = 0
 ):
-    """Endless pairs (x, y) on `device`, the same from step `start` on whether the steps before it were taken or not.
-    A data set smaller than a batch is one batch. ValueError if it is empty."""
+    """Endless pairs (x, y) on `device`, the same from step `start` on whether the steps before it were taken or not;
+    y is a tensor, or a dict of such. A data set smaller than a batch is one batch. ValueError if it is empty."""
     if not len(dataset): raise ValueError("the data set is empty")
-    order = _batches_of(dataset, batch_size, seed, start)
-    if isinstance(dataset, TensorDataset):
-        cut = cutter(dataset, device)
-        found = (cut(index) for _,index in order)
-    else:
-        keys = ([(epoch, i) for i in index] for epoch,index in order)
-        items, chance = _Items(dataset, seed), seeded(seed, 'loader')
-        found = DataLoader(items, batch_sampler=keys, num_workers=workers, generator=chance)
+    found = _found(dataset, _batches_of(dataset, batch_size, seed, start), seed, device, workers)
     for step,(x,y) in enumerate(found, start):
-        x, y = sent(x, device), sent(y, device)
+        x, y = sent(x, device), tree_map(partial(sent, device=device), y)
         yield (x, y) if augment is None else augment(x, y, seeded(seed, 'augment', step))
 
 # %% ../../nbs/training/00_data.ipynb #35d6da9b
@@ -84,7 +95,7 @@ def image_format(module: nn.Module):
     dims = {p.ndim for p in module.parameters()} # PyTorch refuses that format for weights over volumes
     return torch.channels_last if 4 in dims and 5 not in dims else torch.contiguous_format
 
-# %% ../../nbs/training/00_data.ipynb #1cd63b41
+# %% ../../nbs/training/00_data.ipynb #330ec871
 class Stream:
     "Batches (x, y) without end, of which `taken` were taken so far. ValueError for no data, or unequal parts."
     def __init__(self, dataset, batch_size: int, seed: int = 0,
@@ -109,8 +120,7 @@ class Stream:
     def __next__(self) -> tuple:
         x, y = next(self.found)
         which, parts = self.part
-        if parts > 1:
-            x, y = x.chunk(parts)[which], y.chunk(parts)[which]
+        if parts > 1: x, y = shared_out(x, y, which, parts)
         self.taken += 1
         return (x.to(memory_format=self.form) if x.ndim == 4 else x), y
 

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['evaluate', 'recalibrate', 'Calibration', 'calibrated']
 
-# %% ../../nbs/training/02_evaluation.ipynb #40f59a93
+# %% ../../nbs/training/02_evaluation.ipynb #4feb0473
 import math, torch
 from functools import partial
 from itertools import islice
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from .data import batches
 from .finite import not_finite
@@ -90,7 +91,7 @@ def recalibrate(model: nn.Module, batches, n: int = 20) -> nn.Module:
         found.write(m)
     return model
 
-# %% ../../nbs/training/02_evaluation.ipynb #59afd441
+# %% ../../nbs/training/02_evaluation.ipynb #c020f59a
 class Calibration:
     """The first `n` batches of `data` (default: the task's training data) as networks see them, or all that there are.
     They are the same each time one goes over them, and kept where they are small."""
@@ -108,7 +109,7 @@ class Calibration:
             return
         kept, room = [], self.room
         for i,batch in enumerate(islice(self.begin(), self.n)):
-            room -= sum(t.numel() * t.element_size() for t in batch)
+            room -= sum(t.numel() * t.element_size() for t in tree_leaves(batch))
             if room >= 0:
                 kept.append(batch)
             if room >= 0 and i == self.n - 1:

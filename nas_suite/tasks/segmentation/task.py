@@ -382,11 +382,16 @@ def metadata(cls: Segmentation, facts: dict) -> dict:
     said |= dict(size=json.dumps(facts['input_shape'][1:]), channels='3', colours='red, green, blue')
     return said | dict(resize='bilinear, antialiased, to the size', crop='none')
 
-# %% ../../../nbs/tasks/segmentation/01_task.ipynb #3723c932
+# %% ../../../nbs/tasks/segmentation/01_task.ipynb #b5bfbcea
 @patch(as_prop=True)
 def space_sizes(self: Segmentation) -> dict:
     "What a space must suit."
     return dict(classes=self.classes, image_size=tuple(self.input_shape[1:]))
+
+@patch
+def ending(self: Segmentation) -> dict:
+    "The head that it needs on a backbone that it shares."
+    return dict(kind='pixels', classes=self.classes)
 
 @patch
 def _usual(self: Segmentation, timed: bool) -> Size: # timed: the latency of all layers is to be measured
