@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from nas_suite.costs import Graph, Op, allocate, chain, memory_over_time, schedule, timeline
+from nas_suite import testing
+from nas_suite.choices import choices, decode, one_of, sample
+from nas_suite.costs import Graph, Op, allocate, chain, memory_over_time, peak_memory, schedule, timeline
+from nas_suite.extraction import extract
+from nas_suite.layers import ElasticDepth, MixedOp, Zero
+from test_contracts import SPACES
 
 both = 'add', 'depthwise'
 
@@ -100,6 +105,59 @@ def test_networks(name):
     assert memory_over_time(net, shape).peak == plain
     assert memory_over_time(net, shape, in_place=both).peak == in_place
     assert memory_over_time(net, shape, bits=32).peak == 4 * plain
+
+
+@pytest.mark.parametrize('name', [name for name in SPACES if name not in ('segmenter', 'proxyless', 'tdnn, dynamic')])
+def test_the_cost_of_a_space_is_what_its_networks_need(name):
+    space = SPACES[name][0]()
+    for how in (dict(), dict(in_place=both, with_input=False, bits=4)):
+        cost = peak_memory(space, space.input_shape, checked=False, **how)
+        assert cost.exact
+        for arch in decode(space, sample(space, 3, torch.Generator().manual_seed(1))):
+            found = memory_over_time(extract(space, arch, compare=False), space.input_shape, **how)
+            assert cost(arch) == found.peak, (how, arch)
+
+
+@pytest.mark.parametrize('name', ['proxyless, wide', 'once-for-all', 'transformer'])
+def test_it_keeps_the_contract_of_costs(name):
+    testing.check_cost(peak_memory, [SPACES[name][0]])
+
+
+@pytest.mark.parametrize('name', ['proxyless, wide', 'once-for-all', 'all kinds', 'widths'])
+def test_the_bound_is_none_below_and_the_cost_of_one_network(name):
+    space = SPACES[name][0]()
+    cost = peak_memory(space, space.input_shape, checked=False)
+    generator = torch.Generator().manual_seed(0)
+    for sharpness in (0, 1, 4):
+        logits = {n: torch.randn(len(c), generator=generator, dtype=torch.float64) for n, c in choices(space).items()}
+        probs = {n: (sharpness * l).softmax(0).requires_grad_() for n, l in logits.items()}
+        mean = super(type(cost), cost).expected(probs)
+        assert float(cost.bound(probs).detach()) >= float(mean.detach()) - 1e-6
+    for arch in decode(space, sample(space, 4, generator)):
+        one = {n: torch.eye(len(c), dtype=torch.float64)[c.options.index(arch[n]) if n in arch else 0]
+               for n, c in choices(space).items()}
+        assert float(cost.bound(one)) == cost(arch)
+
+
+class Shared(nn.Module):
+    "A tensor that the last layer reads again, and one that an option alone reads."
+    input_shape = 4, 6, 6
+    def __init__(self):
+        super().__init__()
+        self.first, self.wide = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 40, 1)
+        self.deep = ElasticDepth([nn.Conv2d(40, 40, 1) for _ in range(2)], one_of(0, 1, 2))
+        self.mix = MixedOp(dict(zero=Zero(), conv=nn.Conv2d(40, 40, 1)))
+    def forward(self, x):
+        x = self.first(x)
+        y = self.deep(self.wide(x))
+        return torch.cat([y + self.mix(y), x], 1)
+
+
+def test_depths_of_none_and_operators_that_are_missing():
+    space = Shared()
+    cost = peak_memory(space)
+    for arch in decode(space, torch.cartesian_prod(torch.arange(3), torch.arange(2))):
+        assert cost(arch) == memory_over_time(extract(space, arch), space.input_shape).peak, arch
 
 
 def test_bad_input_says_what_is_wrong():

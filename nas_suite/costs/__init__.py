@@ -2,6 +2,7 @@
 from .counts import cost_of, count_macs, count_params, counted, is_fixed, is_unit, macs, params, plain, weight_bytes
 from .flows import Flow, flow_of, graph_now, memory_over_time
 from .loss import LatencyAwareLoss, ascend
+from .memory import PeakMemory, peak_memory
 from .models import CostModel, Reading, amount, cheapest, cost_models, feasible, limits_given, minimise
 from .peaks import Allocation, Graph, Op, Timeline, allocate, chain, draw_memory, schedule, timeline
 from .programme import Best, Programme, TooLarge
@@ -16,9 +17,9 @@ named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
 
 __all__ = [
     'Allocation', 'Best', 'Call', 'Certificate', 'CostModel', 'Fit', 'Flow', 'Graph', 'LatencyAwareLoss', 'Op',
-    'Programme', 'Ranking', 'Reading', 'Record', 'Term', 'Timeline', 'TooLarge', 'aligned', 'allocate', 'amount',
-    'ascend', 'best_networks', 'certificate', 'chain', 'cheapest', 'cost_models', 'cost_of', 'count_macs',
+    'PeakMemory', 'Programme', 'Ranking', 'Reading', 'Record', 'Term', 'Timeline', 'TooLarge', 'aligned', 'allocate',
+    'amount', 'ascend', 'best_networks', 'certificate', 'chain', 'cheapest', 'cost_models', 'cost_of', 'count_macs',
     'count_params', 'counted', 'distribution', 'draw_memory', 'every_pair', 'feasible', 'flow_of', 'graph_now',
     'is_elastic', 'is_fixed', 'is_unit', 'limits_given', 'linear_part', 'macs', 'memory_over_time', 'merged',
-    'minimise', 'named', 'neighbours', 'on_meta', 'one_sample', 'only_options', 'params', 'plain', 'regression',
-    'schedule', 'sizes', 'sum_of', 'survey', 'tabulate', 'term', 'timeline', 'weight_bytes']
+    'minimise', 'named', 'neighbours', 'on_meta', 'one_sample', 'only_options', 'params', 'peak_memory', 'plain',
+    'regression', 'schedule', 'sizes', 'sum_of', 'survey', 'tabulate', 'term', 'timeline', 'weight_bytes']

@@ -116,7 +116,7 @@ class Running:
         alive = (alive | {op.name}).difference(gone)
         return need, done, alive, sum(self.sizes[name] for name in alive)
 
-# %% ../../nbs/costs/11_peak_memory.ipynb #fcd995f3
+# %% ../../nbs/costs/11_peak_memory.ipynb #acb0f7d5
 @dataclass
 class Timeline:
     "What is in memory while the operations of a network run, in one order."
@@ -128,6 +128,7 @@ class Timeline:
     hosts: dict # Operation -> the tensor whose place it takes, where it runs in place
     exact: bool = True  # Whether no order needs less
     at_least: int = None # What every order needs
+    states: int = 0 # Sets of operations that were looked at to find it
 
     @property
     def peak(self) -> int:
@@ -186,7 +187,7 @@ def _unrolled(order) -> list:
         found.append(n)
     return found[::-1]
 
-# %% ../../nbs/costs/11_peak_memory.ipynb #70b9cb12
+# %% ../../nbs/costs/11_peak_memory.ipynb #512dabbb
 def schedule(
     graph: Graph,
     in_place=(), # Of 'add' and 'depthwise', what the run time writes into a place that is there
@@ -200,10 +201,11 @@ def schedule(
     heap, seen = [(held, 0, next(turn), 0, alive, held, None)], set()
     while heap:
         peak, _, _, done, alive, held, order = heapq.heappop(heap)
-        if done == running.all: return _told(running, order, peak, True)
+        if done == running.all: return _told(running, order, peak, True, len(seen))
         if done in seen: continue
         seen.add(done)
-        if len(seen) > most_states: return _told(running, _greedy(running, done, alive, held, order), peak, False)
+        if len(seen) > most_states:
+            return _told(running, _greedy(running, done, alive, held, order), peak, False, len(seen))
         for n in running.ready(done):
             new = _through(running, n, peak, done, alive, held, order)
             if new[1] not in seen:
@@ -217,12 +219,13 @@ def _greedy(running, done, alive, held, order):
         order = (order, n)
     return order
 
-def _told(running, order, at_least, exact) -> Timeline:
+def _told(running, order, at_least, exact, states) -> Timeline:
     graph, how = running.graph, running.how
     names = [graph.ops[n].name for n in _unrolled(order)]
     best = timeline(graph, names, how.in_place - {'pointwise'}, how.with_input)
     if not exact: best = min(best, timeline(graph, None, how.in_place - {'pointwise'}, how.with_input),
                              key=lambda found: found.peak)
+    best.states = states
     best.at_least, best.exact = best.peak if exact else at_least, exact or best.peak <= at_least
     return best
 
