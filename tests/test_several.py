@@ -7,13 +7,18 @@ import pytest, torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+from nas_suite import report, search
 from nas_suite.choices import choices, decode, largest, sample, smallest
 from nas_suite.costs import count_macs, count_params, macs, params
 from nas_suite.extraction import check, extract
 from nas_suite.spaces.heads import SharedBackbone, features_only, mobile_heads
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, ofa_proxyless, proxyless
+from nas_suite.strategies.evolution import Evolution
+from nas_suite.strategies.for_tasks import TaskScores, for_each_task, task_front
+from nas_suite.strategies.fronts import dominated, pareto
 from nas_suite.strategies.supernet import Supernet
-from nas_suite.tasks.several import GradientNorms, Uncertainty, Weighed, last_shared, rightness, several
+from nas_suite.tasks.several import GradientNorms, Several, Uncertainty, Weighed, last_shared, rightness, several
+from nas_suite.tasks.several import each_task as each_task_table
 from nas_suite.tasks.base import Metric, first_of, part_of
 from nas_suite.training import Loop, Recipe, Stream, batches, fit
 from nas_suite.training.turns import Joint, Turns, rows_of
@@ -353,3 +358,164 @@ def test_weighed_outputs_are_distilled_as_plain_ones():
     probes = [row for row in trained.history if 'probes' in row][-1]['probes']
     assert all(0 <= score <= 1 for score in probes.values())
     assert isinstance(task.head(0)(dict(what=torch.zeros(1, 2), where=torch.zeros(1, 2, 4, 4))), Weighed)
+
+
+# ---------------------------------------------------------------- three stages
+
+
+def test_an_ensemble_of_paths_takes_the_mean_of_their_gradients():
+    task, space = what(), shared_space().for_task('what')
+    x, y = next(batches(task.train, 8, augment=task.augment))
+    archs, trained = some(space), [p for p in space.parameters() if p.requires_grad]
+
+    def grads(rule, archs):
+        space.zero_grad(set_to_none=True)
+        how = Supernet(epochs=1, rule=rule, distill='none')
+        how.step(space, task.loss, archs, x, y, loop=Loop(progress=False))
+        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trained]
+
+    alone = [grads('uniform', [arch]) for arch in archs]
+    for mean, *each in zip(grads('ensemble', archs), *alone):
+        assert torch.allclose(mean, sum(each) / len(archs), atol=1e-6)
+
+
+def test_a_front_of_several_scores():
+    "Whatever is best at one score is on it, and nothing that another beats; scores of another number are refused."
+    view = shared_space().for_task('what')
+    cost = macs(view, view.input_shape)
+    seen = {}
+
+    def both(rows):
+        scores = torch.stack([(rows * (1 + i + torch.arange(rows.shape[1]) % 2)).sum(1) * (1 - 2 * i) for i in range(2)], 1)
+        seen.update(zip(map(tuple, rows.tolist()), scores.tolist()))
+        return scores
+
+    front = pareto(view, both, [cost], population=12, generations=3, scores=2)
+    assert front.scores.shape == (len(front.rows), 2) and front.costs[:, 0].diff().min() >= 0
+    assert not dominated(torch.cat([-front.scores, front.costs], 1)).any()
+    assert all(front.scores[:, i].max() == max(scores[i] for scores in seen.values()) for i in range(2))
+    with pytest.raises(ValueError, match='3 scores here'):
+        pareto(view, both, [cost], population=4, generations=1, scores=3)
+    with pytest.raises(ValueError, match='one number a network'):
+        pareto(view, both, [cost], population=4, generations=1)
+
+
+def test_the_third_stage_changes_no_weight(tmp_path):
+    task, space = several(pair()), shared_space()
+    before = {name: tensor.clone() for name, tensor in space.state_dict().items()}
+    scores = TaskScores(space, task)
+    rows = sample(space, 3, torch.Generator().manual_seed(0))
+    known = scores(rows)
+    for row, arch in zip(known.tolist(), decode(space, rows)):
+        found = task.evaluate(scores.network(arch), task.valid)
+        assert row == [found['what']['accuracy'], found['where']['miou']]
+    scores.save(tmp_path / 'scores.json')
+    again = TaskScores(space, task)
+    again.load(tmp_path / 'scores.json')
+    assert again.known == scores.known
+
+    def limits(view):
+        return [(cost := macs(view, view.input_shape), 1.2 * cost(smallest(view)))]
+
+    each = for_each_task(space, task, limits, population=4, parents=2, generations=1, finalists=2)
+    for name, one in each.items():
+        [(cost, most)] = limits(one.space)
+        assert cost(one.arch) <= most and one.space.names == [name]
+    front = task_front(space, task, [macs(space, space.input_shape)], again, population=4, generations=1)
+    assert front and set(front[0].metrics) == set(task.tasks)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in space.state_dict().items())
+
+
+# ---------------------------------------------------------------- from the front door
+
+quick = dict(score='accuracy', population=4, generations=1, parents=2, finalists=2)
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    "A search for both tasks, whose backbone was trained on one first; and the same call again."
+    folder = tmp_path_factory.mktemp('both') / 'run'
+    with pytest.MonkeyPatch.context() as patch:
+        from nas_suite.front import export, page
+        from nas_suite.tasks.segmentation import end
+
+        patch.setattr(export, '_attempt', lambda *_: None)
+        patch.setattr(page, 'svg', lambda name, fig, title: '')
+        patch.setattr(end, 'fps', lambda *_, **more: dict(fps=1.0))
+
+        def call(**more):
+            strategy = Evolution(Supernet(epochs=1, batch_size=16), **quick)
+            how = dict(macs='250k', pretrain='what', space=shared_space(), finalists=0, device='cpu', progress=False)
+            return search.several(pair(), strategy=strategy, run_dir=folder, **how | more)
+
+        yield call(), call, folder
+
+
+def test_a_search_for_several_tasks(both):
+    found, call, folder = both
+    again = call()
+    assert again.arch == found.arch and found.costs['macs'] <= 250e3
+    assert all(torch.equal(t, again.model.state_dict()[name]) for name, t in found.model.state_dict().items())
+    assert (folder.parent / 'run-backbone' / 'history.json').is_file() and (folder / 'where' / 'examples.npz').is_file()
+    assert found.metrics['extracted']['score'] == pytest.approx(
+        (found.metrics['extracted']['what']['accuracy'] + found.metrics['extracted']['where']['miou']) / 2
+    )
+    answer = found.predict(torch.rand(3, 16, 16))
+    assert set(answer) == {'what', 'where'} and answer['where']['mask'].shape == (16, 16)
+    with pytest.raises(ValueError, match='another run'):
+        call(macs='240k')
+
+
+def test_the_report_shows_each_task(both):
+    found, _, folder = both
+    titles = [title for title, _ in Several.sections(report.read(folder))]
+    assert titles[0] == 'Task by task' and 'where: Class by class' in titles
+    rows = each_task_table(report.read(folder)).rows
+    assert [row[0] for row in rows] == ['what', 'where', 'all']
+    assert 'Task by task' in (folder / 'report.html').read_text()
+
+
+@pytest.mark.parametrize('name', ['what', 'where'])
+def test_a_network_found_for_all_is_one_for_each(both, name):
+    found, _, folder = both
+    x = torch.randn(2, 3, 16, 16)
+    for whole in found, search.load(folder):
+        alone = search.for_task(whole, name)
+        with torch.no_grad():
+            assert torch.equal(alone.model(x), whole.model(x)[name])
+        assert all(alone.costs[cost] < found.costs[cost] for cost in alone.costs)
+        assert alone.metrics['extracted'] == found.metrics['extracted'][name]
+        assert set(alone.predict(torch.rand(3, 16, 16))) == set(found.predict(torch.rand(3, 16, 16))[name])
+        assert alone.space.names == [name] and count_params(extract(alone.space, alone.arch)) == alone.costs['params']
+    with pytest.raises(ValueError, match='this is of one'):
+        search.for_task(alone, name)
+    with pytest.raises(ValueError, match='the tasks are what, where'):
+        search.for_task(found, 'who')
+
+
+def test_networks_for_each_task_of_a_run(both):
+    found, _, folder = both
+    each = search.each_task(folder, macs='240k', space=shared_space(), task=found.task, device='cpu', **quick)
+    assert all(one.costs['macs'] <= 240e3 and one.task is found.task.tasks[name] for name, one in each.items())
+    front = search.tasks_front(folder, ['macs', 'params'], shared_space(), found.task, 'cpu', 4, 1)
+    assert all(set(one.costs) == {'macs', 'params'} for one in front)
+    with pytest.raises(ValueError, match='the smallest'):
+        search.each_task(folder, macs=10, space=shared_space(), task=found.task, device='cpu', **quick)
+
+
+@pytest.mark.parametrize(
+    'tasks, more, says',
+    [
+        (1, {}, 'are a dict'),
+        (dict(what=1), {}, 'what is to be a task, or a pair'),
+        (dict(what=('speech', 'digits')), {}, 'the kinds are classification, segmentation'),
+        (pair(), dict(pretrain='who'), 'the tasks are what, where'),
+        (pair(), dict(pretrain='what', start='.'), 'start'),
+        (pair(), dict(weights='best'), 'gradient norm'),
+        (several(pair()), dict(weights='uncertainty'), 'weights'),
+        (pair(), dict(epochs=-1), 'epochs'),
+    ],
+)
+def test_what_the_door_refuses(tasks, more, says):
+    with pytest.raises(ValueError, match=says):
+        search.several(tasks, macs='1M', device='cpu', progress=False, **more)

@@ -39,7 +39,7 @@ def _undominated(values: Tensor, generator) -> Tensor:
         at = at[~beaten.any(0)]
     return at[~dominated(values[at])]
 
-# %% ../../nbs/strategies/07_fronts.ipynb #a6b1d25e
+# %% ../../nbs/strategies/07_fronts.ipynb #52410b5f
 @dataclass
 class _Breeding:
     "What NSGA-II asks of a space: rows to start from, mutated, crossed, and evaluated. All that was evaluated is kept."
@@ -50,13 +50,23 @@ class _Breeding:
     generator: torch.Generator
     rows: list = field(default_factory=list)
     values: list = field(default_factory=list)
-    asked: int = 0 # Networks that were scored, or were to be
+    scores: int = 1 # How many there are of each network
+    asked: int = 0  # Networks that were scored, or were to be
+
+@patch
+def scored(self: _Breeding, rows: Tensor) -> Tensor:
+    "The scores of rows, (N, scores). ValueError where there are not so many."
+    found = torch.as_tensor(self.score(rows), dtype=torch.float64)
+    columns = [found] if self.scores == 1 else list(found.T)
+    if len(columns) != self.scores:
+        raise ValueError(f"a network has {self.scores} scores here; found {tuple(found.shape)} of {len(rows)} networks")
+    return torch.stack([ranked(column, len(rows)) for column in columns], 1)
 
 @patch
 def evaluate(self: _Breeding, rows: Tensor) -> Tensor:
-    "Minus the score, and every cost: (N, 1 + costs), all to be small. Without a score they are beyond all others."
-    scores = ranked(self.score(rows), len(rows))
-    values, there = torch.cat([-scores[:, None], spent(rows, self.costs)], 1), scores > -torch.inf
+    "Minus the scores, and every cost: (N, scores + costs), all to be small. Without a score they are beyond others."
+    scores = self.scored(rows)
+    values, there = torch.cat([-scores, spent(rows, self.costs)], 1), (scores > -torch.inf).all(1)
     self.rows.append(rows[there])
     self.values.append(values[there])
     self.asked += len(rows)
@@ -79,7 +89,7 @@ def crossed(self: _Breeding, a: Tensor, b: Tensor) -> list:
 @patch
 def mutated(self: _Breeding, rows: Tensor) -> Tensor: return mutate(self.structure, rows, self.mutation, self.generator)
 
-# %% ../../nbs/strategies/07_fronts.ipynb #61c4fbad
+# %% ../../nbs/strategies/07_fronts.ipynb #e0f80148
 def _rows(x) -> Tensor: return torch.from_numpy(x.astype('int64'))
 
 def _classes(breeding: _Breeding) -> tuple:
@@ -95,7 +105,7 @@ def _classes(breeding: _Breeding) -> tuple:
     class Networks(Problem):
         def __init__(self):
             most = max(len(choice) for choice in s.choices) - 1
-            super().__init__(n_var=len(s.names), n_obj=1 + len(breeding.costs), xl=0, xu=most, vtype=int)
+            super().__init__(n_var=len(s.names), n_obj=breeding.scores + len(breeding.costs), xl=0, xu=most, vtype=int)
         def _evaluate(self, x, out, *args, **kwargs): out['F'] = breeding.evaluate(_rows(x)).numpy()
 
     class Start(Sampling):
@@ -111,11 +121,11 @@ def _classes(breeding: _Breeding) -> tuple:
 
     return Networks(), Start(), Cross(), Mutate()
 
-# %% ../../nbs/strategies/07_fronts.ipynb #af5805ea
+# %% ../../nbs/strategies/07_fronts.ipynb #e57bef15
 class Nondominated(NamedTuple):
     "A front, cheapest first."
     rows: Tensor    # LongTensor[N, D]
-    scores: Tensor  # (N,)
+    scores: Tensor  # (N,), or (N, scores) where there are several
     costs: Tensor   # (N, costs)
 
 @patch
@@ -126,20 +136,23 @@ def front(self: _Breeding) -> Nondominated:
     rows, at = canonical(self.structure, rows).unique(dim=0, return_inverse=True)
     values = torch.zeros(len(rows), values.shape[1], dtype=torch.float64).index_put((at,), values)
     best = _undominated(values, self.generator)
-    best = best[values[best, 1].argsort(stable=True)]
-    return Nondominated(rows[best], -values[best, 0], values[best, 1:])
+    best = best[values[best, self.scores].argsort(stable=True)]
+    scores, costs = -values[best, :self.scores], values[best, self.scores:]
+    return Nondominated(rows[best], scores[:, 0] if self.scores == 1 else scores, costs)
 
 def pareto(space: nn.Module,
-    score, # function(LongTensor[N, D]) -> Tensor[N], larger is better
+    score, # function(LongTensor[N, D]) -> Tensor[N], or Tensor[N, scores]; larger is better
     costs, # A cost model, or a list of them
-    population: int = 100, generations: int = 100, mutation: float = .1, seed: int = 0
+    population: int = 100, generations: int = 100, mutation: float = .1, seed: int = 0,
+    scores: int = 1 # How many `score` gives of each network
 ) -> Nondominated:
-    """The Pareto front of score and costs; networks whose score is NaN or infinite are in none.
+    """The Pareto front of scores and costs; networks with a score that is NaN or infinite are in none.
     ImportError that names the extra if pymoo is not installed."""
     if not (costs := cost_models(costs)): raise ValueError("a front needs at least one cost; found none")
     population, generations = whole('population', population, 2), whole('generations', generations)
     mutation = number('mutation', mutation, least=0, most=1)
-    breeding = _Breeding(structure(space), score, costs, mutation, seeded(seed, 'pareto'))
+    scores = whole('scores', scores, 1)
+    breeding = _Breeding(structure(space), score, costs, mutation, seeded(seed, 'pareto'), scores=scores)
     problem, start, cross, mutation = _classes(breeding)
     from pymoo.algorithms.moo.nsga2 import NSGA2 # of an extra
     from pymoo.optimize import minimize

@@ -158,14 +158,14 @@ def _distilled(kind: str, output, teacher) -> Tensor:
     pairs = zip(tree_leaves(output), tree_leaves(teacher), strict=True)
     return sum(distillation[kind](mine, theirs) for mine, theirs in pairs)
 
-# %% ../../nbs/strategies/03_supernet.ipynb #5211b790
+# %% ../../nbs/strategies/03_supernet.ipynb #1fcb4a0f
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
-    rules, teachers = ('sandwich', 'uniform', 'fair', 'ordered'), ('in-place', 'teacher', 'given', 'none')
+    rules, teachers = ('sandwich', 'uniform', 'ensemble', 'fair', 'ordered'), ('in-place', 'teacher', 'given', 'none')
     def __init__(self,
         stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
-        rule: str = 'sandwich', # Networks of a step: also 'uniform', 'fair' or 'ordered', as below
+        rule: str = 'sandwich', # Networks of a step: also 'uniform', 'ensemble', 'fair' or 'ordered', as below
         distill: str = 'in-place', # From the step's largest; 'teacher' (after the first stage), 'given', 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
@@ -271,7 +271,7 @@ def _one_resolution(view, drawn: list) -> list:
         if role == 'resolution': drawn = [{**arch, name: drawn[-1][name]} for arch in drawn]
     return drawn
 
-# %% ../../nbs/strategies/03_supernet.ipynb #a7d2cad1
+# %% ../../nbs/strategies/03_supernet.ipynb #d975d815
 @patch
 def _value(self: Supernet, loss, output, target, soft) -> Tensor:
     "The loss of one network: from labels, or in-place from what the largest gave."
@@ -285,8 +285,9 @@ def step(self: Supernet, space: nn.Module,
     head: nn.Module = nn.Identity(), loop: Loop = None,
     s: Structure = None # Of the space; default: found by a walk
 ) -> Tensor:
-    "Add the gradients of several networks on a batch: the loss of each, (networks,)."
+    "Add the gradients of several networks on a batch, or their mean: the loss of each, (networks,)."
     loop, soft, found, s = loop or Loop(progress=False), None, [], s or structure(space)
+    part = 1 / len(archs) if self.rule == 'ensemble' else 1
     for i, arch in enumerate(archs):
         with selected(s, self._drawn(s, arch, x, loop, i)), loop.slices.used():
             output = loop.run(x, space, head)
@@ -295,7 +296,7 @@ def step(self: Supernet, space: nn.Module,
                 wise = loop.run(x, lambda x: teacher(x, arch), head)
                 value = value + _distilled(self.loss, output, _detached(wise))
         if self.distill == 'in-place' and soft is None: soft = _detached(output)
-        loop.backward(value)
+        loop.backward(part * value)
         found.append(value.detach())
     return torch.stack(found)
 
