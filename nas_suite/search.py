@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['default_space', 'sample', 'compare', 'peers', 'scaled_by_hand', 'classification', 'segmentation', 'several',
            'speaker', 'each_task', 'for_task', 'tasks_front', 'export', 'Found', 'load', 'metadata_of', 'space_of',
-           'strategies', 'task_of', 'run', 'front', 'shrink', 'specialize', 'train_supernet']
+           'strategies', 'task_of', 'run', 'front', 'shrink', 'specialize', 'to_integers', 'train_supernet']
 
-# %% ../nbs/front/08_the_front_door.ipynb #466e8fa1
+# %% ../nbs/front/08_the_front_door.ipynb #f815fdd2
 from .arguments import whole
 from .costs import named
 from .front.budgets import Limit, amounts, by_name, made, reachable
@@ -20,6 +20,7 @@ from .front.doors.shrink import shrink
 from .front.doors.speaker import speaker
 from .front.export import export
 from .front.found import Found, load
+from .front.integers import to_integers
 from .front.origins import metadata_of, space_of, strategies, task_of
 from .front.search import run, space_given, strategy_named, task_given
 from .front.specialize import front, specialize, train_supernet
@@ -27,7 +28,7 @@ from .strategies.black_box import BlackBox, Sampler, sampler
 
 _all_ = ['compare', 'peers', 'scaled_by_hand', 'classification', 'segmentation', 'several', 'speaker', 'each_task',
          'for_task', 'tasks_front', 'export', 'Found', 'load', 'metadata_of', 'space_of', 'strategies', 'task_of',
-         'run', 'front', 'shrink', 'specialize', 'train_supernet']
+         'run', 'front', 'shrink', 'specialize', 'to_integers', 'train_supernet']
 
 # %% ../nbs/front/08_the_front_door.ipynb #7c9750d4
 def default_space(

@@ -1,6 +1,6 @@
 "Few bits: quantisers against their golden errors, layers against the networks extracted from them."
 
-import sys
+import json, sys
 from pathlib import Path
 import pytest, torch
 from scipy.stats import norm
@@ -277,3 +277,107 @@ BAD = {
 def test_what_cannot_have_few_bits(message):
     with pytest.raises(ValueError, match=message):
         BAD[message]()
+
+
+# ---------------------------------------------------------------- whole numbers
+
+
+def block(i, o, **more):
+    return [nn.Conv2d(i, o, 3, padding=1, bias=False, **more), nn.BatchNorm2d(o), nn.ReLU()]
+
+
+@pytest.fixture(scope='module')
+def digits():
+    "A network that knows digits, its task, and inputs."
+    from nas_suite.tasks.classification import classification
+    from nas_suite.training import Calibration, fit
+
+    task = classification('digits')
+    torch.manual_seed(0)
+    ends = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+    net = nn.Sequential(*block(1, 8), *block(8, 16, stride=2), *block(16, 16), *ends)
+    fit(net, task, epochs=10, lr=0.05, progress=False)
+    return net.eval(), task, torch.cat([x for x, _ in Calibration(task)])[:512]
+
+
+@pytest.mark.parametrize('weights, activations', [(8, 8), (4, 8), (3, 4), (1, 8)])
+def test_integers_of_onnx_runtime_are_the_simulation(digits, tmp_path, weights, activations):
+    import onnx
+    from nas_suite.front.integers import OnnxNetwork, write_integers
+
+    net, task, x = digits
+    few = calibrate(quantize(net, weights, activations, input_shape=task.input_shape), x)
+    found = write_integers(extract(few, {}), x, tmp_path / 'a.onnx')
+    assert found.agreement >= (0.99 if activations == 8 else 0.97)
+    assert found.bits == {'0': (8, 8), '3': (weights, activations), '6': (weights, activations), '11': (8, 8)}
+    assert set(found.stored) == (set() if weights == activations == 8 else {'3', '6'})
+    graph = onnx.load(tmp_path / 'a.onnx').graph
+    whole = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    sizes = {t.size: (int(t.min()), int(t.max())) for t in whole.values() if t.ndim == 4}
+    low, high = sizes[16 * 16 * 9]
+    assert low >= -(2 ** (weights - 1)) and high <= max(1, 2 ** (weights - 1) - 1)
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count('Conv') == 3 and 'BatchNormalization' not in kinds
+    assert kinds.count('Clip') == (2 if activations < 8 else 0)
+    said = {p.key: p.value for p in onnx.load(tmp_path / 'a.onnx').metadata_props}
+    assert 'stored' in said and f'[{weights}, {activations}]' in said['bits']
+    apart = task.evaluate(OnnxNetwork(tmp_path / 'a.onnx'), task.test)['accuracy']
+    assert apart == pytest.approx(task.evaluate(few, task.test)['accuracy'], abs=0.01)
+
+
+def test_whole_numbers_are_joined_into_integer_kernels(digits, tmp_path):
+    import onnx, onnxruntime
+    from nas_suite.latency import measure
+    from nas_suite.latency.measuring import onnx_graph
+
+    net, task, x = digits
+    few = calibrate(quantize(net, 8, input_shape=task.input_shape), x)
+    whole = integer_network(extract(few, {}), x)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / 'joined.onnx')
+    onnxruntime.InferenceSession(onnx_graph(whole, (x[:1],)), options, providers=['CPUExecutionProvider'])
+    kinds = [node.op_type for node in onnx.load(tmp_path / 'joined.onnx').graph.node]
+    assert kinds.count('QLinearConv') == 3 and 'QGemm' in kinds and 'Conv' not in kinds
+    found = measure(dict(whole=whole, real=net), x[:1], rounds=1, min_rounds=1, backend='onnxruntime', warm_up_s=0)
+    assert found.median_ms('whole') > 0
+
+
+def test_a_batch_norm_of_any_sign_is_folded():
+    for bits in (1, 8):
+        net = nn.Sequential(FakeQuantConv2d(2, 6, 3, weight_bits=bits), nn.BatchNorm2d(6))
+        with torch.no_grad():
+            net[1].weight.copy_(torch.tensor([1.0, -2.0, 0.0, 0.5, -1e-3, 3.0]))
+            net[1].running_var.uniform_(0.5, 2), net[1].running_mean.normal_()
+        x = torch.randn(4, 2, 6, 6)
+        plain = extract(net.eval(), {})
+        torch.testing.assert_close(integer_network(plain)(x), plain(x), rtol=0.02, atol=0.05)
+
+
+def test_what_has_no_whole_numbers():
+    from nas_suite.front.integers import to_integers
+
+    with pytest.raises(ValueError, match='no layer with few bits'):
+        integer_network(extract(nn.Sequential(nn.Linear(1, 2)), {}))
+    with pytest.raises(ValueError, match="^0: weights of 8 bits .* no int8 form"):
+        integer_network(extract(nn.Sequential(FakeQuantLinear(2, 2, steps='normal')), {}))
+    with pytest.raises(ValueError, match='found a Linear'):
+        integer_network(nn.Linear(1, 2))
+    with pytest.raises(ValueError, match='give task='):
+        to_integers(nn.Linear(1, 2), 'nowhere')
+
+
+def test_a_run_has_whole_numbers_and_says_how_its_space_is_made(digits, tmp_path):
+    from nas_suite.front.integers import integers_beside
+    from nas_suite.front.origins import space_facts, space_of
+    from nas_suite.spaces.mobile import proxyless
+
+    net, task, x = digits
+    notes = {}
+    integers_beside(net, task, tmp_path, {}, notes)  # of floating point: nothing
+    few = quantize(net, 4, steps='normal', input_shape=task.input_shape)
+    integers_beside(extract(few, {}), task, tmp_path, {}, notes)
+    assert 'no int8 form' in notes['int8.onnx'] and not list(tmp_path.iterdir())
+    small = dict(classes=10, image_size=8, in_channels=1, widths=(8,), depths=(1,), stem=8, first=8, last=8)
+    space = quantize(proxyless(**small), (4, 8), skip='blocks.0*', relax='fractional')
+    facts = json.loads(json.dumps(space_facts(space)))
+    assert space_facts(space_of(facts)) == space_facts(space)

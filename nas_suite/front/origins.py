@@ -6,7 +6,7 @@
 __all__ = ['space_facts', 'space_functions', 'space_of', 'same_space', 'task_of', 'metadata_of', 'strategies', 'strategy_facts',
            'strategy_of']
 
-# %% ../../nbs/front/03_origins.ipynb #1e2a4803
+# %% ../../nbs/front/03_origins.ipynb #24762086
 import hashlib, importlib, inspect, json, pkgutil, sys
 
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 import nas_suite.spaces
 import nas_suite.strategies
 from ..choices import Space, choices, restrict
+from ..spaces.quantized import quantize
 from ..strategies.base import Strategy
 from ..tasks.base import Task, kind_of
 
@@ -25,7 +26,7 @@ def space_facts(space: nn.Module) -> dict:
     digest = hashlib.sha256(json.dumps(found + shapes).encode()).hexdigest()[:16]
     return dict(name=type(space).__name__, networks_digest=digest, **getattr(space, 'config', {}))
 
-# %% ../../nbs/front/03_origins.ipynb #7af33a0a
+# %% ../../nbs/front/03_origins.ipynb #f7a25389
 def space_functions() -> dict:
     "The functions that make the spaces of the package: name -> function."
     found = {}
@@ -47,6 +48,7 @@ def space_of(
     if function is None: raise ValueError(f"the run's space is one of your own ({facts.get('name')}): give the space")
     taken = inspect.signature(function).parameters
     space = function(**{key: value for key, value in facts.items() if key in taken})
+    if 'bits' in facts: space = quantize(space, **facts['bits'])
     if fixed: space = restrict(space, fixed)
     if space_facts(space)['networks_digest'] != facts.get('networks_digest', space_facts(space)['networks_digest']):
         raise ValueError(f"the run's space is not the {facts.get('name')} of this version: give the space")

@@ -7,7 +7,7 @@ __all__ = ['strategy_named', 'HeldBack', 'note_held_back', 'task_given', 'space_
            'fresh', 'settled_weights', 'recipe_of', 'handed_out', 'Kept', 'KeptEarlier', 'Gap', 'Result',
            'same_supernet', 'take_over', 'run']
 
-# %% ../../nbs/front/05_search.ipynb #bfd8b7cc
+# %% ../../nbs/front/05_search.ipynb #830641ec
 import inspect, resource, shutil, sys, torch, warnings
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -27,6 +27,7 @@ from .budgets import (Limit, Settled, admitted, amounts, bounded, by_name,
 from .deploy import deploy
 from .export import Written, export, tried
 from .found import Found, load
+from .integers import integers_beside
 from .origins import space_facts, strategies, strategy_facts
 from .page import report
 from .runs import Run, differences, plain
@@ -478,7 +479,7 @@ def _say_gap(self: Search, metrics: dict):
                   f"{metric.show(scores['retrained'])}; with the supernet's weights it was "
                   f"{metric.show(scores['extracted'])}: a longer training may help", Gap, stacklevel=4)
 
-# %% ../../nbs/front/05_search.ipynb #ea3b6790
+# %% ../../nbs/front/05_search.ipynb #323918c3
 @patch
 def export(self: Search, model: nn.Module) -> Written:
     "Write the network in all formats that it can be written in, and the task's own figures."
@@ -486,6 +487,7 @@ def export(self: Search, model: nn.Module) -> Written:
     decision = self.task.decision(model, self.device)
     metadata = self.task.metadata(facts := self.task.facts() | decision)
     written = export(model, self.shape, self.run.folder, metadata)
+    integers_beside(deepcopy(model), self.task, self.run.folder, metadata, written.notes)
     written.warn()
     deploy(deepcopy(model).cpu().eval(), type(self.task), facts, self.run.folder, written)
     self.run.once('figures', lambda: decision | self.task.after(model, self.run))

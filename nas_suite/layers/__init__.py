@@ -9,7 +9,8 @@ from .ranked import *
 from .given import *
 from .quantisers import *
 from .quantised import *
-from . import elastic, gates, given, mixed, norms, quantised, quantisers, ranked, transposed, widths
+from .integers import *
+from . import elastic, gates, given, integers, mixed, norms, quantised, quantisers, ranked, transposed, widths
 
-_modules = widths, elastic, transposed, norms, gates, mixed, ranked, given, quantisers, quantised
+_modules = widths, elastic, transposed, norms, gates, mixed, ranked, given, quantisers, quantised, integers
 __all__ = [name for module in _modules for name in module.__all__]

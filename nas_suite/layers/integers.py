@@ -52,13 +52,14 @@ class Requantise(nn.Module):
         return _onnx('DequantizeLinear', (whole, self.scale, self.zero), torch.float32, x.shape)
     def extra_repr(self): return f'scale={float(self.scale):.4g}, zero={int(self.zero)}, bits={self.bits}'
 
-# %% ../../nbs/layers/10_integers.ipynb #d31e1df9
+# %% ../../nbs/layers/10_integers.ipynb #50fc69a4
 def whole_weight(layer: FakeQuant) -> tuple:
     "The weight of a layer as int8, and the scale of each channel, (channels,). ValueError where it has no such form."
     bits, weight = layer.weight_bits, layer.weight.detach()
     between = layer.weight_step is None or bits == 1 # levels at half steps
     if between and bits > 7:
-        raise ValueError(f"weights of {bits} bits by the steps of normal numbers have no int8 form: take steps='learned'")
+        raise ValueError(f"weights of {bits} bits by the steps of normal numbers have no int8 form: take "
+                         "steps='learned'")
     if layer.weight_step is None:
         step = (NORMAL_STEPS[bits] * weight.std(correction=0)).expand(len(weight))
     else: step = positive(layer.weight_step.detach())

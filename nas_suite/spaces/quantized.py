@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['quantize', 'calibrate']
 
-# %% ../../nbs/spaces/17_quantized.ipynb #1ec468be
+# %% ../../nbs/spaces/17_quantized.ipynb #2221b2db
 import fnmatch, torch
 
 from contextlib import contextmanager
 from copy import deepcopy
 from torch import nn, Tensor
 
-from ..choices import Choice, decode, largest, random_input, sample, selected
+from ..choices import Choice, decode, largest, one_of, random_input, sample, selected
 from nas_suite.layers import (
     Bits, ElasticAttention, ElasticConv, ElasticLinear, FakeQuant, best_range, best_steps, check_bits, has_bits_form,
     with_bits)
@@ -74,10 +74,10 @@ def _ends(space: nn.Module, layers: dict) -> set:
         space(random_input(space))
     return {ran[0], ran[-1]} if ran else set()
 
-# %% ../../nbs/spaces/17_quantized.ipynb #d8ea4a5b
+# %% ../../nbs/spaces/17_quantized.ipynb #dbe884ae
 def quantize(
     space: nn.Module, # A space, or a network
-    weights=8, activations=8, # Bits: each an int, or a choice that every layer gets its own copy of
+    weights=8, activations=8, # Bits: each an int, or a choice (or its options) that every layer gets a copy of
     skip=(), # Names or patterns of layers, and of modules around them, that stay in floating point
     ends=8, # Bits of the layers that run first and last; None: those of all others
     steps: str = 'learned', # Or 'normal': EdMIPS
@@ -86,11 +86,14 @@ def quantize(
 ) -> nn.Module:
     """A copy of a space whose convolutions and linear layers have few bits. ValueError, which names the layer, where
     one cannot."""
+    weights, activations = (one_of(*b) if isinstance(b, (list, tuple)) else b for b in (weights, activations))
     check_bits(weights, activations, 'quantize')
     if ends is not None: check_bits(ends, ends, 'quantize, ends')
     skip = [skip] if isinstance(skip, str) else list(skip)
     new = deepcopy(space)
     if input_shape is not None: new.input_shape = tuple(input_shape)
+    bits = dict(weights=_listed(weights), activations=_listed(activations), ends=ends)
+    _note(new, **bits, skip=skip, steps=steps, relax=relax)
     layers = _asked(new, skip)
     at_ends = set() if ends is None else _ends(new, layers)
     for name, layer in layers.items():
@@ -99,6 +102,12 @@ def quantize(
     return new
 
 def _own(bits): return Choice(bits.options) if isinstance(bits, Choice) else bits
+
+def _listed(bits): return list(bits.options) if isinstance(bits, Choice) else bits
+
+def _note(space, **bits):
+    "Let a space that says by its `config` how it is made say this, too, so that a run's folder can make it again."
+    if 'config' in vars(space): space.config = space.config | dict(bits=bits)
 
 # %% ../../nbs/spaces/17_quantized.ipynb #943b77c1
 _SEEN = 2**16 # numbers of an activation that are looked at

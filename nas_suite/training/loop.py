@@ -6,7 +6,7 @@
 __all__ = ['optimizers', 'precisions', 'sgd', 'adam', 'adamw', 'optimizer_named', 'cosine', 'set_rate', 'save_checkpoint',
            'load_checkpoint', 'launched', 'averaged', 'log_functions', 'labelled', 'Loop', 'head_of']
 
-# %% ../../nbs/training/01_loop.ipynb #1641266b
+# %% ../../nbs/training/01_loop.ipynb #2f8f4b0e
 import math, os, sys, time, torch, zipfile
 from fastcore.basics import patch
 from functools import partial
@@ -17,21 +17,23 @@ from torch.utils._pytree import tree_map
 from ..arguments import among, function, given, number, place, positive, shown, switch, whole
 from ..choices import Choice, selecting, selection
 from ..files import writing
-from ..layers import Slices
+from ..layers import Bits, Slices
 from ..progress import Stop, progress
 from .data import Stream, image_format, seed_of
 from .finite import NotFinite, not_finite
 from .graphs import graphed
 from .workers import executor_given
 
-# %% ../../nbs/training/01_loop.ipynb #70015db5
+# %% ../../nbs/training/01_loop.ipynb #31b04912
 def _groups(model, weight_decay) -> list:
-    "The weights of a network or a space: those that decay, and biases and norms, which do not."
+    "The weights of a network or a space: those that decay, and biases, norms and steps of bits, which do not."
     alphas = {id(m.alpha) for m in model.modules() if isinstance(m, Choice)}
+    steps = {id(m.weight_step) for m in model.modules() if isinstance(m, Bits)} # a row for each number of bits
     weights = [p for p in model.parameters() if id(p) not in alphas]
+    def decays(p): return p.ndim > 1 and id(p) not in steps
     return [
-        dict(params=[p for p in weights if p.ndim > 1], weight_decay=weight_decay),
-        dict(params=[p for p in weights if p.ndim <= 1], weight_decay=0.)]
+        dict(params=[p for p in weights if decays(p)], weight_decay=weight_decay),
+        dict(params=[p for p in weights if not decays(p)], weight_decay=0.)]
 
 def sgd(model: nn.Module, lr: float, momentum: float = .9, weight_decay: float = 0.) -> torch.optim.SGD:
     "Nesterov SGD over the weights of a network or a space, without decay on biases and norms."
