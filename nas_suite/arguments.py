@@ -20,17 +20,18 @@ def as_number(value):
 
 # %% ../nbs/core/07_arguments.ipynb #2267dfaa
 _in_text = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf(inity)?|nan)', re.ASCII | re.IGNORECASE)
-_sizes = dict(k=1e3, K=1e3, M=1e6, G=1e9)
+_sizes = dict(k=1e3, K=1e3, M=1e6, G=1e9, Ki=2**10, Mi=2**20, Gi=2**30)
+_size = re.compile(f"(.*?)({'|'.join(sorted(_sizes, key=len, reverse=True))})B?")
 
 def spelled(
     text: str,
-    sizes: bool = False # Whether it may end in k, M or G
+    sizes: bool = False # Whether it may end in k, M or G, or Ki, Mi or Gi, which are binary; and then in B
 ):
     "The int or float that a text says. None for what is none."
     text = text.strip()
-    if sizes and text[-1:] in _sizes:
-        count = spelled(text[:-1])
-        return None if count is None else count * _sizes[text[-1]]
+    if sizes and (found := _size.fullmatch(text)):
+        count = spelled(found[1])
+        return None if count is None else count * _sizes[found[2]]
     if not _in_text.fullmatch(text): return None
     return int(text) if text.lstrip('+-').isdigit() and len(text) < 300 else float(text)
 

@@ -160,6 +160,8 @@ words = {
     'front': ['', 'x', 'MACs'],
     'macs': [*no_number, *below, '0', '5Q', 'M', '1,5M', '1M M'],
     'params': [*no_number, *below, '0', '5Q', '1 2', '1e3k3'],
+    'sram': [*no_number, *below, '0', '5Q', 'k', '1kk', '1KiBB', '64iB'],
+    'flash': [*no_number, *below, '0', '1T', 'MiB', '1M M'],
     'budget': ['', '=', 'x', 'macs', 'macs=', '=1', 'macs=nan', 'macs=-1', 'macs=0', 'x=1', 'macs=1e999'],
     'cost': ['', ':', 'x', 'x:', ':x', 'x:y', 'nowhere.py:f', 'os:nowhere', 'os:sep', '.:x', '..x:y', '/tmp:x'],
     'fixed': ['', '=', 'x', 'x=', '=x', 'nowhere=1', '*=nowhere', '*.*=1=2'],
@@ -287,7 +289,7 @@ def words_of(path, command, parameter, bad, good):
     said = path.split()
     beside = next((more for name, more in BESIDE.items() if path.startswith(name)), [])
     if parameter.name == 'table' and beside: beside = ['--latency-ms', '1']
-    if parameter.name not in ('macs', 'latency_ms', 'params', 'budget'): said += beside
+    if parameter.name not in ('macs', 'latency_ms', 'params', 'sram', 'flash', 'budget'): said += beside
     for other in command.params:
         here = other is parameter
         if not here and not other.required: continue

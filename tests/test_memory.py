@@ -8,9 +8,14 @@ from torch import nn
 
 from nas_suite import testing
 from nas_suite.choices import choices, decode, one_of, sample
-from nas_suite.costs import Graph, Op, allocate, chain, memory_over_time, peak_memory, schedule, timeline
+from nas_suite.costs import (
+    Graph, Op, allocate, amount, bit_operations, chain, count_bit_operations, count_flash, flash, memory_over_time,
+    peak_memory, schedule, sram, timeline)
 from nas_suite.extraction import extract
+from nas_suite.front.doors.base import one_budget
 from nas_suite.layers import ElasticDepth, MixedOp, Zero
+from nas_suite.spaces.quantized import quantize
+from nas_suite.tasks.classification import classification
 from test_contracts import SPACES
 
 both = 'add', 'depthwise'
@@ -170,3 +175,42 @@ def test_bad_input_says_what_is_wrong():
         memory_over_time(net, (11,))
     with pytest.raises(ValueError, match='an input shape is'):
         memory_over_time(net, 11)
+
+
+@pytest.mark.parametrize('name', ['proxyless, restricted', 'widths', 'tutorial'])
+def test_bits_of_weights_and_of_what_layers_read(name):
+    space = quantize(SPACES[name][0](), weights=one_of(2, 4), activations=one_of(4, 8))
+    shape = space.input_shape
+    stored, memory, operations = flash(space), sram(space), bit_operations(space)
+    for arch in decode(space, sample(space, 3, torch.Generator().manual_seed(2))):
+        net = extract(space, arch, compare=False)
+        assert stored(arch) == count_flash(net) and operations(arch) == count_bit_operations(net, shape)
+        assert memory(arch) >= memory_over_time(net, shape).peak
+        assert memory(arch) == memory_over_time(net, shape).peak or not memory.exact
+
+
+def test_few_bits_take_less():
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    few = extract(quantize(net, 4, 4, ends=None, input_shape=(4, 8, 8)), {}, compare=False)
+    assert count_flash(few) == (2 * 4 * 8 * 9) / 2 + 8 + 4
+    assert count_bit_operations(few, (4, 8, 8)) * 4 == count_bit_operations(net, (4, 8, 8))
+    assert memory_over_time(few, (4, 8, 8)).peak == (4 * 64 + 8 * 36) / 2 < memory_over_time(net, (4, 8, 8)).peak
+
+
+@pytest.mark.parametrize('text, bytes_', {'256k': 256e3, '64Ki': 65536, '64KiB': 65536, '1M': 1e6, '1MiB': 2**20,
+                                          '.5 MB': 5e5}.items())
+def test_sizes_of_memories(text, bytes_):
+    assert amount(text) == bytes_
+    assert one_budget(sram=text) == dict(sram=bytes_)
+
+
+@pytest.mark.parametrize('text', ['kk', '1KiBB', 'Ki', '64iB', '1 M M', '-1k', '0Mi'])
+def test_no_sizes_of_memories(text):
+    with pytest.raises(ValueError, match='the budget of flash'): one_budget(flash=text)
+
+
+def test_the_space_within_a_memory():
+    task = classification('digits')
+    small, large = (task.default_space(dict(flash=most)) for most in (20e3, 90e3))
+    assert small.config['widths'] < large.config['widths'] and small.chosen['binding'] == 'flash'
+    assert large.chosen['reach']['flash'][0] <= 90e3

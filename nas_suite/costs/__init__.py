@@ -1,4 +1,5 @@
 "What architectures cost, exactly and in bulk, in expectation, and against a budget."
+from .bits import bit_operations, count_bit_operations, count_flash, flash, sram
 from .counts import cost_of, count_macs, count_params, counted, is_fixed, is_unit, macs, params, plain, weight_bytes
 from .flows import Flow, flow_of, graph_now, memory_over_time
 from .loss import LatencyAwareLoss, ascend
@@ -13,13 +14,15 @@ from .survey import Call, Record, aligned, is_elastic, on_meta, one_sample, only
 from .tables import Term, distribution, merged, sizes, term
 
 # costs that a word in a shell can name: function(space, input_shape) -> CostModel
-named = dict(macs=macs, params=params, weight_bytes=weight_bytes)
+named = dict(macs=macs, params=params, weight_bytes=weight_bytes, sram=sram, flash=flash,
+             bit_operations=bit_operations)
 
 __all__ = [
     'Allocation', 'Best', 'Call', 'Certificate', 'CostModel', 'Fit', 'Flow', 'Graph', 'LatencyAwareLoss', 'Op',
     'PeakMemory', 'Programme', 'Ranking', 'Reading', 'Record', 'Term', 'Timeline', 'TooLarge', 'aligned', 'allocate',
-    'amount', 'ascend', 'best_networks', 'certificate', 'chain', 'cheapest', 'cost_models', 'cost_of', 'count_macs',
-    'count_params', 'counted', 'distribution', 'draw_memory', 'every_pair', 'feasible', 'flow_of', 'graph_now',
-    'is_elastic', 'is_fixed', 'is_unit', 'limits_given', 'linear_part', 'macs', 'memory_over_time', 'merged',
-    'minimise', 'named', 'neighbours', 'on_meta', 'one_sample', 'only_options', 'params', 'peak_memory', 'plain',
-    'regression', 'schedule', 'sizes', 'sum_of', 'survey', 'tabulate', 'term', 'timeline', 'weight_bytes']
+    'amount', 'ascend', 'best_networks', 'bit_operations', 'certificate', 'chain', 'cheapest', 'cost_models',
+    'cost_of', 'count_bit_operations', 'count_flash', 'count_macs', 'count_params', 'counted', 'distribution',
+    'draw_memory', 'every_pair', 'feasible', 'flash', 'flow_of', 'graph_now', 'is_elastic', 'is_fixed', 'is_unit',
+    'limits_given', 'linear_part', 'macs', 'memory_over_time', 'merged', 'minimise', 'named', 'neighbours', 'on_meta',
+    'one_sample', 'only_options', 'params', 'peak_memory', 'plain', 'regression', 'schedule', 'sizes', 'sram',
+    'sum_of', 'survey', 'tabulate', 'term', 'timeline', 'weight_bytes']

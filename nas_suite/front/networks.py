@@ -99,6 +99,8 @@ def specialize(
                                               'each.') = None,
     macs: option(Optional[list[str]], 'Budget: multiply-accumulates; 50M, 1.2G. May be repeated.') = None,
     params: option(Optional[list[str]], 'Budget: parameters; 300k, 4M. May be repeated.') = None,
+    sram: option(Optional[list[str]], 'Budget: bytes of SRAM; 256k, 64Ki. May be repeated.') = None,
+    flash: option(Optional[list[str]], 'Budget: bytes of Flash; 1M, 512Ki. May be repeated.') = None,
     budget: Others = None,
     cost: Own = None,
     table: option(Optional[list[Path]], 'Latency table of a device; may be repeated, one for each budget. By default '
@@ -127,7 +129,8 @@ def specialize(
     config = read_json(run_folder(run)/'config.json')
     given(unused, '--out', out)
     finalists = given(whole, '--finalists', finalists)
-    wanted = budget_of(dict(latency_ms=_each(latency_ms), macs=_each(macs), params=_each(params)), budget, cost)
+    each = dict(latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
+    wanted = budget_of({name: _each(said) for name, said in each.items()}, budget, cost)
     known = {name: wanted.pop(name) for name in doors if name in wanted} | (dict(budget=wanted) if wanted else {})
     if front is not None: known_cost(front)
     more = dict(

@@ -64,7 +64,7 @@ def imported(
         raise ValueError(f"{place} cannot be imported ({type(error).__name__}: {error})") from error
 
 # %% ../../nbs/front/31_options.ipynb #ad929f4c
-doors = 'latency_ms', 'macs', 'params' # costs that have an option, and a keyword, of their own
+doors = 'latency_ms', 'macs', 'params', 'sram', 'flash' # costs that have an option, and a keyword, of their own
 
 def own_cost(
     text: str # module:function, or file.py:function
@@ -112,7 +112,8 @@ def budget_of(
         budget[_maker(name, functions)] = values if len(values) > 1 else values[0]
     _check_all_used(functions, budget)
     if not budget:
-        raise ValueError("a search needs a budget: one or more of --latency-ms, --macs, --params, --budget NAME=VALUE")
+        raise ValueError("a search needs a budget: one or more of --latency-ms, --macs, --params, --sram, --flash, "
+                         "--budget NAME=VALUE")
     return budget
 
 def _check_all_used(functions: list, budget: dict):
@@ -207,6 +208,8 @@ class Asked:
     latency_ms: option(Optional[float], 'Budget: milliseconds for one input, measured here.') = None
     macs: option(Optional[str], 'Budget: multiply-accumulates for one input; 50M, 1.2G.') = None
     params: option(Optional[str], 'Budget: parameters; 300k, 4M.') = None
+    sram: option(Optional[str], 'Budget: bytes that are in memory at once, at 8 bits a number; 256k, 64Ki.') = None
+    flash: option(Optional[str], 'Budget: bytes of the weights, at 8 bits each; 1M, 512Ki.') = None
     budget: Others = None
     cost: Own = None
     strategy: option(str, f"Search algorithm: {', '.join(strategy_names)}.", show_default=True) = ''

@@ -80,7 +80,7 @@ def metric_name(run: dict) -> str:
 # %% ../../nbs/front/21_record.ipynb #e935a15e
 _more = ('interval', 'measured', 'table', 'predicted', 'device') # what may be known besides a number
 _units = dict(ms='ms', s='s', mj='mJ', j='J', b='B', bytes='B', mw='mW', w='W') # by the end of a name
-_spelled = dict(macs='MACs', params='parameters')
+_spelled = dict(macs='MACs', params='parameters', sram='SRAM', flash='Flash')
 
 def stem(name: str) -> str:
     "The name of a cost without its unit: 'latency' of 'latency_ms'."

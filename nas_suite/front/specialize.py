@@ -249,7 +249,7 @@ def _note(run: Run, rows: list):
 # %% ../../nbs/front/06_specialize.ipynb #187a9e88
 def specialize(
     run_dir, # Of a search with a strategy that keeps its supernet's weights, or of a trained supernet
-    latency_ms=None, macs=None, params=None, # Budgets: a number each, or lists of the same length
+    latency_ms=None, macs=None, params=None, sram=None, flash=None, # Budgets: a number each, or lists as long
     table=None, # Of the device: a latency table, its file, or a predictor; or a list, one a network. Default: the run's
     space: nn.Module = None, task: Task = None, # Default: those that the folder describes
     device='auto', # As of `run`; a list of tables too
@@ -262,7 +262,7 @@ def specialize(
     ValueError if a budget is out of reach."""
     finalists, executor = given(whole, 'finalists', finalists), executor_given(executor)
     device, table = _targets(device, table)
-    wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params), table)
+    wanted = each_budget(joined(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash), table)
     supernet = opened(run_dir, space, task, device, allow_changed_data)
     costs, found, rows = _Costs(supernet), [], []
     for budget, table in wanted:

@@ -52,9 +52,10 @@ def asked(strategy, epochs, batch_size: int = None, **how) -> Asked: # how: as o
     given(whole, 'batch_size', batch_size, 1)
     return Asked(strategy, epochs, How(**how))
 
-def looked_at(budget: dict = None, latency_ms=None, macs=None, params=None, strategy='gated', epochs=None, **how):
+def looked_at(budget: dict = None, latency_ms=None, macs=None, params=None, sram=None, flash=None, strategy='gated',
+              epochs=None, **how):
     "ValueError for what cannot be, among all that a door is given beside data and space."
-    one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     asked(strategy, epochs, **how)
 
 # %% ../../../nbs/front/doors/00_base.ipynb #63eea3c9

@@ -18,7 +18,7 @@ from ...tasks.classification import classification as classification_task
 def classification(
     data, # "digits", "cifar10"; a folder of images in class folders, a list of several, a table of paths and labels;
           # data sets of torchvision, of Hugging Face, or your own; a (train, test) pair or a dict of these; or a task
-    latency_ms: float = None, macs=None, params=None, # The budget: one or more
+    latency_ms: float = None, macs=None, params=None, sram=None, flash=None, # The budget: one or more
     image_size: int = None, # Of the data: what pictures are resized to; default: by their size
     strategy='gated', # A name, or a strategy with its settings
     space: nn.Module = None, # Default: ProxylessNAS's, or Once-for-All's, in a size that suits the images
@@ -28,7 +28,7 @@ def classification(
     **more # fixed, table, retrain_epochs, precision, loggers, backend, threads, progress: as of `run`
 ) -> Found:
     "Search an image classifier within a budget."
-    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed = wish.how.seed

@@ -20,7 +20,7 @@ from ...tasks.segmentation import segmentation as segmentation_task
 def segmentation(
     data, # "digit scenes"; a folder as CamVid's or Cityscapes', or with images, masks and classes.txt; a pair (images,
           # masks) of folders; a (train, test) pair of data sets; or a task
-    latency_ms=None, macs=None, params=None, # The budget: one or more
+    latency_ms=None, macs=None, params=None, sram=None, flash=None, # The budget: one or more
     image_size: tuple = None, classes=None, # Of the data: the size to resize to, the names of the classes
     colours=None, # Of masks in colour: name of a class -> (r, g, b), or a file
     strategy='regularized', space: nn.Module = None, # Default: SSR's, in its small size for small images
@@ -30,7 +30,7 @@ def segmentation(
     **more # As of `run`
 ) -> Found:
     "Search a network for semantic segmentation within a budget."
-    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed, task = wish.how.seed, data

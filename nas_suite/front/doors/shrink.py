@@ -105,7 +105,7 @@ def _latency(model, task, how) -> float:
 def shrink(
     model: nn.Module, # A trained network; it stays as it is
     data, # As of `search.classification`; or a task
-    latency_ms: float = None, macs=None, params=None, # The budget: one or more
+    latency_ms: float = None, macs=None, params=None, sram=None, flash=None, # The budget: one or more
     epochs: float = 5, # Of tuning all smaller networks at once; 0: nothing is trained
     strategy='sensitivity', # A name, or a strategy with its settings: one that begins with trained weights
     only=None, freeze=(), steps: int = 8, # As of `searchable`
@@ -118,7 +118,7 @@ def shrink(
 ) -> Found:
     """Make a trained network smaller until it is within a budget. ValueError, before anything long, for a network that
     cannot be searched, and for what cannot be."""
-    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     among(score, scores, 'score', 'scores')
     strategy = strategy_named(strategy, epochs=epochs) if isinstance(strategy, str) else strategy
     wish = asked(strategy, None, seed=seed, device=device, run_dir=run_dir, **more)

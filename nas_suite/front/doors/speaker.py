@@ -21,7 +21,7 @@ from ...tasks.speaker import speaker as speaker_task
 def speaker(
     data, # "synthetic voices", a folder with one folder of recordings a speaker, VoxCeleb's folder, what a recipe
           # returned, or a task
-    latency_ms=None, macs=None, params=None, # The budget: one or more
+    latency_ms=None, macs=None, params=None, sram=None, flash=None, # The budget: one or more
     trials=None, # A trial list of the folder, or one of VoxCeleb's by name
     strategy='evolution', space: nn.Module = None, # Default: EfficientTDNN's, in its small size for few speakers
     epochs: float = None, # Of the training in all; default: 40
@@ -30,7 +30,7 @@ def speaker(
     **more # As of `run`
 ) -> Found:
     "Search a speaker-embedding network within a budget."
-    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed, shared = wish.how.seed, wish.shares_weights
