@@ -11,6 +11,8 @@ from nas_suite.choices import choices, decode, one_of, sample
 from nas_suite.costs import (
     Graph, Op, allocate, amount, bit_operations, chain, count_bit_operations, count_flash, flash, memory_over_time,
     peak_memory, schedule, sram, timeline)
+from nas_suite.costs import diana_cycles, energy_pj, gap8_cycles, mpic_cycles, mpic_pj
+from nas_suite.costs.integers import Sizes, mpic, picojoules
 from nas_suite.extraction import extract
 from nas_suite.front.doors.base import one_budget
 from nas_suite.layers import ElasticDepth, MixedOp, Zero
@@ -214,3 +216,39 @@ def test_the_space_within_a_memory():
     small, large = (task.default_space(dict(flash=most)) for most in (20e3, 90e3))
     assert small.config['widths'] < large.config['widths'] and small.chosen['binding'] == 'flash'
     assert large.chosen['reach']['flash'][0] <= 90e3
+
+
+def alone(layer, shape):
+    "Cycles of one layer on GAP8 and DIANA, and pJ on MPIC."
+    return [make(layer, shape)({}) for make in (gap8_cycles, diana_cycles, mpic_pj)]
+
+
+def test_published_formulas():
+    convolution = alone(nn.Conv2d(16, 32, 3, padding=1), (16, 16, 16))
+    assert convolution[:2] == [71_040, 2 * 16 * 16 * 9 + 256 * 48 / 8]
+    assert convolution[2] == pytest.approx(256 * 9 * 16 * 32 * 10.252, rel=1e-4)
+    assert alone(nn.Conv2d(32, 32, 3, padding=1, groups=32), (32, 16, 16))[0] == 73_728
+    assert alone(nn.Linear(64, 10), (64,))[0] == 96
+    assert gap8_cycles(nn.Conv2d(8, 8, 3, groups=2), (8, 4, 4))({}) == 2 * (2 * 36 + 5 + 14 * 9 + 10)
+
+
+known_speeds = (2, 2, 6.5), (2, 8, 2.2), (4, 2, 3.9), (8, 4, 2.3), (3, 1, 3.9), (8, 6, 2.1)
+
+
+@pytest.mark.parametrize('activations, weights, each', known_speeds)
+def test_mixed_precision(activations, weights, each):
+    assert mpic(Sizes(1, 8, 8, 1, 1, 1, False, weights, activations)) == 64 / each
+    assert picojoules(2, 8) < picojoules(8, 8) < picojoules(32, 32)
+
+
+@pytest.mark.parametrize('make', [gap8_cycles, mpic_cycles, diana_cycles, energy_pj])
+def test_integer_targets_keep_the_contract_of_costs(make):
+    testing.check_cost(make, [lambda: quantize(SPACES['widths'][0](), weights=one_of(2, 8), activations=8)])
+
+
+def test_what_has_no_formula_is_named():
+    with pytest.raises(ValueError, match='gap8_cycles has a formula for convolutions and linear layers; .*multiplies'):
+        gap8_cycles(SPACES['transformer'][0]())
+    floats = quantize(nn.Sequential(nn.Conv2d(3, 4, 1)), 32, 8, ends=None, input_shape=(3, 4, 4))
+    with pytest.raises(ValueError, match='weights have 32 bits, of which this machine multiplies at most 8'):
+        mpic_cycles(floats)

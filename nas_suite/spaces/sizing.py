@@ -186,7 +186,8 @@ def gauges(budget: Wanted) -> dict:
     found = {}
     for name in budget:
         if name in budget.own: found[name] = Modelled(budget.own[name])
-        elif name in named: found[name] = Counted(name)
+        elif name in _counts: found[name] = Counted(name)
+        elif name in named: found[name] = Modelled(partial(named[name], checked=False))
         elif name != 'latency_ms': continue
         elif budget.table is None: found[name] = Timed(**budget.measuring)
         else: found[name] = Modelled(partial(device_cost, opened(budget.table)))
