@@ -11,6 +11,7 @@ from nas_suite.choices import choices, largest, smallest
 from nas_suite.costs import macs
 from nas_suite.extraction import extract
 from nas_suite.front.doors.shrink import OtherClasses, for_classes
+from nas_suite.latency import tables as measured
 from nas_suite.spaces.importance import rank, scores
 from nas_suite.spaces.searchable import searchable
 from nas_suite.strategies.supernet import Supernet
@@ -131,6 +132,12 @@ def shares(small, large) -> bool:
     "Whether each weight of a network is a part of one of another."
     numbers = torch.cat([t.flatten() for t in large.state_dict().values()])
     return all(torch.isin(p, numbers).all() for p in small.parameters())
+
+def test_a_given_network_that_was_measured_within_the_budget_is_not_refused_by_a_table(task, trained, monkeypatch):
+    "Under a busy machine a table of parts says more than the whole network takes."
+    monkeypatch.setattr(measured.LatencyTable, 'cheapest', lambda cost: (1e9, largest(cost.structure)))
+    found = search.shrink(trained, task, latency_ms=1e4, epochs=0, progress=False)
+    assert found.costs['latency_ms'] < 1e4 and found.arch == largest(found.space)
 
 def test_nothing_is_trained_in_one_shot_and_the_budget_is_met(task, trained):
     strategy = Sensitivity(0, evaluations=8, images=64, options=2)

@@ -147,9 +147,10 @@ def identity(table) -> dict: # table: as `target` gives it
     said = getattr(table, 'identity', None) # a predictor of somebody else's may say nothing of itself
     return said() if said else dict(table=type(table).__name__)
 
-# %% ../../nbs/front/02_budgets.ipynb #4749bcd8
+# %% ../../nbs/front/02_budgets.ipynb #99234d3f
 def reachable(cost: CostModel, most) -> float:
     "A budget as a number. ValueError if not even the smallest network of the space meets it with confidence."
+    if cost.measures() and all(len(choice.survivors) == 1 for choice in cost.structure.choices): return amount(most)
     most = feasible(cost, most)
     low, arch = cost.cheapest()
     if cost.here() or (high := cost.predicted(arch).high) <= most: return most

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tried', 'losses_of', 'sensitivities', 'Sensitivity']
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #9a17f066
+# %% ../../nbs/strategies/25_sensitivity.ipynb #bb79b198
 from functools import partial
 from numbers import Real
 
@@ -20,6 +20,7 @@ from ..costs import CostModel, Ranking, regression, sum_of
 from ..extraction import extract
 from .base import Trained
 from .integer_program import IntegerProgram
+from .scores import Accuracy
 from .supernet import Supernet, sandwich
 from ..tasks.base import first_of
 from ..training import Calibration, Loop, recalibrate
@@ -64,14 +65,14 @@ def _costs(choice, most: int, loss, base: float, n: int) -> Tensor: # most: the 
     values = {i: loss(i) - base for i in choice.survivors if i != most} # operators have no order
     return torch.tensor([values.get(i, 0.) for i in range(len(choice))], dtype=torch.double)
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #40ab08f7
+# %% ../../nbs/strategies/25_sensitivity.ipynb #b860743c
 class Sensitivity(IntegerProgram):
     "The integer programme over what each option costs a trained space; its best networks are judged, and correct it."
     def __init__(self,
         epochs: float = 0, # Of tuning all networks of the space, with the given one as teacher; 0: none
-        evaluations: int = 60, # Networks that are judged
+        evaluations: int = 30, # Networks that are judged
         batch: int = 10, # Networks that are asked for at a time
-        images: int = 512, # Inputs that are looked at for what an option costs
+        images: int = 512, # Training inputs, for what an option costs and to re-calibrate what is judged
         options: int = 3, # Of each choice, that are tried
         ridge: float = .3, # How much the correction is drawn towards zero
         lr: float = .01 # Of the tuning
@@ -107,6 +108,12 @@ def measure(self: Sensitivity, space: nn.Module, task, loop: Loop):
         net = recalibrate(extract(space, arch, compare=False), batches, len(batches))
         return task.evaluate(net, some, loop.device)['loss']
     self.costs_of = sensitivities(space, loss, self.options)
+
+# %% ../../nbs/strategies/25_sensitivity.ipynb #3b65d089
+@patch
+def scored_by(self: Sensitivity, space: nn.Module, task, loop: Loop) -> Accuracy:
+    "What networks are judged by: in one shot, re-calibrating them would take most of the time."
+    return Accuracy(space, task, calibrate=-(-self.images // 256), device=loop.device, seed=loop.seed)
 
 # %% ../../nbs/strategies/25_sensitivity.ipynb #367db838
 @patch
