@@ -11,14 +11,16 @@ from nas_suite import report, search
 from nas_suite.choices import choices, decode, largest, sample, smallest
 from nas_suite.costs import count_macs, count_params, macs, params
 from nas_suite.extraction import check, extract
-from nas_suite.spaces.heads import SharedBackbone, features_only, mobile_heads
+from nas_suite.spaces.heads import PixelHead, SharedBackbone, features_only, mobile_heads
 from nas_suite.spaces.mobile import ofa_mobilenet_v3, ofa_proxyless, proxyless
 from nas_suite.strategies.evolution import Evolution
 from nas_suite.strategies.for_tasks import TaskScores, for_each_task, task_front
 from nas_suite.strategies.fronts import dominated, pareto
+from nas_suite.strategies.strata import stratified
 from nas_suite.strategies.supernet import Supernet
 from nas_suite.tasks.several import GradientNorms, Several, Uncertainty, Weighed, last_shared, rightness, several
 from nas_suite.tasks.several import each_task as each_task_table
+from nas_suite.tasks.imitation import FeatureHead, Imitation, Teacher, feature_distance, largest_channel
 from nas_suite.tasks.base import Metric, first_of, part_of
 from nas_suite.training import Loop, Recipe, Stream, batches, fit
 from nas_suite.training.turns import Joint, Turns, rows_of
@@ -519,3 +521,52 @@ def test_networks_for_each_task_of_a_run(both):
 def test_what_the_door_refuses(tasks, more, says):
     with pytest.raises(ValueError, match=says):
         search.several(tasks, macs='1M', device='cpu', progress=False, **more)
+
+
+# ---------------------------------------------------------------- a teacher's features, and networks of all sizes
+
+
+def test_the_distance_of_features_sees_the_largest_channel_alone():
+    maps = torch.randn(2, 6, 5, 7)
+    below = maps.amin(1, keepdim=True) - torch.rand(2, 3, 5, 7)
+    for other in maps, maps[:, torch.randperm(6)], torch.cat([below, maps], 1):
+        assert feature_distance(largest_channel(maps), largest_channel(other)) == 0
+    assert torch.isclose(feature_distance(largest_channel(maps + 2), largest_channel(maps)), torch.tensor(2.0))
+    assert feature_distance(torch.zeros(1, 2, 2), torch.ones(1, 4, 4)) == 1
+
+
+def test_a_teacher_is_imitated_on_what_the_network_sees():
+    "In joint batches the teacher sees the changed inputs, in others the same; it is not changed, and has no gradient."
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+    teacher, before = Teacher(network, '0'), {n: t.clone() for n, t in network.state_dict().items()}
+    maps = features_only(ofa_mobilenet_v3(image_size=16, last=(8, 8), **backbone))
+    space = SharedBackbone(maps, dict(where=PixelHead(maps.channels, maps.strides, 2, [4], finest=2), features=FeatureHead()))
+    for way in 'joint', 'mixed', 'alternate':
+        one = where(shift=2)
+        task = several(dict(where=one, features=Imitation(one, teacher)), batches=way, relative_to=dict(features=1.0))
+        for (x, y), _ in zip(batches(task.train, 8, augment=task.augment), range(2)):
+            rows = rows_of(len(x), y)
+            if 'features' in y:
+                assert torch.equal(teacher(x[rows['features']]), y['features']) and not y['features'].requires_grad
+        net = extract(space, smallest(space))
+        fit(net, task, epochs=1, progress=False)
+        found = task.evaluate(net, task.test)
+        assert found['score'] == pytest.approx((found['where']['miou'] + 2 - found['features']['distance']) / 2)
+    assert network.training and all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
+    with pytest.raises(ValueError, match="no layer 'layer4'"):
+        Teacher(network, 'layer4')
+    with pytest.raises(ValueError, match='no maps'):
+        Teacher(nn.Flatten())(torch.zeros(1, 3, 8, 8))
+
+
+def test_strata_are_drawn_alike():
+    "The ends of what networks cost are drawn as often as the middle; the same seed draws the same."
+    view = shared_space().for_task('where')
+    cost = macs(view, view.input_shape)
+    drawn = [stratified(view, cost, 300, torch.Generator().manual_seed(seed), strata=5) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    low, high = (cost(pick(view)) for pick in (smallest, largest))
+    plain = cost.batch(sample(view, 300, torch.Generator().manual_seed(0)))
+    share = lambda spent: float(((spent < low + (high - low) / 5) | (spent > high - (high - low) / 5)).float().mean())
+    assert share(cost.batch(drawn[0])) > 1.3 * share(plain)
+    Supernet(epochs=1, rule='strata', distill='none', batch_size=8).train(view, where(), Loop(progress=False))

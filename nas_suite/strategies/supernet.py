@@ -6,7 +6,7 @@
 __all__ = ['distillation', 'Stage', 'progressive', 'five_stages', 'sandwich', 'sort_channels', 'soft_cross_entropy',
            'soft_squares', 'Supernet', 'LeftOfRecipe', 'supernet_by', 'fair_networks', 'by_sample', 'probes']
 
-# %% ../../nbs/strategies/03_supernet.ipynb #c0a0ebda
+# %% ../../nbs/strategies/03_supernet.ipynb #937e666e
 import torch, warnings
 from bisect import bisect_right
 from copy import deepcopy
@@ -20,9 +20,11 @@ from torch.utils._pytree import tree_leaves
 from ..arguments import among, number, positive, switch, whole
 from ..choices import (
     Gates, Structure, canonical, choices, decode, largest, restrict, roles, sample, selected, smallest, structure)
+from ..costs import macs
 from ..extraction import extract
 from ..layers import Width, make_divisible, most, use, values, variables, width_of
 from .base import Trained
+from .strata import stratified
 from ..training import (
     Calibration, Loop, NotFinite, Recipe, asked_of_inputs, cosine, head_of, optimizer_named, recalibrate, recipe_given,
     seeded, set_rate, usual_rates, view_of)
@@ -158,14 +160,15 @@ def _distilled(kind: str, output, teacher) -> Tensor:
     pairs = zip(tree_leaves(output), tree_leaves(teacher), strict=True)
     return sum(distillation[kind](mine, theirs) for mine, theirs in pairs)
 
-# %% ../../nbs/strategies/03_supernet.ipynb #1fcb4a0f
+# %% ../../nbs/strategies/03_supernet.ipynb #d55d745a
 class Supernet:
     "Trains the weights of all networks of a space: progressive shrinking, or the sandwich rule."
-    rules, teachers = ('sandwich', 'uniform', 'ensemble', 'fair', 'ordered'), ('in-place', 'teacher', 'given', 'none')
+    rules = 'sandwich', 'uniform', 'ensemble', 'strata', 'fair', 'ordered'
+    teachers = 'in-place', 'teacher', 'given', 'none'
     def __init__(self,
         stages: list = None, # `Stage`; default: `sandwich(epochs)`
         epochs: float = 40,
-        rule: str = 'sandwich', # Networks of a step: also 'uniform', 'ensemble', 'fair' or 'ordered', as below
+        rule: str = 'sandwich', # Networks of a step: also 'uniform', 'ensemble', 'strata', 'fair', 'ordered', as below
         distill: str = 'in-place', # From the step's largest; 'teacher' (after the first stage), 'given', 'none'
         loss: str = 'soft targets', # Of distillation: 'soft targets' or 'logits'
         batch_size: int = 64, weight_decay: float = 3e-5,
@@ -255,12 +258,14 @@ def by_sample(space: nn.Module, arch: dict,
     found = choices(space)
     return arch | {name: gates(found[name]) for name in arch if found[name].role == 'width'}
 
-# %% ../../nbs/strategies/03_supernet.ipynb #8de21d27
+# %% ../../nbs/strategies/03_supernet.ipynb #b3f0d10c
 @patch
 def archs(self: Supernet, view: nn.Module, stage: Stage, seed: int, step: int) -> list:
     "The networks of a step, the largest first, each once; a resolution is one for all of them."
     if self.rule == 'fair': return _one_resolution(view, fair_networks(view, seed, step))
-    drawn = decode(view, sample(view, stage.subnets, seeded(seed, 'networks', step)))
+    chance = seeded(seed, 'networks', step)
+    if self.rule == 'strata': drawn = decode(view, stratified(view, self.macs, stage.subnets, chance))
+    else: drawn = decode(view, sample(view, stage.subnets, chance))
     if self.rule == 'sandwich': drawn = [largest(view), smallest(view), *drawn]
     drawn = _one_resolution(view, drawn)
     return [arch for i, arch in enumerate(drawn) if arch not in drawn[:i]]
@@ -380,7 +385,7 @@ def _enter(self: Supernet, plan: _Plan, k: int, loop: Loop, optimizer):
     optimizer.state.clear()
     loop.values['sorted'] = k
 
-# %% ../../nbs/strategies/03_supernet.ipynb #18351264
+# %% ../../nbs/strategies/03_supernet.ipynb #c1a825c2
 @patch
 def train(self: Supernet, space: nn.Module, task, loop: Loop,
     head: dict = None # What the layer between network and loss begins with; default: new weights
@@ -394,6 +399,7 @@ def train(self: Supernet, space: nn.Module, task, loop: Loop,
     seen = view_of(task, self.recipe)
     train = loop.stream(seen.data(task.train), self.batch_size, seen.augment)
     plan = _plan(space, self.stages, train.per_epoch)
+    if self.rule == 'strata': self.macs = macs(space, tuple(task.input_shape), checked=False)
     loop.resume(dict(space=space, head=head, opt=optimizer), sorted=-1, teacher=None)
     if self.distill == 'given' and loop.values['teacher'] is None: loop.values['teacher'] = _as_it_is(space)
     teacher = self.teacher(space, loop.values['teacher'])

@@ -127,7 +127,7 @@ def reward(self: Task, output, target: Tensor) -> Tensor:
     "What is to be large, for strategies without gradients. By default minus the score."
     return -self.score(output, target)
 
-# %% ../../nbs/tasks/00_base.ipynb #59a1e102
+# %% ../../nbs/tasks/00_base.ipynb #cf7be3f4
 @patch
 def prepare(self: Task, x: Tensor, y: Tensor, generator: torch.Generator = None) -> tuple:
     "A batch as the network takes it, on its device. By default as it is."
@@ -137,6 +137,11 @@ def prepare(self: Task, x: Tensor, y: Tensor, generator: torch.Generator = None)
 def augment(self: Task, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple:
     "A batch to train on, changed at random by `generator`. By default only prepared."
     return self.prepare(x, y)
+
+@patch
+def follow(self: Task, x: Tensor, y: Tensor) -> Tensor:
+    "Targets of inputs that another task has changed (`tasks.several`, joint batches). By default as they were."
+    return y
 
 @patch
 def head(self: Task, seed: int = 0) -> nn.Module:

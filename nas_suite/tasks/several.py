@@ -222,14 +222,14 @@ def full(self: Several):
     "What a network that was found is trained on: training and validation data of each."
     return self.train.like({name: task.full for name, task in self.tasks.items()})
 
-# %% ../../nbs/tasks/04_several.ipynb #082627a1
+# %% ../../nbs/tasks/04_several.ipynb #c98931c4
 @patch
 def _each(self: Several, how: dict, x: Tensor, y: dict, generator) -> tuple: # how: name -> function(x, y, generator)
     "A batch of which each part went through the function of its task."
     if self.batches == 'joint' and set(y) == set(self.tasks):
         lead = self.train.lead
         x, mine = how[lead](x, y[lead], generator)
-        return x, y | {lead: mine}
+        return x, {name: mine if name == lead else self.tasks[name].follow(x, y[name]) for name in y}
     rows = rows_of(len(x), y)
     found = {name: how[name](x[rows[name]], target, generator) for name, target in y.items()}
     return torch.cat([x for x, _ in found.values()]), {name: y for name, (_, y) in found.items()}
