@@ -381,3 +381,110 @@ def test_a_run_has_whole_numbers_and_says_how_its_space_is_made(digits, tmp_path
     space = quantize(proxyless(**small), (4, 8), skip='blocks.0*', relax='fractional')
     facts = json.loads(json.dumps(space_facts(space)))
     assert space_facts(space_of(facts)) == space_facts(space)
+
+
+# ---------------------------------------------------------------- bits by curvature
+
+TRACES = [0.06857826, 0.03162379, 0.03298575, 0.01205663, 0.02222431, 0.00596336, 0.06931772, 0.00807129, 0.00372905,
+          0.00530698, 0.00209011, 0.00737569, 0.00210454, 0.00151197, 0.00158041, 0.00078146, 0.00451841, 0.00098745,
+          0.00072944]  # fmt: skip
+MOVED_8 = [0.0235, 0.0125, 0.0102, 0.0082, 0.0145, 0.0344, 0.0023, 0.0287, 0.0148, 0.0333, 0.0682, 0.0027, 0.0448,
+           0.0336, 0.0576, 0.1130, 0.0102, 0.0947, 0.0532]  # fmt: skip
+MOVED_4 = [6.7430, 3.9691, 3.3281, 2.6796, 4.7277, 10.5966, 0.6827, 9.0942, 4.8857, 10.7599, 21.7546, 0.8603, 14.5324,
+           10.9651, 18.7706, 36.4044, 3.1572, 29.6994, 17.4016]  # fmt: skip
+NUMBERS = [*[36864] * 4, 73728, 147456, 8192, 147456, 147456, 294912, 589824, 32768, 589824, 589824, 1179648, 2359296,
+           131072, 2359296, 2359296]  # fmt: skip
+MACS = [*[115605504] * 4, *[57802752, 115605504, 6422528, 115605504, 115605504] * 3]
+MS_4 = [0.21094404, 0.21092674, 0.21104113, 0.21086851, 0.13642465, 0.19167506, 0.02532183, 0.19148203, 0.19142914,
+        0.11395316, 0.20556011, 0.01917474, 0.20566918, 0.20566509, 0.13185102, 0.22287786, 0.01790088, 0.22304611,
+        0.22286099]  # fmt: skip
+MS_8 = [0.36189111, 0.36211718, 0.31141909, 0.30454471, 0.19184896, 0.38948934, 0.0334169, 0.38904905, 0.3892859,
+        0.19134735, 0.34307431, 0.02802354, 0.34313329, 0.34310756, 0.21117103, 0.37376585, 0.02896843, 0.37398187,
+        0.37405185]  # fmt: skip
+
+
+class Resnet(Space):
+    "Nineteen layers of 4 or 8 bits; those that a residual sum ties have one choice."
+
+    def __init__(self):
+        super().__init__()
+        tied, made = {6: 4, 11: 9, 16: 14}, {}
+        self.layers = nn.ModuleList()
+        for i in range(19):
+            made[i] = made[tied[i]] if i in tied else one_of(4, 8)
+            self.layers.append(QuantLinear(1, 1, weights=made[i]))
+
+    def sums(self, four, eight):
+        "What the options of each choice add over its layers."
+        names = dict(zip(structure(self).choices, structure(self).names))
+        parts = {}
+        for layer, a, b in zip(self.layers, four, eight):
+            parts[names[layer.weight_bits]] = parts.get(names[layer.weight_bits], 0) + torch.tensor([a, b], dtype=D)
+        return parts
+
+
+SPENT = dict(
+    size=([n / 2**21 for n in NUMBERS], [n / 2**20 for n in NUMBERS]),
+    bops=([n / 1e6 / 64 for n in MACS], [n / 1e6 / 16 for n in MACS]),
+    latency=(MS_4, MS_8),
+)
+
+
+@pytest.mark.parametrize('name, share, bits, omega, spent', [
+    ('size', 0.25, '8888888888888844444', 0.11830, 6.6406),
+    ('size', 0.5, '8888888888888884844', 0.07451, 7.2656),
+    ('size', 0.75, '8888888888888488884', 0.03344, 9.2344),
+    ('bops', 0.25, '8884848444444444444', 0.46042, 45.7605),
+    ('bops', 0.5, '8884888848884444444', 0.21569, 65.0281),
+    ('bops', 0.75, '8888888848888484884', 0.07996, 84.2957),
+    ('latency', 0.25, '8884848444444444444', 0.46042, 3.6147),
+    ('latency', 0.5, '8888848848884484844', 0.20267, 4.2201),
+    ('latency', 0.75, '8888888848888484884', 0.07996, 4.7063),
+])  # fmt: skip
+def test_the_golden_optima_of_hawq(name, share, bits, omega, spent):
+    from nas_suite.costs import best_networks, sum_of
+
+    space = Resnet()
+    four, eight = SPENT[name]
+    cost = sum_of(space, space.sums(four, eight), name)
+    curved = space.sums([t * m for t, m in zip(TRACES, MOVED_4)], [t * m for t, m in zip(TRACES, MOVED_8)])
+    worth = sum_of(space, {n: -values for n, values in curved.items()}, 'worth')
+    most = sum(four) + share * (sum(eight) - sum(four))
+    (best,) = best_networks(space, worth, [(cost, most)])
+    arch = decode(space, best.row)[0]
+    with selected(space, arch):
+        found = ''.join(str(layer.weight_bits.value) for layer in space.layers)
+    assert found == bits and -best.worth == pytest.approx(omega, abs=5e-6) and cost(arch) == pytest.approx(spent, abs=5e-5)
+
+
+def test_traces_of_a_quadratic_form_are_exact():
+    from itertools import product
+    from nas_suite.strategies.curvature import trace_samples
+
+    A = torch.tensor([[2.0, 1, 0], [1, 3, 0.5], [0, 0.5, 1]])
+    x = torch.randn(3, requires_grad=True)
+    y = torch.randn(2, requires_grad=True)
+    every = [dict(x=torch.tensor(signs), y=torch.ones(2)) for signs in product((-1.0, 1.0), repeat=3)]
+    found = trace_samples(x @ A @ x / 2 + (x[:2] * y).sum() + y.sum(), dict(x=x, y=y), every)
+    assert found['x'].mean() == pytest.approx(6) and found['x'].var(correction=0) == pytest.approx(5)
+    assert found['y'].abs().max() == 0  # linear in it
+
+
+def test_curvature_says_what_bits_cost():
+    from nas_suite.strategies.curvature import curvature_costs
+    from torch.nn import functional as F
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    space = quantize(net, one_of(0, 1, 2, 4, 8), ends=None, input_shape=(6,))
+    x, y = torch.randn(64, 6), torch.randint(0, 3, (64,))
+    costs = curvature_costs(space, lambda net, x, y: F.cross_entropy(net(x), y), [(x, y)], vectors=16)
+    assert set(costs) == {'0.weight_bits', '2.weight_bits'}
+    values = costs['2.weight_bits'].tolist()
+    assert values[1] > values[2] > values[3] > values[4] > 0 and values[0] > values[2]
+    moved = (net[2].weight.detach() ** 2).sum()
+    weight = net[2].weight.detach().requires_grad_()
+    hidden = net[1](net[0](x)).detach()
+    hessian = torch.autograd.functional.hessian(lambda w: F.cross_entropy(F.linear(hidden, w, net[2].bias), y), weight)
+    trace = hessian.reshape(24, 24).trace()
+    assert float(costs['2.weight_bits'][0]) == pytest.approx(float(trace / 24 / 2 * moved), rel=0.2)

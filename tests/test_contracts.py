@@ -231,7 +231,7 @@ CHANGED = {  # settings that a configuration must tell
     'probabilistic': Probabilistic(draws=1.0, least=8, temperature=0.1),
     'natural gradient': NaturalGradient(rate=0.1, batch=16),
     'bayesian': Bayesian(start=3, used=0.8, full=0),
-    'sensitivity': Sensitivity(epochs=2, evaluations=30, batch=4, images=64, options=2, ridge=1.0, lr=0.1),
+    'sensitivity': Sensitivity(epochs=2, evaluations=30, batch=4, images=64, options=2, ridge=1.0, lr=0.1, curvature=True),
     'cross entropy': CrossEntropy(epochs=3, evaluations=30, elite=0.5, smoothing=0.9),
 }
 

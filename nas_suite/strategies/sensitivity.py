@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tried', 'losses_of', 'sensitivities', 'Sensitivity']
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #bb79b198
+# %% ../../nbs/strategies/25_sensitivity.ipynb #41b43d52
 from functools import partial
 from numbers import Real
 
@@ -14,18 +14,19 @@ import torch
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-from ..arguments import number, whole
+from ..arguments import number, switch, whole
 from ..choices import active, decode, structure
 from ..costs import CostModel, Ranking, regression, sum_of
 from ..extraction import extract
 from .base import Trained
+from .curvature import curvature_costs
 from .integer_program import IntegerProgram
 from .scores import Accuracy
 from .supernet import Supernet, sandwich
 from ..tasks.base import first_of
-from ..training import Calibration, Loop, recalibrate
+from ..training import Calibration, Loop, head_of, recalibrate
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #f8d54cb7
+# %% ../../nbs/strategies/25_sensitivity.ipynb #5818bf74
 def tried(alive: list, n: int) -> list: # alive: indices of options, ascending
     "Up to `n` of the indices before the last, evenly spread, the first among them."
     smaller = alive[:-1]
@@ -42,7 +43,8 @@ def losses_of(options: list, known: dict) -> Tensor: # options: numbers; known: 
 def sensitivities(
     space: nn.Module,
     loss, # function(arch) -> a number, smaller is better
-    n: int = 3 # Options of each choice that are tried, beside the largest
+    n: int = 3, # Options of each choice that are tried, beside the largest
+    but=() # Names of choices that are not tried
 ) -> dict: # name of a choice -> (options,)
     "How much the loss of the largest network grows with each option of each choice, changed alone."
     s = structure(space)
@@ -53,7 +55,7 @@ def sensitivities(
         return loss(decode(s, row)[0])
     found, base, there = {}, loss(decode(s, top)[0]), active(s, top)[0].tolist()
     for d, (name, choice) in enumerate(zip(s.names, s.choices)):
-        if not there[d] or len(choice.survivors) < 2: continue
+        if not there[d] or len(choice.survivors) < 2 or name in but: continue
         found[name] = _costs(choice, int(top[0, d]), partial(changed, d), base, n)
     return found
 
@@ -65,7 +67,7 @@ def _costs(choice, most: int, loss, base: float, n: int) -> Tensor: # most: the 
     values = {i: loss(i) - base for i in choice.survivors if i != most} # operators have no order
     return torch.tensor([values.get(i, 0.) for i in range(len(choice))], dtype=torch.double)
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #b860743c
+# %% ../../nbs/strategies/25_sensitivity.ipynb #1a23a8d2
 class Sensitivity(IntegerProgram):
     "The integer programme over what each option costs a trained space; its best networks are judged, and correct it."
     def __init__(self,
@@ -75,19 +77,20 @@ class Sensitivity(IntegerProgram):
         images: int = 512, # Training inputs, for what an option costs and to re-calibrate what is judged
         options: int = 3, # Of each choice, that are tried
         ridge: float = .3, # How much the correction is drawn towards zero
-        lr: float = .01 # Of the tuning
+        lr: float = .01, # Of the tuning
+        curvature: bool = False # Are bits of weights judged by the curvature of the loss (HAWQ), and not tried?
     ):
         self.epochs, self.evaluations = number('epochs', epochs, 0), whole('evaluations', evaluations, 1)
         self.batch, self.images = whole('batch', batch, 1), whole('images', images, 1)
-        self.options = whole('options', options, 1)
+        self.options, self.curvature = whole('options', options, 1), switch('curvature', curvature)
         self.ridge, self.lr, self.pairs = number('ridge', ridge, above=0), number('lr', lr, above=0), False
         self.supernet = Supernet(sandwich(self.epochs, self.lr), distill='given') if self.epochs else None
 
     def config(self) -> dict:
-        names = 'epochs', 'evaluations', 'batch', 'images', 'options', 'ridge', 'lr'
+        names = 'epochs', 'evaluations', 'batch', 'images', 'options', 'ridge', 'lr', 'curvature'
         return {name: getattr(self, name) for name in names}
 
-# %% ../../nbs/strategies/25_sensitivity.ipynb #ccf91235
+# %% ../../nbs/strategies/25_sensitivity.ipynb #314737f5
 @patch
 def search(self: Sensitivity, space: nn.Module, task, limits: list, loop: Loop) -> Trained:
     "Tune, try each option; then ask, evaluate and tell, as often as there are evaluations."
@@ -107,7 +110,15 @@ def measure(self: Sensitivity, space: nn.Module, task, loop: Loop):
     def loss(arch):
         net = recalibrate(extract(space, arch, compare=False), batches, len(batches))
         return task.evaluate(net, some, loop.device)['loss']
-    self.costs_of = sensitivities(space, loss, self.options)
+    known = self.curved(space, task, batches, loop) if self.curvature else {}
+    self.costs_of = sensitivities(space, loss, self.options, known) | known
+
+@patch
+def curved(self: Sensitivity, space: nn.Module, task, batches, loop: Loop) -> dict:
+    "What bits of weights cost, by the curvature of the loss."
+    head = head_of(task, loop.seed, loop.device)
+    def loss(net, x, y): return task.loss(head(net(x)), y)
+    return curvature_costs(space, loss, batches, seed=loop.seed)
 
 # %% ../../nbs/strategies/25_sensitivity.ipynb #3b65d089
 @patch
