@@ -1,5 +1,6 @@
 "Peak memory: the best order of a graph, what an allocator makes of it, and networks and spaces against known numbers."
 import itertools
+import json
 import random
 
 import pytest
@@ -9,11 +10,12 @@ from torch import nn
 from nas_suite import testing
 from nas_suite.choices import choices, decode, one_of, sample
 from nas_suite.costs import (
-    Graph, Op, allocate, amount, bit_operations, chain, count_bit_operations, count_flash, flash, memory_over_time,
-    peak_memory, schedule, sram, timeline)
+    Graph, Op, allocate, amount, bit_operations, chain, count_bit_operations, count_flash, flash, memory_facts,
+    memory_over_time, peak_memory, schedule, sram, timeline)
 from nas_suite.costs import diana_cycles, energy_pj, gap8_cycles, mpic_cycles, mpic_pj
 from nas_suite.costs.integers import Sizes, mpic, picojoules
 from nas_suite.extraction import extract
+from nas_suite.front import figures
 from nas_suite.front.doors.base import one_budget
 from nas_suite.layers import ElasticDepth, MixedOp, Zero
 from nas_suite.spaces.quantized import quantize
@@ -252,3 +254,12 @@ def test_what_has_no_formula_is_named():
     floats = quantize(nn.Sequential(nn.Conv2d(3, 4, 1)), 32, 8, ends=None, input_shape=(3, 4, 4))
     with pytest.raises(ValueError, match='weights have 32 bits, of which this machine multiplies at most 8'):
         mpic_cycles(floats)
+
+
+def test_memory_is_noted_as_plain_facts_and_drawn():
+    facts = memory_facts(memory_over_time(Branches(), (10,)))
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts['peak'] == 64 and facts['order'] == ['a', 'a2', 'b', 'b2', 'cat'] and facts['where'] == 'a2'
+    (axes,) = figures.memory(dict(memory=facts)).axes
+    assert '64 B at once, at a2' in axes.get_title(loc='left') and len(axes.patches) == len(facts['placed'])
+    assert figures.memory(dict(memory={})) is None

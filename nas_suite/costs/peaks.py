@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['kinds_in_place', 'Op', 'Graph', 'chain', 'Rules', 'rules', 'Running', 'Timeline', 'timeline', 'schedule', 'Placed',
-           'Allocation', 'allocate', 'draw_memory']
+           'Allocation', 'allocate', 'memory_facts', 'draw_memory']
 
 # %% ../../nbs/costs/11_peak_memory.ipynb #53674c46
 import heapq, itertools
@@ -280,14 +280,27 @@ def allocate(found: Timeline) -> Allocation:
         done.append(tensor)
     return Allocation(placed)
 
-# %% ../../nbs/costs/11_peak_memory.ipynb #d125cf1d
-def draw_memory(axes, found: Timeline, color: str = '#3b6ea5', line: str = '#222222', unit: float = 1.):
-    "Draw the tensors of a timeline where an allocator puts them, over time; `unit`: bytes that are one on the axis."
-    for tensor in allocate(found).placed:
-        left, wide = tensor.first - .5, tensor.last - tensor.first + 1
-        axes.bar(left, tensor.size / unit, wide, tensor.offset / unit, align='edge', color=color, alpha=.45,
+# %% ../../nbs/costs/11_peak_memory.ipynb #7a6f193a
+def memory_facts(found: Timeline) -> dict:
+    "A timeline and the places of its tensors as plain facts, which a file can hold."
+    places = allocate(found)
+    placed = [dict(name=one.name, first=one.first, last=one.last, size=one.size, offset=one.offset)
+              for one in places.placed]
+    return dict(peak=found.peak, where=found.where, exact=found.exact, at_least=found.at_least, order=found.order,
+                needs=found.needs, placed=placed, allocated=places.peak)
+
+def draw_memory(
+    axes, # Of Matplotlib
+    facts: dict, # As of `memory_facts`
+    color: str = '#3b6ea5', line: str = '#222222',
+    unit: float = 1. # Bytes that are one on the axis
+):
+    "Draw the tensors of a network where an allocator puts them, over time; the line is what is alive."
+    for one in facts['placed']:
+        left, wide = one['first'] - .5, one['last'] - one['first'] + 1
+        axes.bar(left, one['size'] / unit, wide, one['offset'] / unit, align='edge', color=color, alpha=.45,
                  edgecolor='white', linewidth=.6)
-    steps = range(len(found.needs))
-    axes.step(steps, [need / unit for need in found.needs], where='mid', color=line, linewidth=1.2)
-    axes.axhline(found.peak / unit, color=line, linewidth=.6, linestyle=':')
-    axes.set(xlim=(-.5, len(found.needs) - .5), ylim=(0, None))
+    needs = [need / unit for need in facts['needs']]
+    axes.step(range(len(needs)), needs, where='mid', color=line, linewidth=1.2)
+    axes.axhline(facts['peak'] / unit, color=line, linewidth=.6, linestyle=':')
+    axes.set(xlim=(-.5, max(1, len(needs)) - .5), ylim=(0, None))

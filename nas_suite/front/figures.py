@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['metric_axis', 'Comparison', 'compared', 'draw_tradeoff', 'tradeoff', 'Beliefs', 'believed', 'draw_panel', 'beliefs',
            'draw_lines', 'draw_losses', 'draw_entropy', 'draw_live', 'draw_multiplier', 'draw_budget', 'row_of',
-           'course', 'training', 'Front', 'front_of', 'draw_front', 'front', 'draw_finals', 'finals', 'figures', 'plot']
+           'course', 'training', 'Front', 'front_of', 'draw_front', 'front', 'draw_finals', 'finals', 'memory',
+           'figures', 'plot']
 
 # %% ../../nbs/front/23_figures.ipynb #8e0974c4
 import math
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..drawing import accent, alarm, elided, faint, figure, hues, is_known, style
+from ..costs import draw_memory
+from ..drawing import accent, alarm, amount, elided, faint, figure, hues, ink, is_known, style
 from nas_suite.front.blocks import (
     architecture,
     blocks,
@@ -410,13 +412,27 @@ def finals(run: dict):
         draw_finals(fig.subplots(), run)
     return fig
 
-# %% ../../nbs/front/23_figures.ipynb #d63176d3
+# %% ../../nbs/front/23_figures.ipynb #28714fdd
+def memory(run: dict):
+    "Figure: the tensors in memory while the network found runs; None where no budget was of memory."
+    if not run['memory'].get('needs'): return None
+    unit, name = (1e6, 'MB') if run['memory']['peak'] >= 1e6 else (1e3, 'kB')
+    with style():
+        fig = figure(7, 2.6)
+        ax = fig.subplots()
+        draw_memory(ax, run['memory'], accent, ink, unit)
+        alive, placed = (amount(run['memory'][key], 'B') for key in ('peak', 'allocated'))
+        ax.set(xlabel='operation', ylabel=name)
+        ax.set_title(f"{alive} at once, at {run['memory']['where']}; an allocator takes {placed}", fontsize=9)
+    return fig
+
+# %% ../../nbs/front/23_figures.ipynb #eb364f43
 def figures(
     run # Folder of a run, or what a search returned
-) -> dict: # Of tradeoff, front, finals, architecture, parts, beliefs, course, training: name -> Figure
+) -> dict: # Of tradeoff, front, finals, architecture, memory, parts, beliefs, course, training: name -> Figure
     "The figures of a run; those nothing is known of are left out."
     run = read(run)
-    makers = tradeoff, front, finals, architecture, parts, beliefs, course, training
+    makers = tradeoff, front, finals, architecture, memory, parts, beliefs, course, training
     return {make.__name__: fig for make in makers if (fig := make(run)) is not None}
 
 # %% ../../nbs/front/23_figures.ipynb #8c1951ea

@@ -206,6 +206,8 @@ captions = dict(
     'validation data. Where lines cross the order changed; the winner is blue.',
     architecture='From input to output. Colour: kernel or dilation; height: expansion or width; dashed: the block is '
     'skipped.',
+    memory='A block a tensor, from the operation that makes it to the last that reads it, where an allocator puts it '
+    'that places the largest first; the line is what is alive.',
     parts='Units in the order in which they run, and their share of the whole.',
     beliefs='Probabilities of the options of each choice, from the '
     'first step (left) to the last (right), and the option '
@@ -218,6 +220,7 @@ titles = dict(
     front='Networks for every budget',
     finals='The final',
     architecture='The network',
+    memory='Memory over time',
     parts='Cost by block',
     beliefs='What the search believed',
     course='The course of the search',
@@ -581,7 +584,7 @@ def page(run: dict) -> str:
         section('Against the baselines', _maybe(baselines_table(run))),
         drawn('finals', _maybe(finals_table(run)) or too_short(run)),
         section('From supernet to network', _maybe(stages_table(run))),
-        drawn('architecture', _arch(run)), *map(drawn, ('parts', 'beliefs', 'course', 'training')),
+        drawn('architecture', _arch(run)), *map(drawn, ('memory', 'parts', 'beliefs', 'course', 'training')),
         section('Use it', _code(run) if has_found and run['folder'] else ''),
         section('The space', space_html(run)),
         section('What was asked for', _columns(configuration(run))),

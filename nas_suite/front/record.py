@@ -18,7 +18,7 @@ from ..files import read_json
 
 # %% ../../nbs/front/21_record.ipynb #8fa0171e
 _files = dict(config=dict, environment=dict, history=list, arch=dict, result=dict, baselines=list, front=dict,
-              specialized=list, fps=dict, finals=dict, space=dict)
+              specialized=list, fps=dict, finals=dict, space=dict, memory=dict)
 
 def _load(path: Path, kind: type):
     "The content of a JSON file; empty if it is not there."

@@ -20,7 +20,7 @@ from torch import nn
 import nas_suite
 from ..arguments import among, given, of_no_use, place, whole
 from ..choices import Option, Space, choices, random_input, restrict, roles, smallest
-from ..costs import named
+from ..costs import memory_facts, memory_over_time, named
 from ..extraction import check, extract
 from .budgets import (Limit, Settled, admitted, amounts, bounded, by_name,
                                      identity, latency, made, reachable, said_of, settle, target)
@@ -374,10 +374,16 @@ def final(self: Search, settled: Settled, limits: list, costs: dict, trained: Tr
     return handed_out(self.run.once('finals', lambda: facts), settled)
 
 @patch
+def memory(self: Search, arch: dict) -> dict:
+    "What is in memory while a network runs, for memory.json."
+    return memory_facts(memory_over_time(extract(self.space, arch, compare=False), self.shape))
+
+@patch
 def decide(self: Search, settled: Settled, costs: dict) -> dict:
     "The architecture that is handed out, noted with its costs. RuntimeError if extracting it changes it."
     arch = self.run.once('arch', lambda: settled.arch)
     self.run.once('costs', lambda: settled.described(costs))
+    if 'sram' in costs: self.run.once('memory', lambda: self.memory(arch))
     x = random_input(self.space, generator=seeded(self.seed), input_shape=self.shape).to(self.device)
     if not (off := check(self.space, arch, self.network(arch), x)) <= 1e-4:
         raise RuntimeError(f"the extracted network differs from the supernet by {off}")
