@@ -34,6 +34,7 @@ from nas_suite.strategies.short_training import ShortTraining
 from nas_suite.strategies.training_free import TrainingFree
 from nas_suite.tasks.classification import Classification, classification
 from nas_suite.tasks.segmentation import Segmentation, segmentation
+from nas_suite.tasks.keywords import keywords
 from nas_suite.tasks.several import several
 from nas_suite.tasks.speaker import speaker
 from nas_suite.training import Loop
@@ -172,6 +173,7 @@ TASKS = {  # name -> how it is made, something to predict, what it is made from 
     'digit scenes': (lambda: segmentation('digit scenes', image_size=(32, 48)), torch.rand(3, 40, 50), 'digit scenes'),
     'voices': (lambda: speaker('synthetic voices', held=0.3), torch.randn(16000), None),
     'keywords': (Keywords, torch.randn(1600), 'made up'),
+    'made up words': (lambda: keywords('made up words', seconds=0.4, rate=4000, bands=16), torch.randn(1600), None),
     'several': (lambda: several(pair()), torch.rand(3, 16, 16), None),
 }
 
