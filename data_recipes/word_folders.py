@@ -3,7 +3,7 @@ are unpacked, whose `testing_list.txt` and `validation_list.txt` are kept to. An
 where no recordings are at hand: two tones one after the other, which nobody says.
 
 Split without lists: a fifth of who speaks is for testing, drawn by `seed`. Speech Commands' names say who speaks
-(`1a2b_nohash_0.wav`); where names do not, each recording stands for itself.
+(`1a2b_nohash_0.wav`); of recordings whose names do not it is a fifth of each word.
 Left out, with one warning that lists all: recordings that cannot be used, folders whose names begin with `_` (noise).
 Checks: at least two words, each with a recording for training."""
 import random, torch
@@ -35,13 +35,21 @@ def _by_list(folder: Path, found: list) -> dict:
     for path, label in found: parts[part_of(path)].append((path, label))
     return parts
 
+def _drawn(speakers, rng, share: float) -> set:
+    "A share of who speaks, one at least."
+    speakers = sorted(speakers)
+    rng.shuffle(speakers)
+    return set(speakers[:max(1, round(share * len(speakers)))])
+
 def _by_speaker(found: list, seed: int, share: float) -> dict:
-    "Recordings of each part: a share of who speaks is for testing."
-    speakers = sorted({speaker_of(path) for path, _ in found})
-    random.Random(seed).shuffle(speakers)
-    new = set(speakers[:max(1, round(share * len(speakers)))])
-    return dict(train=[one for one in found if speaker_of(one[0]) not in new], valid=[],
-                test=[one for one in found if speaker_of(one[0]) in new])
+    "Recordings of each part: a share of who speaks is for testing; of recordings that do not say it, a share a word."
+    rng, who = random.Random(seed), [(speaker_of(path), label) for path, label in found]
+    known = {speaker for speaker, _ in who if Path(speaker).suffix not in suffixes}
+    unknown = {label: {speaker for speaker, one in who if one == label and speaker not in known} for _, label in who}
+    new = _drawn(known, rng, share) if known else set()
+    for label in sorted(unknown): new |= _drawn(unknown[label], rng, share) if unknown[label] else set()
+    return dict(train=[one for one, (speaker, _) in zip(found, who) if speaker not in new], valid=[],
+                test=[one for one, (speaker, _) in zip(found, who) if speaker in new])
 
 def load(folder, seed: int = 0, share: float = .2) -> dict:
     "dict(words, train, valid, test: lists of (path, number of the word); valid is empty where no list says it)."
