@@ -510,7 +510,7 @@ def test_networks_for_each_task_of_a_run(both):
     [
         (1, {}, 'are a dict'),
         (dict(what=1), {}, 'what is to be a task, or a pair'),
-        (dict(what=('speech', 'digits')), {}, 'the kinds are classification, segmentation'),
+        (dict(what=('speech', 'digits')), {}, 'the kinds are classification, keywords, segmentation'),
         (pair(), dict(pretrain='who'), 'the tasks are what, where'),
         (pair(), dict(pretrain='what', start='.'), 'start'),
         (pair(), dict(weights='best'), 'gradient norm'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['task_of_pair', 'pretrained', 'several', 'for_task', 'each_task', 'tasks_front']
 
-# %% ../../../nbs/front/doors/05_several.ipynb #0630b650
+# %% ../../../nbs/front/doors/05_several.ipynb #77b7df39
 import tempfile, torch
 from contextlib import suppress
 from copy import deepcopy
@@ -31,12 +31,13 @@ from ...strategies.for_tasks import ForTask, for_each_task, task_front
 from ...strategies.supernet import Stage, Supernet, sandwich
 from ...tasks.base import Task
 from ...tasks.classification import Classification
+from ...tasks.keywords import Keywords
 from ...tasks.segmentation import Segmentation
 from ...tasks.several import Several, facts_of, several as several_tasks
 from ...training import calibrated, seeded
 
-# %% ../../../nbs/front/doors/05_several.ipynb #7174f08f
-_kinds = dict(classification=Classification, segmentation=Segmentation)
+# %% ../../../nbs/front/doors/05_several.ipynb #8d83a232
+_kinds = dict(classification=Classification, keywords=Keywords, segmentation=Segmentation)
 
 def task_of_pair(name: str, one, seed: int = 0, shared: bool = False) -> Task: # shared: as of the tasks
     "A task, or that of a pair (kind, data). ValueError for what is neither."
@@ -78,10 +79,10 @@ def _begun_with(task, space, first, folder: Path, wish: Asked, start=None, **mor
     epochs = strategy_named(wish.strategy, epochs=wish.epochs).epochs
     return pretrained(task, space, first, folder.with_name(f'{folder.name}-backbone'), epochs, **same)
 
-# %% ../../../nbs/front/doors/05_several.ipynb #aa309495
+# %% ../../../nbs/front/doors/05_several.ipynb #d962bcc2
 def several(
     tasks: dict, # name -> task, or (kind, data), such as ('segmentation', folder); or what `several` of tasks made
-    latency_ms=None, macs=None, params=None, # The budget: one or more
+    latency_ms=None, macs=None, params=None, sram=None, flash=None, # The budget: one or more
     weights=None, batches: str = None, lead: str = None, relative_to: dict = None, # As of `tasks.several.Several`
     pretrain: str = None, # The task on which the backbone is trained first, for as long as the search; default: none
     strategy='evolution', space: nn.Module = None, # Default: a mobile backbone, with a head for each task
@@ -91,7 +92,7 @@ def several(
     **more # As of `run`
 ) -> Found:
     "Search a network that answers several tasks within a budget."
-    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params)
+    budget = one_budget(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash)
     wish = asked(strategy, epochs, seed=seed, device=device, run_dir=run_dir, **more)
     device, more = wish.how.device, more | dict(table=wish.how.table, start=wish.how.start) # which were read
     seed, how = wish.how.seed, dict(weights=weights, batches=batches, lead=lead, relative_to=relative_to)
@@ -135,7 +136,7 @@ def for_task(found: Found, name: str) -> Found:
     task = None if found.task is None else found.task.tasks[name]
     return Found(model, arch, costs, metrics, [], None, view, task, own, facts)
 
-# %% ../../../nbs/front/doors/05_several.ipynb #4d7feaa2
+# %% ../../../nbs/front/doors/05_several.ipynb #d83840f1
 def _costs(supernet: Trained, view, names, table, own: dict) -> dict:
     "Costs of the space of one task, by name."
     shape = tuple(supernet.task.input_shape)
@@ -158,12 +159,13 @@ def _found_for(supernet: Trained, name: str, one: ForTask, costs: dict) -> Found
 
 def each_task(
     run_dir, # Of a search or a supernet for several tasks
-    latency_ms=None, macs=None, params=None, budget: dict = None, # Of each network, with its head alone
+    latency_ms=None, macs=None, params=None, sram=None, flash=None, # Of each network, with its head alone
+    budget: dict = None, # Costs of your own: cost -> the most it may be
     table=None, space: nn.Module = None, task: Task = None, device='auto', # As of `specialize`
     **settings # Of `Evolution`: population, generations, parents, finalists, score, samples
 ) -> dict: # name of a task -> `Found`
     "The best network of a trained backbone for each of its tasks alone, within a budget. ValueError for out of reach."
-    wanted = amounts(joined(budget, latency_ms=latency_ms, macs=macs, params=params))
+    wanted = amounts(joined(budget, latency_ms=latency_ms, macs=macs, params=params, sram=sram, flash=flash))
     device, table = target(device, table)
     supernet, costs = opened(run_dir, space, task, device), {}
     shape = tuple(supernet.task.input_shape)
