@@ -22,7 +22,7 @@ from .survey import Depends, Surveyor, is_elastic, joined, one_sample
 from ..layers import MixedOp, Zero
 from ..layers.quantised import Bits, FakeQuant
 
-# %% ../../nbs/costs/12_flows.ipynb #b01b1209
+# %% ../../nbs/costs/12_flows.ipynb #543d3c85
 @dataclass(eq=False)
 class Made:
     "A tensor that a network makes: the lengths of its dimensions, and what reads it."
@@ -44,6 +44,14 @@ class Made:
     def is_now(self, end: 'Made') -> bool:
         "Whether it stands for the end of an option of its fork, for what is selected."
         return self.end_of(self.fork.choice.state) is end
+
+    @cached_property
+    def at_largest(self) -> 'Made':
+        "One with numbers for lengths, the largest that they may be."
+        ends = [self.end_of(option).at_largest for option in self.fork.options] if self.fork is not None else []
+        known = [n.largest() if isinstance(n, Extent) else n for n in self.lengths]
+        lengths = (max([n, *(end.lengths[d] for end in ends if len(end.lengths) > d)]) for d, n in enumerate(known))
+        return Made(tuple(lengths), readers=self.readers, behind=self.behind)
 
     @cached_property
     def has_few(self) -> bool:

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['pieces', 'Pieces', 'TooMany', 'PeakMemory', 'peak_memory']
 
-# %% ../../nbs/costs/13_memory.ipynb #30745d34
+# %% ../../nbs/costs/13_memory.ipynb #e6a67b3b
 import math, torch
 from functools import cached_property
 
 from fastcore.basics import patch
 from torch import nn, Tensor
 
-from ..choices import decode, sample, structure
+from ..choices import Choice, decode, sample, selection, structure
 from .flows import (
     Flow, Fork, Made, Numbered, Step, bytes_of, flow_of, memory_over_time, nothing, settled, steps_now)
 from .models import CostModel, _mean
@@ -20,6 +20,7 @@ from .peaks import Graph, Op, rules, schedule
 from .probing import tabulate
 from .tables import term
 from ..extraction import extract
+from ..layers import values, variables
 
 # %% ../../nbs/costs/13_memory.ipynb #887e1470
 def pieces(items: list) -> list:
@@ -38,17 +39,19 @@ def pieces(items: list) -> list:
     cuts = sorted({0, *cuts}) if items else []
     return [items[start:end] for start, end in zip(cuts, [*cuts[1:], len(items)])]
 
-# %% ../../nbs/costs/13_memory.ipynb #486a2b08
+# %% ../../nbs/costs/13_memory.ipynb #3b4a2077
 class Pieces:
     "The pieces of a flow, and a table of what each needs."
     def __init__(self, flow: Flow, size, in_place=(), with_input: bool = True): # size: function(tensor) -> bytes
         self.flow, self.in_place, self.given_size, self.with_input = flow, in_place, size, with_input
         self.column = {choice: d for d, choice in enumerate(structure(flow.space).choices)}
-        self.terms, self.exact, self.states = [], True, 0 # sets of operations that were looked at
+        self.terms, self.exact, self.at_largest = [], True, False
+        self.states = 0 # sets of operations that were looked at
 
     def size(self, made: Made) -> int:
         "The bytes of a tensor; where its lengths are not known, those of what it stands for."
         if not self.with_input and made in self.flow.inputs: return 0
+        if self.at_largest: return self.given_size(made.at_largest)
         unknown = any(getattr(n, 'widths', ()) is None for n in made.lengths)
         if not unknown or made.fork is None: return self.given_size(made)
         return self.size(made.end_of(made.fork.choice.state))
@@ -108,7 +111,7 @@ def needs(self: Pieces, piece: list, before: list, frames: list) -> int:
     if not found.exact: raise TooMany
     return found.peak
 
-# %% ../../nbs/costs/13_memory.ipynb #c01d387b
+# %% ../../nbs/costs/13_memory.ipynb #d163ed09
 class TooMany(Exception):
     "A piece has too many combinations of options, or too many orders."
 
@@ -130,7 +133,7 @@ def along(self: Pieces, items: list, before: list, frames: list, given: dict):
 def piece(self: Pieces, piece: list, before: list, after: list, given: dict):
     "Make the table of a piece, or those of the options of a fork."
     first = piece[0]
-    if len(piece) > 1: self.table(piece, before, after, given, most=10_000)
+    if len(piece) > 1: self.table(piece, before, after, given, most=5_000)
     elif isinstance(first, Fork):
         for option, (items, ends) in first.options.items():
             self.along(items, before, [((), ends), *after], given | {first.choice: option})
@@ -145,21 +148,43 @@ def is_free(self: Pieces, step: Step, after: list) -> bool:
     return step.kind == 'pointwise' and _is_last(step.takes[0], after)
 
 @patch
-def table(self: Pieces, piece: list, before: list, after: list, given: dict, most: float = math.inf):
-    "Add the table of a piece. TooMany where more than `most` sets of operations would be looked at for it."
+def table(self: Pieces, piece: list, before: list, after: list, given: dict, most: int = 8_000):
+    "Add the table of a piece. TooMany where it has several items, for which more than `most` sets are looked at."
     read = frozenset().union(*(item.reads for items, _ in [(piece, ()), *after] for item in items))
     before = [made for made in before if made in read or any(made in ends for _, ends in after)]
+    try: self.terms += self.tabulated(piece, before, after, given, most)
+    except TooMany:
+        if len(piece) > 1: raise
+        self.exact, self.at_largest = False, True
+        try: self.terms += self.tabulated(piece, before, after, given, most)
+        finally: self.at_largest = False
+
+def _combinations(given: dict) -> int: # given: choices that are known anyway
+    "How many combinations there are of the variables that have been read."
+    read = [var for var in selection() if var not in given]
+    apart = [var for var in read if isinstance(var, Choice) or not set(variables(var)) <= set(selection())]
+    return math.prod(len(var.survivors) if isinstance(var, Choice) else len(values(var)) for var in apart)
+
+@patch
+def tabulated(self: Pieces, piece: list, before: list, after: list, given: dict, most: int) -> list:
+    "The table of a piece, in a list; none where it needs nothing."
     self.states = 0
     def needed():
         if self.states > most: raise TooMany
-        return self.needs(piece, before, after)
+        is_first = not self.states
+        found = self.needs(piece, before, after)
+        if is_first and _combinations(given) > most: raise TooMany
+        return found
     order, entries = tabulate(needed, given)
-    if not any(entries.values()): return
+    if not any(entries.values()): return []
     times = torch.zeros([len(choice) for choice in given])
     times[tuple(given.values())] = 1
     names = [item.name for item in (piece[0], piece[-1]) if isinstance(item, Step)]
     label = ' to '.join(dict.fromkeys(names)) or 'branches'
-    self.terms.append(term(label, order, entries, tuple(given), times, self.column))
+    try: found = term(label, order, entries, tuple(given), times, self.column)
+    except ValueError as error: raise TooMany(str(error)) from None
+    if found.table.numel() > 2**20: raise TooMany(label)
+    return [found]
 
 # %% ../../nbs/costs/13_memory.ipynb #aa0559b3
 class PeakMemory(CostModel):
@@ -203,7 +228,7 @@ def expected(self: PeakMemory, probs: dict) -> Tensor:
     "The expected cost under independent choices: exact where that is small (`is_small`), else `bound`."
     return CostModel.expected(self, probs) if self.is_small else self.bound(probs)
 
-# %% ../../nbs/costs/13_memory.ipynb #6c802c7e
+# %% ../../nbs/costs/13_memory.ipynb #b4d4612e
 def _check(cost: PeakMemory, space, measured, n: int = 4):
     "ValueError where the tables give less than an extracted network needs; where they give more, they are a bound."
     for arch in decode(space, sample(space, n, torch.Generator().manual_seed(0))):
@@ -213,6 +238,11 @@ def _check(cost: PeakMemory, space, measured, n: int = 4):
         raise ValueError(f"the tables of {cost.name} give {tables:,.0f} B where the extracted network needs "
                          f"{found:,.0f}: a forward makes tensors that cannot be followed; put what does so into a "
                          "module of its own")
+
+def _that_matter(terms: list) -> list:
+    "Tables without the large ones that are never the largest, since every network needs more elsewhere."
+    floor = max((float(one.table.min()) for one in terms), default=0.)
+    return [one for one in terms if one.table.numel() < 2**12 or float(one.table.max()) > floor]
 
 def peak_memory(
     space: nn.Module,
@@ -229,7 +259,7 @@ def peak_memory(
     flow = flow_of(space, shape)
     found = Pieces(flow, bytes_of(bits), in_place, with_input)
     found.along(flow.items, list(flow.inputs), [((), flow.ends)], {})
-    cost = PeakMemory(structure(space), found.column, found.terms, name, unit='B', reduce='max')
+    cost = PeakMemory(structure(space), found.column, _that_matter(found.terms), name, unit='B', reduce='max')
     cost.exact = found.exact
     def measured(net): return memory_over_time(net, shape, bits, in_place, with_input).peak
     if checked: _check(cost, space, measured)
