@@ -342,6 +342,21 @@ def test_whole_numbers_are_joined_into_integer_kernels(digits, tmp_path):
     assert found.median_ms('whole') > 0
 
 
+def test_units_of_few_bits_are_timed_as_whole_numbers():
+    from nas_suite.latency.tables import as_run, units
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    space = quantize(net, one_of(4, 8, 32), ends=None, input_shape=(1, 6, 6))
+    found = {label: signatures for label, _, signatures, _ in units(space, space.input_shape).units}
+    assert [len(set(found[name].values())) for name in ('0', '2', '4')] == [3, 3, 3]
+    layer, x = FakeQuantConv2d(1, 2, 3), torch.randn(1, 1, 6, 6)
+    timed = as_run(layer.eval(), (x,), ends=True)
+    kinds = [type(m) for m in timed.children()]
+    assert kinds[-1] is Requantise and any(isinstance(m, IntegerLayer) for m in timed.modules())
+    plain, between = nn.Conv2d(1, 2, 3), FakeQuantLinear(2, 2, steps='normal')
+    assert as_run(plain, (x,)) is plain and as_run(between, (torch.zeros(1, 2),)) is between
+
+
 def test_a_batch_norm_of_any_sign_is_folded():
     for bits in (1, 8):
         net = nn.Sequential(FakeQuantConv2d(2, 6, 3, weight_bits=bits), nn.BatchNorm2d(6))

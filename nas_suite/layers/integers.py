@@ -170,7 +170,7 @@ def _norm_behind(net, node, calls: list) -> tuple: # calls: names of all layers 
     once = all(calls.count(n.target) == 1 for n in (node, after))
     return (norm, after) if once and norm is not None and norm.running_mean is not None else (None, None)
 
-# %% ../../nbs/layers/10_integers.ipynb #08660f44
+# %% ../../nbs/layers/10_integers.ipynb #29dcabc6
 def _rectified(net, node):
     "The node itself, or a ReLU that is alone behind it."
     after = next(iter(node.users), None)
@@ -178,7 +178,7 @@ def _rectified(net, node):
     called = after.target in (F.relu, torch.relu, 'relu', F.relu6)
     return after if called or _layer(net, after, _RECTIFIERS) is not None else node
 
-def _whole_after(net) -> list:
+def _whole_after(net, ends: bool) -> list:
     "The nodes whose values are to be whole numbers: of convolutions and sums that lead to something else than a layer."
     found = []
     for node in net.graph.nodes:
@@ -188,7 +188,8 @@ def _whole_after(net) -> list:
         last = _rectified(net, node)
         users = [_layer(net, user, IntegerLayer) for user in last.users]
         alone = len(users) == 1 and users[0] is not None and users[0].input is not None
-        if not alone and not any(user.op == 'output' for user in last.users): found.append(last)
+        leaves = any(user.op == 'output' for user in last.users)
+        if not alone and (ends or not leaves): found.append(last)
     return found
 
 _SUMS = operator.add, operator.iadd, torch.add
@@ -205,22 +206,23 @@ class _Observed(nn.Module):
             self.whole = Requantise(step, torch.tensor(zero), 8)
         return self.whole(x)
 
-def _put_ranges(net: fx.GraphModule, inputs: Tensor):
+def _put_ranges(net: fx.GraphModule, inputs: tuple, ends: bool):
     "Bring what is to be whole numbers to 8 bits, by ranges that are found on inputs."
     names = []
-    for i, node in enumerate(_whole_after(net)):
+    for i, node in enumerate(_whole_after(net, ends)):
         names.append(f'whole_{i}')
         net.add_submodule(names[-1], _Observed())
         with net.graph.inserting_after(node): new = net.graph.call_module(names[-1], (node,))
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     net.recompile()
-    with torch.no_grad(): net(inputs)
+    with torch.no_grad(): net(*inputs)
     for name in names: net.set_submodule(name, net.get_submodule(name).whole)
 
-# %% ../../nbs/layers/10_integers.ipynb #01964cc5
+# %% ../../nbs/layers/10_integers.ipynb #6423a544
 def integer_network(
     net: fx.GraphModule, # As `extract` gives it, with layers of few bits
-    inputs: Tensor = None # A batch, by which outputs are brought to 8 bits; None: they stay in floating point
+    inputs=None, # A batch (or several inputs), by which outputs are brought to 8 bits; None: in floating point
+    ends: bool = False # Whether its own outputs are brought to 8 bits too, as those of a part of a network
 ) -> fx.GraphModule:
     """The network of whole numbers, in eval mode; exported to ONNX it is in QDQ form. ValueError, which names the
     layer, where one has no such form, and for a network without few bits."""
@@ -231,7 +233,7 @@ def integer_network(
     new = deepcopy(net).cpu().float().eval()
     _put_layers(new)
     new.recompile()
-    if inputs is not None: _put_ranges(new, inputs)
+    if inputs is not None: _put_ranges(new, inputs if isinstance(inputs, tuple) else (inputs,), ends)
     new.delete_all_unused_submodules()
     new.graph.lint()
     return new
