@@ -74,7 +74,7 @@ def _ends(space: nn.Module, layers: dict) -> set:
         space(random_input(space))
     return {ran[0], ran[-1]} if ran else set()
 
-# %% ../../nbs/spaces/17_quantized.ipynb #dbe884ae
+# %% ../../nbs/spaces/17_quantized.ipynb #0281b444
 def quantize(
     space: nn.Module, # A space, or a network
     weights=8, activations=8, # Bits: each an int, or a choice (or its options) that every layer gets a copy of
@@ -86,10 +86,12 @@ def quantize(
 ) -> nn.Module:
     """A copy of a space whose convolutions and linear layers have few bits. ValueError, which names the layer, where
     one cannot."""
+    if not isinstance(space, nn.Module):
+        raise ValueError(f"what is quantised is a space or a network, an nn.Module; found {type(space).__name__}")
     weights, activations = (one_of(*b) if isinstance(b, (list, tuple)) else b for b in (weights, activations))
     check_bits(weights, activations, 'quantize')
     if ends is not None: check_bits(ends, ends, 'quantize, ends')
-    skip = [skip] if isinstance(skip, str) else list(skip)
+    skip = _patterns(skip)
     new = deepcopy(space)
     if input_shape is not None: new.input_shape = tuple(input_shape)
     bits = dict(weights=_listed(weights), activations=_listed(activations), ends=ends)
@@ -100,6 +102,12 @@ def quantize(
         bits = (ends, ends) if name in at_ends else (_own(weights), _own(activations))
         with_bits(layer, *bits, steps, relax, name)
     return new
+
+def _patterns(skip) -> list:
+    "Names or patterns of layers. ValueError for what is none."
+    found = [skip] if isinstance(skip, str) else skip
+    if isinstance(found, (list, tuple, set)) and all(isinstance(name, str) for name in found): return list(found)
+    raise ValueError(f"skip is a name or pattern of layers, or several; found {skip!r}")
 
 def _own(bits): return Choice(bits.options) if isinstance(bits, Choice) else bits
 
