@@ -570,3 +570,34 @@ def test_strata_are_drawn_alike():
     share = lambda spent: float(((spent < low + (high - low) / 5) | (spent > high - (high - low) / 5)).float().mean())
     assert share(cost.batch(drawn[0])) > 1.3 * share(plain)
     Supernet(epochs=1, rule='strata', distill='none', batch_size=8).train(view, where(), Loop(progress=False))
+
+
+@pytest.mark.parametrize('weights, ways', [('uncertainty', 'alternate'), ('gradient norm', 'mixed')])
+def test_a_supernet_of_several_tasks_goes_on_bit_for_bit(weights, ways, tmp_path):
+    task = several(pair(), weights=weights, batches=ways)
+
+    def trained(name, until=None):
+        def stop(n):
+            if n == until:
+                raise KeyboardInterrupt
+
+        def train(space, on_step=None):
+            loop = Loop(1, checkpoint=tmp_path / name, save_s=0, progress=False, on_step=on_step)
+            return Supernet(epochs=2, batch_size=16).train(space, task, loop)
+
+        if until:
+            with pytest.raises(KeyboardInterrupt):
+                train(shared_space(), stop)
+        found = train(space := shared_space())
+        return space.state_dict() | found.head, found.history
+
+    (whole, told), (cut, again) = trained('whole'), trained('cut', until=3)
+    assert told == again and all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
+
+
+def test_the_supernet_of_several_tasks_is_specialized(both):
+    found, _, folder = both
+    limits = [240e3, 260e3]
+    each = search.specialize(folder, macs=limits, space=shared_space(), task=found.task, device='cpu', finalists=0)
+    assert all(one.costs['macs'] <= most for one, most in zip(each, limits))
+    assert set(each[0].predict(torch.rand(3, 16, 16))) == {'what', 'where'}
