@@ -572,7 +572,7 @@ def test_strata_are_drawn_alike():
     Supernet(epochs=1, rule='strata', distill='none', batch_size=8).train(view, where(), Loop(progress=False))
 
 
-@pytest.mark.parametrize('weights, ways', [('uncertainty', 'alternate'), ('gradient norm', 'mixed')])
+@pytest.mark.parametrize('weights, ways', [('uncertainty', 'alternate')])
 def test_a_supernet_of_several_tasks_goes_on_bit_for_bit(weights, ways, tmp_path):
     task = several(pair(), weights=weights, batches=ways)
 
