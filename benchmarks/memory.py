@@ -73,8 +73,8 @@ def golden():
 def spaces() -> dict:
     "Widths of ProxylessNAS's space for digits: name -> space."
     found = {}
-    for low in (8, 16, 24, 32):
-        for high in (8, 16, 24, 32, 48):
+    for low in (8, 16, 24):
+        for high in (16, 32, 48):
             if high < low: continue
             sizes = dict(classes=10, image_size=8, in_channels=1, stem=8, first=0, widths=(low, high), depths=(2, 2))
             found[f'{low}-{high}'] = proxyless(**sizes, last=2 * high)
