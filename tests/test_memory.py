@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from nas_suite import testing
 from nas_suite.choices import choices, decode, largest, one_of, sample
@@ -218,6 +219,16 @@ def test_the_space_within_a_memory():
     small, large = (task.default_space(dict(flash=most)) for most in (20e3, 90e3))
     assert small.config['widths'] < large.config['widths'] and small.chosen['binding'] == 'flash'
     assert large.chosen['reach']['flash'][0] <= 90e3
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_space_within_a_memory_below_that_of_the_first_map(shared):
+    "The map behind a layer that keeps 32 x 32 pixels needs more than 16 kB: the layer halves the image then."
+    x = torch.zeros(64, 1, 32, 32)
+    task = classification(dict(train=TensorDataset(x, torch.arange(64) % 4), test=TensorDataset(x, torch.arange(64) % 4)))
+    space = task.default_space(dict(sram='16k'), shared)
+    low, high = space.chosen['reach']['sram']
+    assert low < 16e3 and space.config['stem_stride'] == 2
 
 
 def alone(layer, shape):

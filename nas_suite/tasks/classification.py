@@ -483,7 +483,7 @@ _wide_stages = (  # as `_stages`
     ((32, 48, 96, 176), 3), ((40, 56, 112, 208), 3), ((40, 64, 128, 240), 3), ((40, 64, 128, 240), 4),
     ((48, 72, 144, 280), 4), ((56, 88, 168, 328), 4), ((64, 96, 192, 384), 5), ((80, 120, 232, 456), 5))
 
-# %% ../../nbs/tasks/01_classification.ipynb #f6eebfdc
+# %% ../../nbs/tasks/01_classification.ipynb #e8186a90
 def image_sizes(size: int, stride: int) -> list: # stride: of the whole network
     "Pairs of sizes of the image that spaces choose between, the largest first; none for images of a few pixels."
     sizes = [size]
@@ -491,7 +491,9 @@ def image_sizes(size: int, stride: int) -> list: # stride: of the whole network
     return [(small, large) for large, small in zip(sizes, sizes[1:]) if large >= max(32, size / 2)]
 
 @patch
-def _sizes(self: Classification, shared: bool, plain: bool = False) -> list:  # plain: with plain convolutions too
+def _sizes(self: Classification, shared: bool, plain: bool = False, # plain: with plain convolutions too
+    early: bool = False # Does the first layer halve small images, which the last stage does not then?
+) -> list:
     "Lists of the spaces that suit the images, each from small to large at its sizes of the image."
     _, size, width = self.input_shape
     if size >= 96: settings = [dict(width=width) for width in _widths]
@@ -499,15 +501,17 @@ def _sizes(self: Classification, shared: bool, plain: bool = False) -> list:  # 
     else: settings = [_small(*stages, shared, size) for stages in _stages]
     stem, strides = stage_strides(size, 3 if size < 96 else 5 if shared else 6)
     pairs = image_sizes(size, stem * math.prod(strides)) if size == width else []
+    if early: settings = [one | dict(stem_stride=2, strides=(2, 2, 1), first=one['stem']) for one in settings]
     return [[self._size(shared, **setting, **resolutions) for setting in settings]
             for resolutions in ([dict(resolutions=pair) for pair in pairs] or [{}])]
 
-# %% ../../nbs/tasks/01_classification.ipynb #dd358024
+# %% ../../nbs/tasks/01_classification.ipynb #fd0d0d2e
 @patch
 def _candidates(self: Classification, budget: dict, shared: bool) -> list:
     "Lists of the spaces that a budget may pick from."
-    budget = wanted(budget)
-    if shared or self.input_shape[1] >= 96 or 'latency_ms' not in budget: return self._sizes(shared)
+    budget, size = wanted(budget), self.input_shape[1]
+    if 'sram' in budget and 32 <= size < 64: return self._sizes(shared) + self._sizes(shared, early=True)
+    if shared or size >= 96 or 'latency_ms' not in budget: return self._sizes(shared)
     return self._sizes(shared, plain=True) + ([] if budget.table is None else self._sizes(shared))
 
 @patch
