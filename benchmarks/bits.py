@@ -98,19 +98,23 @@ def mixed():
                 write('bits', rows)
 
 
-def told():
-    "Each budget: uniform, both searches, and where they stand among the random ones."
-    rows = [row | dict(trained=float(row['trained'])) for row in done()]
+def told(stage):
+    "Each budget: uniform, both searches, and where they stand among the random ones of the same seed."
+    rows = [row | dict(score=float(row[stage])) for row in done()]
     for bits in UNIFORM:
         here = [row for row in rows if row['bits'] == str(bits)]
-        random = torch.tensor([row['trained'] for row in here if row['name'].startswith('random')])
-        print(f'{bits} bits: random {100 * random.mean():.2f} +- {100 * random.std():.2f}')
+        peers = {row['seed']: [r['score'] for r in here if (r['seed'], r['name'][:6]) == (row['seed'], 'random')]
+                 for row in here}  # fmt: skip
+        peers = {seed: scores for seed, scores in peers.items() if len(scores) > 1}
+        if not peers:
+            continue
+        random = torch.tensor([score for scores in peers.values() for score in scores])
+        print(f'{bits} bits, {stage}: random {100 * random.mean():.2f} +- {100 * random.std():.2f}')
         for name in ('uniform', 'programme', 'differentiable'):
-            each = [(row['seed'], row['trained']) for row in here if row['name'] == name]
-            peers = {s: [r['trained'] for r in here if r['seed'] == s and r['name'].startswith('random')] for s, _ in each}
-            ranks = [sum(p < value for p in peers[s]) / max(1, len(peers[s])) for s, value in each]
-            mean = 100 * sum(value for _, value in each) / max(1, len(each))
-            print(f'   {name:15} {mean:.2f} %, above {100 * sum(ranks) / max(1, len(ranks)):.0f} % of the random ones')
+            each = [row for row in here if row['name'] == name and row['seed'] in peers]
+            above = [sum(score < row['score'] for score in peers[row['seed']]) / len(peers[row['seed']]) for row in each]
+            mean = 100 * sum(row['score'] for row in each) / len(each)
+            print(f'   {name:15} {mean:.2f} %, above {100 * sum(above) / len(above):.0f} % of the random ones')
 
 
 def latency():
@@ -151,5 +155,5 @@ def quantize_none(space):
 if __name__ == '__main__':
     machine(backend='onnxruntime' if 'latency' in sys.argv else 'eager')
     latency() if 'latency' in sys.argv else mixed()
-    if 'latency' not in sys.argv:
-        told()
+    for stage in () if 'latency' in sys.argv else ('calibrated', 'trained'):
+        told(stage)
