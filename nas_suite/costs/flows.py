@@ -28,8 +28,8 @@ class Made:
     "A tensor that a network makes: the lengths of its dimensions, and what reads it."
     lengths: tuple = () # Of one dimension each: an int, or an `Extent`
     empty: bool = False # Zeros that nobody needs to compute
-    fork: 'Fork' = None # Where it stands for that of the option which is selected
-    step: 'Step' = None # What makes it
+    fork: object = None # A `Fork`, where it stands for that of the option which is selected
+    step: object = None # The `Step` that makes it
     readers: list = field(default_factory=list) # Steps
     behind: list = field(default_factory=list) # Tensors behind forks that may stand for it
 
