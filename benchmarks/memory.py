@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nas_suite.choices import decode, sample
-from nas_suite.costs import allocate, chain, flash, macs, memory_over_time, schedule, sram
+from nas_suite.costs import allocate, chain_graph, flash, macs, memory_over_time, schedule, sram
 from nas_suite.extraction import extract
 from nas_suite.layers import make_divisible
 from nas_suite.spaces.mobile import proxyless
@@ -66,7 +66,7 @@ def golden():
         peaks = [memory_over_time(net, (3, side, side), in_place=how).peak for how in (both, ())]
         print(f"{f'MobileNetV2 x{width} at {side}':<26}", *(f'{peak:>11,}' for peak in peaks), f'{known:>24}')
     for sizes in ((10, 40, 20, 5), (5, 3, 4, 6)):
-        found = schedule(chain(*sizes))
+        found = schedule(chain_graph(*sizes))
         print(f'chain {sizes}: alive {found.peak}, allocated {allocate(found).peak}')
 
 

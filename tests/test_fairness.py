@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 import pytest, torch
 from torch import nn
+from torch.utils._pytree import tree_map
 from nas_suite import testing
 from nas_suite.choices import Space, choices, decode, largest, one_of, random_input, restrict, roles, sample
 from nas_suite.choices import Gates, Selection, selected, selecting
@@ -148,7 +149,8 @@ def test_each_sample_sees_the_network_of_its_own_widths(name):
             own = {n: choices(space)[n].options[g.index[int(g.weight[i].argmax())]] for n, g in soft.items()}
             with selected(space, arch | own):
                 alone = space(x[i : i + 1])
-            torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
+            own = tree_map(lambda t: t[i : i + 1], together)
+            torch.testing.assert_close(own, alone, rtol=1e-9, atol=1e-9)
 
 
 def test_a_fixed_width_is_the_sliced_network_to_the_bit():

@@ -178,15 +178,16 @@ PARTS = {
     for setting in inspect.signature(made).parameters.values()
     if setting.kind is not setting.VAR_KEYWORD
 }
+NEEDED = dict(mobile_heads=dict(heads=dict(what=dict(kind='classes', classes=3))))
 NO_SETTING = [math.nan, math.inf, -1, -1e9, 'x', object(), 10**400, [math.nan], [-1], ['x'], {}, b'1', 1j]
 
 
 @pytest.mark.parametrize('name', PARTS, ids='-'.join)
 def test_every_setting_of_every_space_and_of_a_loop(name):
     "What is no number, width, depth, kernel or switch is refused by its name where a space, or a loop, is made."
-    paths = ('x', b'1') if name[1] == 'checkpoint' else ()
+    fits = {'checkpoint': ('x', b'1'), 'backbone': ({},)}.get(name[1], ())  # a path, and no settings
     for wrong in NO_SETTING:
-        if wrong not in paths: refused(lambda: PARTS[name](**{name[1]: wrong}))
+        if wrong not in fits: refused(lambda: PARTS[name](**NEEDED.get(name[0], {}) | {name[1]: wrong}))
     assert len(makers()) >= 9
 
 

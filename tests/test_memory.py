@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from nas_suite import testing
 from nas_suite.choices import choices, decode, largest, one_of, sample
 from nas_suite.costs import (
-    Graph, Op, allocate, amount, bit_operations, chain, count_bit_operations, count_flash, flash, memory_facts,
+    Graph, Op, allocate, amount, bit_operations, chain_graph, count_bit_operations, count_flash, flash, memory_facts,
     memory_over_time, peak_memory, schedule, sram, timeline)
 from nas_suite.costs import diana_cycles, energy_pj, gap8_cycles, mpic_cycles, mpic_pj
 from nas_suite.costs.integers import Sizes, mpic, picojoules
@@ -64,7 +64,7 @@ def test_a_bound_says_so_and_is_one(seed):
 
 
 def test_a_long_chain_is_fast():
-    assert schedule(chain(*range(1, 600))).peak == 599 + 598
+    assert schedule(chain_graph(*range(1, 600))).peak == 599 + 598
 
 
 @pytest.mark.parametrize('seed', range(6))

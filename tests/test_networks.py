@@ -88,7 +88,7 @@ def test_networks_of_every_space(name):
     trained = [through(net).train() for _ in range(2)] + [net.train()]
     for each in trained:  # what they learn is the same too, dropout and batch norm included
         optimizer = torch.optim.SGD(each.parameters(), 0.1)
-        run(each, x).square().mean().backward()
+        sum(out.square().mean() for out in tree_leaves(run(each, x))).backward()
         optimizer.step()
     states = [each.state_dict() for each in trained]
     assert all(torch.equal(states[0][n], t) and torch.equal(states[1][n], t) for n, t in states[2].items())

@@ -59,7 +59,7 @@ def test_what_is_in_data_is_said(tmp_path, capsys):
         cli.main(['data', str(tmp_path / 'a'), '--out', str(tmp_path / 'examples.png')])
     said = capsys.readouterr().out
     assert 'input 3 x 48 x 48' in said and 'class   0 ant: ' in said and Image.open(tmp_path / 'examples.png').size[0] > 100
-    with pytest.raises(ValueError, match="there is no task 'cats'; the tasks are classification, segmentation, speaker"):
+    with pytest.raises(ValueError, match="there is no task 'cats'; the tasks are classification, keywords, segmentation, several, speaker"):
         looked_into(tmp_path / 'a', 'cats')
 
 

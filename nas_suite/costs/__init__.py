@@ -6,7 +6,7 @@ from .integers import diana_cycles, energy_pj, gap8_cycles, mpic_cycles, mpic_pj
 from .loss import LatencyAwareLoss, ascend
 from .memory import PeakMemory, peak_memory
 from .models import CostModel, Reading, amount, cheapest, cost_models, feasible, limits_given, minimise
-from .peaks import Allocation, Graph, Op, Timeline, allocate, chain, draw_memory, memory_facts, schedule, timeline
+from .peaks import Allocation, Graph, Op, Timeline, allocate, chain_graph, draw_memory, memory_facts, schedule, timeline
 from .programme import Best, Programme, TooLarge
 from .ranking import Certificate, Ranking, best_networks, certificate, linear_part
 from .regression import Fit, every_pair, neighbours, regression, sum_of
@@ -22,7 +22,7 @@ named = dict(macs=macs, params=params, weight_bytes=weight_bytes, sram=sram, fla
 __all__ = [
     'Allocation', 'Best', 'Call', 'Certificate', 'CostModel', 'Fit', 'Flow', 'Graph', 'LatencyAwareLoss', 'Op',
     'PeakMemory', 'Programme', 'Ranking', 'Reading', 'Record', 'Term', 'Timeline', 'TooLarge', 'aligned', 'allocate',
-    'amount', 'ascend', 'best_networks', 'bit_operations', 'certificate', 'chain', 'cheapest', 'cost_models',
+    'amount', 'ascend', 'best_networks', 'bit_operations', 'certificate', 'chain_graph', 'cheapest', 'cost_models',
     'cost_of', 'count_bit_operations', 'count_flash', 'count_macs', 'count_params', 'counted', 'diana_cycles',
     'distribution', 'draw_memory', 'energy_pj', 'every_pair', 'feasible', 'flash', 'flow_of', 'gap8_cycles',
     'graph_now', 'is_elastic', 'is_fixed', 'is_unit', 'limits_given', 'linear_part', 'macs', 'memory_facts',

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from torch import fx, nn, Tensor
 from torch.nn import functional as F
 
-from .quantised import FakeQuant, FakeQuantLinear, positive
+from .quantised import FakeQuant, FakeQuantLinear, positive_step
 from .quantisers import NORMAL_STEPS, best_range
 
 # %% ../../nbs/layers/10_integers.ipynb #d5a5eef1
@@ -62,7 +62,7 @@ def whole_weight(layer: FakeQuant) -> tuple:
                          "steps='learned'")
     if layer.weight_step is None:
         step = (NORMAL_STEPS[bits] * weight.std(correction=0)).expand(len(weight))
-    else: step = positive(layer.weight_step.detach())
+    else: step = positive_step(layer.weight_step.detach())
     ratio = weight / step.view(-1, *[1] * (weight.ndim - 1))
     low, high = -2**(bits - 1), 2**(bits - 1) - 1
     if not between: return ratio.round().clamp(low, high).to(torch.int8), step
@@ -78,7 +78,7 @@ class IntegerLayer(nn.Module):
         self.like, self.linear = (layer,), isinstance(layer, FakeQuantLinear) # in a tuple: it is no part of this one
         self.input = None
         if layer.activation_bits < 32:
-            self.input = Requantise(positive(layer.activation_step), layer.activation_zero, layer.activation_bits)
+            self.input = Requantise(positive_step(layer.activation_step), layer.activation_zero, layer.activation_bits)
         factor, bias = folded(layer, norm)
         self._keep_weight(factor)
         self._keep_bias(bias if norm is not None or layer.bias is not None else None)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMAL_STEPS', 'HALF_WAVE_STEPS', 'quantise', 'slowed', 'quantise_weight', 'straight_through', 'mid_rise',
-           'half_wave', 'neighbours', 'fractional', 'best_steps', 'best_range']
+           'half_wave', 'bits_around', 'fractional', 'best_steps', 'best_range']
 
 # %% ../../nbs/layers/08_quantisers.ipynb #7933e684
 import torch
@@ -105,7 +105,7 @@ def half_wave(x: Tensor, bits: int) -> Tensor: # bits: 1 to 8
     return quantise(x, x.new_tensor(HALF_WAVE_STEPS[bits]), 0, bits)
 
 # %% ../../nbs/layers/08_quantisers.ipynb #2ae209aa
-def neighbours(
+def bits_around(
     n: Tensor, # A number of bits, without dimensions
     options # Ascending numbers of bits
 ) -> list:
@@ -123,7 +123,7 @@ def fractional(
     options=tuple(range(1, 9)) # Ascending
 ) -> Tensor:
     "`x` in a real number of bits: between those of the two options around it."
-    return sum(share * quantise(x, options[i]) for i, share in neighbours(n, options))
+    return sum(share * quantise(x, options[i]) for i, share in bits_around(n, options))
 
 # %% ../../nbs/layers/08_quantisers.ipynb #b86be907
 _PARTS = 48 # ranges that are tried

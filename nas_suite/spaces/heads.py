@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import fx, nn, Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..arguments import among, shown
+from ..arguments import among, shown, switch
 from ..choices import Space
 from ..extraction import assemble
 from ..latency.measuring import evaluating
@@ -162,6 +162,13 @@ def _end(name: str, settings, backbone: Maps) -> nn.Module:
     try: return kind(backbone.channels, backbone.strides, **more)
     except TypeError as error: raise ValueError(f"the head {name} cannot be made: {error}") from None
 
+def _check_settings(heads, backbone, only):
+    "ValueError, by its name, for a setting of `mobile_heads` that is of another kind."
+    for name, value in dict(heads=heads, backbone={} if backbone is None else backbone).items():
+        if not isinstance(value, dict): raise ValueError(f"{name} is a dict; found {shown(value)}")
+    checked_names(heads)
+    switch('only', only)
+
 def mobile_heads(
     heads: dict, # name -> dict(kind='classes' or 'pixels', classes=, and other settings of `ClassHead`, `PixelHead`)
     image_size=224, # Of a side; or (H, W)
@@ -170,7 +177,8 @@ def mobile_heads(
     only: bool = False # Is it the network of its one head, which gives no dict?
 ) -> SharedBackbone:
     "A mobile backbone with a head for each task. ValueError for settings that do not fit together."
-    size = one_or_listed(natural)('image_size', image_size)
+    _check_settings(heads, backbone, only)
+    size, in_channels = one_or_listed(natural)('image_size', image_size), natural('in_channels', in_channels)
     if len(size) > 2: raise ValueError(f"an image has a height and a width; found {shown(image_size)}")
     height, width = size * 2 if len(size) == 1 else size
     backbone = dict(family='ofa_mobilenet_v3') | (backbone or {})
@@ -180,7 +188,6 @@ def mobile_heads(
     try: whole = function(image_size=side, in_channels=in_channels, **dict(resolutions=[side]) | own)
     except TypeError as error: raise ValueError(f"the backbone cannot be made: {error}") from None
     maps = features_only(whole)
-    checked_names(heads)
     ends = {name: _end(name, settings, maps) for name, settings in heads.items()}
     for end in ends.values(): initialise(end)
     config = dict(family='mobile_heads', heads=heads, image_size=[height, width], backbone=backbone)

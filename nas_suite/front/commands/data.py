@@ -19,10 +19,11 @@ from ..options import imported, option, picture_place, word
 
 # %% ../../../nbs/front/commands/03_data.ipynb #00238a20
 def kinds() -> dict: # Word -> class
-    "The kinds of task of this package, by the words that commands know them by."
+    "The kinds of task of this package that are made of data, by the words that commands know them by."
     from nas_suite import tasks
     for entry in pkgutil.walk_packages(tasks.__path__, 'nas_suite.tasks.'): importlib.import_module(entry.name)
-    ours = [kind for kind in _below(tasks.base.Task) if kind.__module__.startswith('nas_suite.tasks.')]
+    ours = [kind for kind in _below(tasks.base.Task) if kind.__module__.startswith('nas_suite.tasks.')
+            and kind.from_data.__func__ is not tasks.base.Task.from_data.__func__]
     return {kind.__name__.lower(): kind for kind in sorted(ours, key=lambda kind: kind.__name__)}
 
 def _below(kind: type) -> list:
